@@ -1,0 +1,102 @@
+//! A call to an app, and what came back, free of anything HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Failure, FunctionId, GatewayOptions, Json, Opcode, RunId, StepId, Timestamp};
+
+/// What a call asks the app to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Replay the function and report what it finds next.
+    Discovery,
+    /// Replay the function and run this step only.
+    Step(StepId),
+}
+
+/// A call to an app: everything the app is told.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The function's URL as registered.
+    pub url: String,
+    /// The run.
+    pub run: RunId,
+    /// The function.
+    pub function: FunctionId,
+    /// What to do.
+    pub target: Target,
+    /// Unique to this call.
+    pub request_id: String,
+    /// Attempts made before this one.
+    pub attempt: u32,
+    /// Attempts in all.
+    pub max_attempts: u32,
+    /// Version of the request protocol: -1 until the app's first reply tells.
+    pub request_version: i32,
+    /// Whether a step that is found may be run at once; not while siblings are under way.
+    pub plan_only: bool,
+    /// Ids of the completed steps, in the order in which they were recorded.
+    pub stack: Vec<StepId>,
+    /// 1 + the position in `stack` of the step whose completion caused this call; 0 if there is none.
+    pub stack_current: usize,
+    /// The events that started the run.
+    pub events: Arc<[Json]>,
+    /// The memos of the steps of `stack`, in the order of their ids.
+    pub steps: Vec<(StepId, Json)>,
+}
+
+/// What an app answered, or what stands for an answer that never came.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// The function returned this.
+    Returned(Json),
+    /// It reports steps.
+    Steps {
+        /// The opcodes, in the order sent.
+        ops: Vec<Opcode>,
+        /// The request version that the SDK speaks.
+        request_version: i32,
+        /// Whether failed steps must not be retried.
+        no_retry: bool,
+        /// When to retry failed steps: the `Retry-After` header as sent.
+        retry_after: Option<String>,
+    },
+    /// The attempt failed: the function threw, or nobody we understand answered.
+    Failed {
+        /// What went wrong.
+        failure: Failure,
+        /// HTTP status, where there was an answer.
+        status: Option<u16>,
+        /// Whether the app forbids another attempt.
+        no_retry: bool,
+        /// When to try again: the `Retry-After` header as sent.
+        retry_after: Option<String>,
+    },
+}
+
+/// A request that a step asks us to make (`step.fetch`, `step.ai.infer`).
+#[derive(Debug, Clone)]
+pub struct FetchRequest {
+    /// Where to and how.
+    pub options: GatewayOptions,
+    /// Whether a model provider is asked: that shapes credentials, and what counts as success.
+    pub ai: bool,
+    /// Give up after this long.
+    pub timeout: Duration,
+}
+
+/// The answer to a [`FetchRequest`] as the step's memo.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FetchResponse {
+    /// `{"data":…}`.
+    pub memo: Json,
+    /// When it was made.
+    pub at: Timestamp,
+}
+
+/// A [`FetchRequest`] that failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FetchFailure {
+    /// What went wrong, as the step's error should it be the last attempt.
+    pub failure: Failure,
+}

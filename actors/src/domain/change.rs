@@ -1,0 +1,276 @@
+//! What becomes true: the vocabulary between the engine, which decides, and the store, which makes it last.
+//!
+//! A [`Write`] is all or nothing. Each has a *claim* that can be lost to somebody faster (the event was known already,
+//! the run has moved on); then none of it happens and [`Written`] says so. Many writes share one transaction.
+
+use std::collections::BTreeSet;
+
+use super::{
+    DeadLetter, Event, EventId, FunctionId, Job, JobKey, Json, RunId, RunState, RunStatus, Step, StepId, Timestamp,
+    Wait, WaitKey,
+};
+
+/// One change of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// The first call went out.
+    Started {
+        /// When.
+        at: Timestamp,
+    },
+    /// The request version is settled.
+    RequestVersion(i32),
+    /// The SDK must, or no longer must not, run steps that it finds.
+    PlanOnly(bool),
+    /// The parallel group's steps that have not completed.
+    Group(BTreeSet<StepId>),
+    /// A step is new or has moved on. One that is done takes the next place of the stack.
+    StepPut(Step),
+    /// A job is new, or is due again at another time with another attempt.
+    JobPut(Job),
+    /// A job is done.
+    JobDone(JobKey),
+    /// A wait is set. A signal's wait takes the signal over from any older one.
+    WaitPut(Wait),
+    /// A wait is over.
+    WaitDone(WaitKey),
+    /// The server emits an event.
+    Emit {
+        /// The event.
+        event: Event,
+        /// Whether some function listens to it; waits are looked up anyway.
+        has_listeners: bool,
+    },
+    /// The run has ended; its jobs and waits go with it.
+    Ended {
+        /// How.
+        status: RunStatus,
+        /// What it returned, or its error.
+        output: Json,
+        /// When.
+        at: Timestamp,
+    },
+    /// Something worth remembering happened.
+    Noted(HistoryEntry),
+    /// A job is given up for an operator to look at.
+    Buried(DeadLetter),
+}
+
+/// A line of a run's history.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryEntry {
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: HistoryKind,
+    /// To which step.
+    pub step: Option<StepId>,
+    /// In which attempt, from 0.
+    pub attempt: u32,
+    /// Particulars, by kind; see [`HistoryKind`].
+    pub detail: Option<Json>,
+}
+
+/// What a line of history says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryKind {
+    /// The run was created.
+    RunScheduled,
+    /// Its first call went out.
+    RunStarted,
+    /// It ended; `{"status"}`.
+    RunEnded,
+    /// A step's result was recorded; `{"started_at","ended_at","name"}`, times of the attempt in ms.
+    StepCompleted,
+    /// A step failed for good; the same particulars.
+    StepFailed,
+    /// A step waits to be called, for a time, an event, a signal or a run; `{"op","name","until"}`.
+    StepScheduled,
+    /// An attempt failed; `{"error","status","started_at","retry_at","name"}`.
+    AttemptFailed,
+}
+
+impl HistoryKind {
+    /// The stored name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RunScheduled => "run.scheduled",
+            Self::RunStarted => "run.started",
+            Self::RunEnded => "run.ended",
+            Self::StepCompleted => "step.completed",
+            Self::StepFailed => "step.failed",
+            Self::StepScheduled => "step.scheduled",
+            Self::AttemptFailed => "attempt.failed",
+        }
+    }
+
+    /// From the stored name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [
+            Self::RunScheduled,
+            Self::RunStarted,
+            Self::RunEnded,
+            Self::StepCompleted,
+            Self::StepFailed,
+            Self::StepScheduled,
+            Self::AttemptFailed,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
+    }
+}
+
+/// A run to be created. Its claim is its id; with `idempotency`, also that no run of the function has used that key
+/// within the window. A run that loses its claim is left out (the rest of the write stands) and, if it lost by its
+/// key, is recorded as a [`Skip`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewRun {
+    /// Its state, in version 0 and with its first job in `jobs`.
+    pub state: RunState,
+    /// Its first job.
+    pub job: Job,
+    /// The waits of its cancel rules.
+    pub waits: Vec<Wait>,
+    /// The event id its sender chose.
+    pub idempotency: Option<String>,
+}
+
+/// Why an event started no run of a function whose trigger names it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Skip {
+    /// The event.
+    pub event: EventId,
+    /// The function; `None` for the target of an invoke that does not exist.
+    pub function: Option<FunctionId>,
+    /// Why.
+    pub reason: SkipReason,
+    /// Particulars for people.
+    pub detail: String,
+}
+
+/// Why an event started no run of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SkipReason {
+    /// The trigger's expression is false.
+    ExpressionFalse,
+    /// The trigger's expression could not be evaluated.
+    ExpressionError,
+    /// An event with the same id started a run already.
+    Duplicate,
+    /// There is no such function.
+    UnknownFunction,
+}
+
+impl SkipReason {
+    /// The stored name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ExpressionFalse => "expression_false",
+            Self::ExpressionError => "expression_error",
+            Self::Duplicate => "duplicate",
+            Self::UnknownFunction => "unknown_function",
+        }
+    }
+
+    /// From the stored name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [
+            Self::ExpressionFalse,
+            Self::ExpressionError,
+            Self::Duplicate,
+            Self::UnknownFunction,
+        ]
+        .into_iter()
+        .find(|reason| reason.as_str() == text)
+    }
+}
+
+/// Something to be made true, all of it or nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// An event from outside (or a cron tick), with the runs it starts. Its claim is the event's id.
+    Accept(Accept),
+    /// An event of the server's own finds its functions and waits; likewise an accepted event that may have waits.
+    /// Its claim is that nobody has done so yet.
+    Route(Route),
+    /// A run moves on. Its claim is the run's version.
+    Advance(Advance),
+}
+
+/// See [`Write::Accept`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accept {
+    /// The event.
+    pub event: Event,
+    /// The runs it starts.
+    pub runs: Vec<NewRun>,
+    /// The functions it does not start.
+    pub skips: Vec<Skip>,
+}
+
+/// See [`Write::Route`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// The event, which is stored and not yet routed.
+    pub event: EventId,
+    /// The runs it starts.
+    pub runs: Vec<NewRun>,
+    /// The functions it does not start.
+    pub skips: Vec<Skip>,
+    /// The waits it ends.
+    pub takes: Vec<Take>,
+}
+
+/// A wait that is over. Its claim is that the wait is still open; one that is not is left out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Take {
+    /// Whose wait.
+    pub run: RunId,
+    /// Which wait.
+    pub key: WaitKey,
+    /// The job that tells the run.
+    pub job: Job,
+}
+
+/// See [`Write::Advance`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Advance {
+    /// The run.
+    pub run: RunId,
+    /// The version the decision was made from; the run is then at `expected + 1`.
+    pub expected: u64,
+    /// What changes, in this order.
+    pub changes: Vec<Change>,
+}
+
+/// What came of a [`Write`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// It is durable.
+    Done {
+        /// Runs that were left out, because they exist or their idempotency key is taken.
+        left_out: Vec<RunId>,
+        /// Waits that were left out, because somebody else took them.
+        missed: Vec<(RunId, WaitKey)>,
+        /// Stored events that have to be routed now: a function or a wait may be meant.
+        unrouted: Vec<EventId>,
+    },
+    /// Its claim was lost, and nothing was written: the event is known, or is routed, or the run has moved on.
+    Lost,
+}
+
+impl Written {
+    /// Written, with nothing left out.
+    #[must_use]
+    pub fn done() -> Self {
+        Self::Done {
+            left_out: Vec::new(),
+            missed: Vec::new(),
+            unrouted: Vec::new(),
+        }
+    }
+}

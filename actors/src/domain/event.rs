@@ -1,0 +1,334 @@
+//! An event: what an app or the server itself says has happened.
+//!
+//! [`IncomingEvent`] is what a sender wrote; [`Event::accept`] checks and normalises it. From then on the event is its
+//! canonical JSON [`Event::body`], exactly what functions and expressions see.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{EventId, Json, JsonError, Timestamp, limits};
+
+/// An event as a sender wrote it. Unknown members are dropped.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct IncomingEvent {
+    /// What happened; required.
+    pub name: Option<String>,
+    /// The payload: an object, or null.
+    pub data: Option<Value>,
+    /// When it happened, in milliseconds; absent or 0 means now. The future delays the runs it starts.
+    pub ts: Option<Value>,
+    /// The sender's idempotency key.
+    pub id: Option<Value>,
+    /// The sender's version label, passed through.
+    pub v: Option<Value>,
+    /// Deprecated by the SDKs, passed through.
+    pub user: Option<Value>,
+    /// Sessions; other members are dropped.
+    pub meta: Option<Value>,
+}
+
+/// Why an event is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    /// No name, or an empty one.
+    #[error("event name is empty")]
+    NoName,
+    /// A name longer than [`limits::EVENT_NAME_BYTES`].
+    #[error("event name is too long: {0} bytes of at most {max}", max = limits::EVENT_NAME_BYTES)]
+    NameTooLong(usize),
+    /// A name reserved for the server.
+    #[error("event name is reserved for internal use: {0}")]
+    Reserved(String),
+    /// `data` is neither an object nor null.
+    #[error("event data must be an object")]
+    Data,
+    /// `user` is neither an object nor null.
+    #[error("event user must be an object")]
+    User,
+    /// `id` is not a text.
+    #[error("event id must be a string")]
+    Id,
+    /// `ts` is not a whole number of milliseconds between 1980 and 2100.
+    #[error("event ts must be milliseconds since 1970, in the years 1980 to 2099")]
+    Ts,
+    /// `meta.sessions` breaks its limits.
+    #[error("event sessions are invalid: {0}")]
+    Sessions(&'static str),
+    /// Larger than [`limits::EVENT_BYTES`].
+    #[error("Event is over the max size: Max {max} bytes / Size {0} bytes", max = limits::EVENT_BYTES)]
+    TooLarge(usize),
+    /// Numbers out of range.
+    #[error("event is not representable: {0}")]
+    Json(#[from] JsonError),
+}
+
+/// An accepted event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The server's id.
+    pub id: EventId,
+    /// The sender's id, or the server's own where there was none. Never empty.
+    pub external_id: String,
+    /// Whether the sender chose `external_id`: then it is an idempotency key.
+    pub has_own_id: bool,
+    /// What happened.
+    pub name: String,
+    /// When it happened, as the sender says.
+    pub ts: Timestamp,
+    /// When it was accepted.
+    pub received_at: Timestamp,
+    /// What functions and expressions see: `data`, `id`, `name`, `ts`, `user`, and `v`, `meta` if given.
+    pub body: Json,
+}
+
+impl Event {
+    /// Checks and normalises an event from outside.
+    ///
+    /// # Errors
+    /// See [`EventError`]; nothing is kept of a refused event.
+    pub fn accept(incoming: IncomingEvent, id: EventId, received_at: Timestamp) -> Result<Self, EventError> {
+        let name = incoming
+            .name
+            .filter(|name| !name.is_empty())
+            .ok_or(EventError::NoName)?;
+        if name.len() > limits::EVENT_NAME_BYTES {
+            return Err(EventError::NameTooLong(name.len()));
+        }
+        if name
+            .get(..limits::INTERNAL_PREFIX.len())
+            .is_some_and(|p| p.eq_ignore_ascii_case(limits::INTERNAL_PREFIX))
+        {
+            return Err(EventError::Reserved(name));
+        }
+        let mut data = object_or_null(incoming.data).ok_or(EventError::Data)?;
+        // Only the server writes here: it is how invokes are addressed.
+        data.remove("_inngest");
+        let user = object_or_null(incoming.user).ok_or(EventError::User)?;
+        let external_id = match incoming.id {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text).filter(|text| !text.is_empty()),
+            Some(_) => return Err(EventError::Id),
+        };
+        let ts = timestamp(incoming.ts.as_ref(), received_at)?;
+        let meta = sessions(incoming.meta)?;
+        let event = Self::assemble(name, id, external_id, ts, received_at, data, user, incoming.v, meta)?;
+        if event.body.len() > limits::EVENT_BYTES {
+            return Err(EventError::TooLarge(event.body.len()));
+        }
+        Ok(event)
+    }
+
+    /// An event of the server's own. `external_id` where it has to be a particular one, such as the run's id.
+    ///
+    /// # Errors
+    /// When `data` holds numbers that JSON can't represent; data taken from accepted events never does.
+    pub fn internal(
+        name: &str,
+        id: EventId,
+        external_id: Option<String>,
+        at: Timestamp,
+        data: Map<String, Value>,
+    ) -> Result<Self, JsonError> {
+        Self::assemble(name.to_owned(), id, external_id, at, at, data, Map::new(), None, None)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call per kind of event, both above")]
+    fn assemble(
+        name: String,
+        id: EventId,
+        external_id: Option<String>,
+        ts: Timestamp,
+        received_at: Timestamp,
+        data: Map<String, Value>,
+        user: Map<String, Value>,
+        version: Option<Value>,
+        meta: Option<Value>,
+    ) -> Result<Self, JsonError> {
+        let has_own_id = external_id.is_some();
+        let external_id = external_id.unwrap_or_else(|| id.to_string());
+        let mut body = Map::new();
+        body.insert("data".to_owned(), Value::Object(data));
+        body.insert("id".to_owned(), Value::String(external_id.clone()));
+        body.insert("name".to_owned(), Value::String(name.clone()));
+        body.insert("ts".to_owned(), Value::from(ts.as_millis()));
+        body.insert("user".to_owned(), Value::Object(user));
+        for (key, value) in [("v", version), ("meta", meta)] {
+            if let Some(value) = value.filter(|value| !value.is_null()) {
+                body.insert(key.to_owned(), value);
+            }
+        }
+        let body = Json::from_value(&body)?;
+        Ok(Self {
+            id,
+            external_id,
+            has_own_id,
+            name,
+            ts,
+            received_at,
+            body,
+        })
+    }
+
+    /// Whether only the server can have made it.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.name.starts_with(limits::INTERNAL_PREFIX)
+    }
+}
+
+fn object_or_null(value: Option<Value>) -> Option<Map<String, Value>> {
+    match value {
+        None | Some(Value::Null) => Some(Map::new()),
+        Some(Value::Object(map)) => Some(map),
+        Some(_) => None,
+    }
+}
+
+fn timestamp(ts: Option<&Value>, now: Timestamp) -> Result<Timestamp, EventError> {
+    /// 1980-01-01 and 2100-01-01.
+    const RANGE: std::ops::Range<i64> = 315_532_800_000..4_102_444_800_000;
+    let millis = match ts {
+        None | Some(Value::Null) => 0,
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "whole and within the range of i64: checked beside it"
+        )]
+        Some(Value::Number(number)) => number
+            .as_i64()
+            .or_else(|| {
+                number
+                    .as_f64()
+                    .filter(|f| f.fract() == 0.0 && f.abs() < 9e15)
+                    .map(|f| f as i64)
+            })
+            .ok_or(EventError::Ts)?,
+        Some(_) => return Err(EventError::Ts),
+    };
+    match millis {
+        0 => Ok(now),
+        millis if RANGE.contains(&millis) => Ok(Timestamp::from_millis(millis)),
+        _ => Err(EventError::Ts),
+    }
+}
+
+/// Merges the inherited sessions below the sender's own and drops every other member of `meta`.
+///
+/// A `null` of the sender's removes an inherited key, `sessions: null` all of them; inherited keys fill what slots are
+/// left, in byte order.
+fn sessions(meta: Option<Value>) -> Result<Option<Value>, EventError> {
+    let Some(Value::Object(mut meta)) = meta else {
+        return Ok(None);
+    };
+    let own = match meta.remove("sessions") {
+        None => Map::new(),
+        Some(Value::Null) => return Ok(None),
+        Some(Value::Object(own)) => own,
+        Some(_) => return Err(EventError::Sessions("`sessions` must be an object")),
+    };
+    let inherited = match meta.remove("propagated_sessions") {
+        Some(Value::Object(inherited)) => inherited,
+        _ => Map::new(),
+    };
+    let mut merged = Map::new();
+    for (key, id) in &own {
+        let id = match id {
+            Value::Null => continue,
+            Value::String(id) => id.clone(),
+            Value::Number(id) => id.to_string(),
+            _ => return Err(EventError::Sessions("ids must be strings or numbers")),
+        };
+        if key.len() > limits::SESSION_KEY_BYTES || id.len() > limits::SESSION_ID_BYTES {
+            return Err(EventError::Sessions("a key or id is too long"));
+        }
+        merged.insert(key.clone(), Value::String(id));
+    }
+    if merged.len() > limits::SESSIONS_PER_EVENT {
+        return Err(EventError::Sessions("more than 5"));
+    }
+    let mut free: Vec<_> = inherited
+        .into_iter()
+        .filter(|(key, _)| !own.contains_key(key))
+        .collect();
+    free.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+    for (key, id) in free {
+        let fits = merged.len() < limits::SESSIONS_PER_EVENT && key.len() <= limits::SESSION_KEY_BYTES;
+        if let (true, Value::String(id)) = (fits, id) {
+            merged.insert(key, Value::String(id));
+        }
+    }
+    if merged.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::json!({ "sessions": merged })))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_750_000_000_000);
+
+    fn accept(event: Value) -> Result<Event, EventError> {
+        let incoming = serde_json::from_value(event).expect("an event-shaped object");
+        Event::accept(incoming, EventId::new(NOW, 1), NOW)
+    }
+
+    #[test]
+    fn fills_in_what_functions_rely_on() {
+        let event = accept(json!({"name": "a/b"})).expect("valid");
+        let id = EventId::new(NOW, 1).to_string();
+        let expected = json!({"data": {}, "id": id, "name": "a/b", "ts": 1_750_000_000_000_i64, "user": {}});
+        assert_eq!(event.body.to_tree(), expected);
+        assert!(!event.has_own_id);
+    }
+
+    #[test]
+    fn drops_the_servers_own_member_and_unknown_ones() {
+        let event =
+            accept(json!({"name": "a", "data": {"_inngest": {"fn_id": "x"}, "k": 1}, "extra": 1})).expect("valid");
+        assert_eq!(event.body.to_tree()["data"], json!({"k": 1}));
+        assert_eq!(event.body.to_tree().get("extra"), None);
+    }
+
+    #[rstest]
+    #[case(json!({}))]
+    #[case(json!({"name": ""}))]
+    #[case(json!({"name": "inngest/function.failed"}))]
+    #[case(json!({"name": "InnGest/x"}))]
+    #[case(json!({"name": "a", "data": [1]}))]
+    #[case(json!({"name": "a", "user": "x"}))]
+    #[case(json!({"name": "a", "ts": 5}))]
+    #[case(json!({"name": "a", "ts": "now"}))]
+    #[case(json!({"name": "a", "ts": 1.5}))]
+    #[case(json!({"name": "a", "id": 5}))]
+    #[case(json!({"name": "x".repeat(513)}))]
+    #[case(json!({"name": "a", "meta": {"sessions": {"k": true}}}))]
+    fn refuses(#[case] event: Value) {
+        assert!(accept(event).is_err());
+    }
+
+    #[test]
+    fn refuses_what_is_too_large() {
+        assert!(matches!(
+            accept(json!({"name": "a", "data": {"x": "y".repeat(limits::EVENT_BYTES)}})),
+            Err(EventError::TooLarge(_))
+        ));
+    }
+
+    #[test]
+    fn own_sessions_win_over_inherited_ones() {
+        let event = accept(json!({"name": "a", "meta": {
+            "sessions": {"user": 7, "gone": null},
+            "propagated_sessions": {"user": "old", "gone": "x", "f": "6", "e": "5", "d": "4", "c": "3", "b": "2"},
+        }}));
+        let body = event.expect("valid").body.to_tree();
+        assert_eq!(
+            body["meta"],
+            json!({"sessions": {"user": "7", "b": "2", "c": "3", "d": "4", "e": "5"}})
+        );
+    }
+}

@@ -1,0 +1,49 @@
+//! The nouns: what the orchestrator talks about.
+//!
+//! Plain data with its parsing and its invariants, in the order of the story: an [`Event`] is accepted, matches a
+//! [`Trigger`] of a [`Function`] and starts a run ([`RunState`]); the run advances [`Step`] by [`Step`] through what
+//! the app reports ([`Opcode`]); what has to happen next is a [`Job`], what it waits for a [`Wait`]; what goes wrong
+//! is a [`Failure`].
+//!
+//! Promises: every value that has been built is valid. Never: no I/O, no clock, no randomness, no decision (those are
+//! the engine's).
+
+mod call;
+mod change;
+mod dead_letter;
+mod event;
+mod failure;
+mod function;
+mod ids;
+mod job;
+mod json;
+pub mod limits;
+mod opcode;
+mod registration;
+mod run;
+mod step;
+mod timestamp;
+mod trigger;
+mod wait;
+
+pub use call::{Call, FetchFailure, FetchRequest, FetchResponse, Reply, Target};
+pub use change::{
+    Accept, Advance, Change, HistoryEntry, HistoryKind, NewRun, Route, Skip, SkipReason, Take, Write, Written,
+};
+pub use dead_letter::DeadLetter;
+pub use event::{Event, EventError, IncomingEvent};
+pub use failure::Failure;
+pub use function::{
+    App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, RateLimit, Scope, Singleton,
+    SingletonMode, Throttle, Timeouts,
+};
+pub use ids::{EventId, EventIdSeed, FunctionId, IdError, RunId, StepId};
+pub use job::{Job, JobId, JobKey};
+pub use json::{Json, JsonError};
+pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};
+pub use registration::{Registration, SyncOutcome};
+pub use run::{RunState, RunStatus};
+pub use step::{Step, StepOp, StepState};
+pub use timestamp::Timestamp;
+pub use trigger::Trigger;
+pub use wait::{Lookup, Wait, WaitKey, WaitKind};

@@ -1,0 +1,187 @@
+//! A run's state: all that deciding its next move takes.
+//!
+//! The state changes only by [`RunState::apply`]. The store writes the same [`Change`]s as rows, and reading those rows
+//! back gives the same state: memory and database can't tell different stories, and a copy that has gone stale is
+//! found out by its [`RunState::version`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use super::{Change, EventId, FunctionId, JobKey, Json, RunId, Step, StepId, StepState, Timestamp};
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunStatus {
+    /// No call has gone out yet.
+    Queued,
+    /// The app has been called; sleeping and waiting included.
+    Running,
+    /// The function returned.
+    Completed,
+    /// It failed for good.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl RunStatus {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Queued,
+        Self::Running,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
+    /// The stored name, in lower case.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// From the stored name, in any case.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|status| status.as_str().eq_ignore_ascii_case(text))
+    }
+
+    /// Whether nothing more will happen.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// The state of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunState {
+    /// Which run; its time part is when it was created.
+    pub id: RunId,
+    /// Of which function.
+    pub function: FunctionId,
+    /// Counts the committed decisions; the next one has to name it.
+    pub version: u64,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Name of the event that started it.
+    pub event_name: String,
+    /// The events that started it.
+    pub event_ids: Vec<EventId>,
+    /// Their bodies.
+    pub events: Arc<[Json]>,
+    /// Version of the request protocol, -1 until the first reply tells.
+    pub request_version: i32,
+    /// Whether the SDK must not run a step that it finds, because siblings are under way.
+    pub plan_only: bool,
+    /// Steps of the current parallel group that have not completed.
+    pub group: BTreeSet<StepId>,
+    /// All steps reported so far, in that order.
+    pub steps: IndexMap<StepId, Step>,
+    /// Completed steps in the order of completion.
+    pub stack: Vec<StepId>,
+    /// What is going to happen: the keys of the run's jobs.
+    pub jobs: BTreeSet<JobKey>,
+    /// When its first call went out.
+    pub started_at: Option<Timestamp>,
+}
+
+impl RunState {
+    /// A run that is about to be created, without its first job.
+    #[must_use]
+    pub fn new(
+        id: RunId,
+        function: FunctionId,
+        event_name: String,
+        event_ids: Vec<EventId>,
+        events: Arc<[Json]>,
+    ) -> Self {
+        Self {
+            id,
+            function,
+            version: 0,
+            status: RunStatus::Queued,
+            event_name,
+            event_ids,
+            events,
+            request_version: -1,
+            plan_only: false,
+            group: BTreeSet::new(),
+            steps: IndexMap::new(),
+            stack: Vec::new(),
+            jobs: BTreeSet::new(),
+            started_at: None,
+        }
+    }
+
+    /// When it was created.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.id.at()
+    }
+
+    /// Whether the run reports on other runs. It emits no lifecycle events then, or handlers of handlers would never end.
+    #[must_use]
+    pub fn is_observer(&self) -> bool {
+        matches!(
+            self.event_name.as_str(),
+            "inngest/function.failed" | "inngest/function.finished"
+        )
+    }
+
+    /// Bytes of all memos.
+    #[must_use]
+    pub fn memo_bytes(&self) -> usize {
+        self.steps.values().filter_map(Step::memo).map(Json::len).sum()
+    }
+
+    /// Roughly what the state costs in memory, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let events: usize = self.events.iter().map(Json::len).sum();
+        512 + events + self.memo_bytes() + self.steps.len() * 256
+    }
+
+    /// Makes one committed change true here as well.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Started { at } => {
+                self.status = RunStatus::Running;
+                self.started_at = Some(*at);
+            }
+            Change::RequestVersion(version) => self.request_version = *version,
+            Change::PlanOnly(on) => self.plan_only = *on,
+            Change::Group(group) => self.group.clone_from(group),
+            Change::StepPut(step) => {
+                if let StepState::Done { .. } = step.state {
+                    self.stack.push(step.id.clone());
+                }
+                self.steps.insert(step.id.clone(), step.clone());
+            }
+            Change::JobPut(job) => {
+                self.jobs.insert(job.id.key.clone());
+            }
+            Change::JobDone(key) => {
+                self.jobs.remove(key);
+            }
+            Change::Ended { status, .. } => {
+                self.status = *status;
+                self.jobs.clear();
+                self.group.clear();
+            }
+            Change::WaitPut(_) | Change::WaitDone(_) | Change::Emit { .. } | Change::Noted(_) | Change::Buried(_) => {}
+        }
+    }
+}

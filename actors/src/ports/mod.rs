@@ -1,0 +1,21 @@
+//! What the orchestrator needs from the world, as traits.
+//!
+//! The daemon implements them. Each has one conformance suite ([`conformance`], behind a feature) which every
+//! implementation runs; the suite, not the documentation here, has the last word on what a port promises.
+
+mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod invoker;
+mod queue;
+mod random;
+mod store;
+
+pub use clock::Clock;
+pub use invoker::{Invoker, InvokerFactory};
+pub use queue::{Lease, Pushed, Queue, QueueStats};
+pub use random::Random;
+pub use store::{
+    AppView, Counts, EventFilter, EventView, JobView, Page, RunFilter, RunSummary, RunView, StepView, Store,
+    StoreError, WaitView,
+};

@@ -1,0 +1,280 @@
+//! The truth.
+//!
+//! All that has been committed is durable when [`Store::commit`] returns, and survives a kill of the process or the
+//! loss of power. Everything else in the program may be lost and is found again here.
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use crate::domain::{
+    App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, Lookup, Registration, RunId,
+    RunState, RunStatus, Skip, StepId, StepOp, SyncOutcome, Timestamp, Wait, Write, Written,
+};
+
+/// Why the store can't.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Worth another try: busy, a lost connection, a deadlock.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// No room is left. Worth another try when an operator has made some.
+    #[error("the disk is full: {0}")]
+    Full(String),
+    /// The database refuses this very write, and would again.
+    #[error("the database refuses the write: {0}")]
+    Refused(String),
+    /// What was read makes no sense.
+    #[error("the database holds something unreadable: {0}")]
+    Corrupt(String),
+}
+
+/// A page of a list that runs from new to old.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Whether there are older ones.
+    pub has_more: bool,
+}
+
+/// Which runs to list. Everything set must hold.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    /// In one of these; all if empty.
+    pub statuses: Vec<RunStatus>,
+    /// Of these functions; all if `None`.
+    pub functions: Option<Vec<FunctionId>>,
+    /// Created then or later.
+    pub from: Option<Timestamp>,
+    /// Created before.
+    pub until: Option<Timestamp>,
+    /// Older than this run: the last one of the page before.
+    pub before: Option<RunId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Which events to list.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Of this exact name.
+    pub name: Option<String>,
+    /// With the server's own events.
+    pub internal: bool,
+    /// Received then or later.
+    pub from: Option<Timestamp>,
+    /// Received before.
+    pub until: Option<Timestamp>,
+    /// Older than this event: the last one of the page before.
+    pub before: Option<EventId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A run in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunSummary {
+    /// Which.
+    pub id: RunId,
+    /// Of which function.
+    pub function: FunctionId,
+    /// Version of the function when the run was created.
+    pub function_version: u32,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// The events that started it, the first one first.
+    pub event_ids: Vec<EventId>,
+    /// Name of the first one.
+    pub event_name: String,
+    /// First call.
+    pub started_at: Option<Timestamp>,
+    /// End.
+    pub ended_at: Option<Timestamp>,
+    /// What it returned, or its error.
+    pub output: Option<Json>,
+}
+
+/// A step for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepView {
+    /// Its id.
+    pub id: StepId,
+    /// What kind.
+    pub op: StepOp,
+    /// Its name.
+    pub label: String,
+    /// `planned`, `parked`, `completed` or `failed`.
+    pub status: &'static str,
+    /// When it was first reported or began to run.
+    pub started_at: Timestamp,
+    /// When its result was recorded.
+    pub ended_at: Option<Timestamp>,
+    /// Until when it is parked.
+    pub until: Option<Timestamp>,
+    /// Its memo.
+    pub memo: Option<Json>,
+}
+
+/// A run with everything that is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunView {
+    /// As in lists.
+    pub summary: RunSummary,
+    /// Its steps in the order in which they were reported.
+    pub steps: Vec<StepView>,
+    /// What happened, in order.
+    pub history: Vec<HistoryEntry>,
+    /// What is going to happen.
+    pub jobs: Vec<JobView>,
+    /// What it waits for.
+    pub waits: Vec<WaitView>,
+}
+
+/// A job for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobView {
+    /// Its key.
+    pub key: String,
+    /// Attempts made before.
+    pub attempt: u32,
+    /// Not before.
+    pub due: Timestamp,
+}
+
+/// A wait for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WaitView {
+    /// `event`, `invoke`, `signal` or `cancel`.
+    pub kind: &'static str,
+    /// The step, if a step waits.
+    pub step: Option<StepId>,
+    /// Name of the event or signal.
+    pub name: String,
+    /// The condition over `async`.
+    pub condition: Option<String>,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+/// An event with what became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventView {
+    /// The event.
+    pub event: Event,
+    /// The runs it started, oldest first.
+    pub runs: Vec<RunSummary>,
+    /// The functions it did not start, and why.
+    pub skips: Vec<Skip>,
+}
+
+/// An app with its functions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AppView {
+    /// The app.
+    pub app: App,
+    /// Its functions, archived ones included: their runs may go on.
+    pub functions: Vec<Function>,
+}
+
+/// Sizes for people and metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Runs that have not ended.
+    pub open_runs: u64,
+    /// Jobs.
+    pub jobs: u64,
+    /// Open waits.
+    pub waits: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+}
+
+/// The store.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
+    ///
+    /// # Errors
+    /// Nothing of the batch has happened then.
+    async fn commit(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError>;
+
+    /// The states of runs that have not ended. Ended and unknown ones are left out.
+    async fn load_runs(&self, ids: &[RunId]) -> Result<Vec<RunState>, StoreError>;
+
+    /// The bodies of a run's events and the memos of its completed steps, for the app to fetch; `None` once it has ended.
+    async fn load_run(&self, id: RunId) -> Result<Option<RunState>, StoreError> {
+        Ok(self.load_runs(&[id]).await?.pop())
+    }
+
+    /// Jobs due before `until`, by due time (then by id), those behind `after` only; at most `limit`.
+    async fn jobs_due(
+        &self,
+        until: Timestamp,
+        after: Option<(Timestamp, crate::domain::JobId)>,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError>;
+
+    /// When the first job is due that is due at `from` or later.
+    async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Stored events that have not been routed, oldest first.
+    async fn unrouted(&self, limit: usize) -> Result<Vec<Event>, StoreError>;
+
+    /// Events by id, in the order asked; unknown ones are left out.
+    async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError>;
+
+    /// The paths by which open waits for events of this name are indexed; `None` stands for waits without an index.
+    async fn wait_paths(&self, name: &str) -> Result<Vec<Option<String>>, StoreError>;
+
+    /// Open waits for this name with one of these lookups (`None`: those without an index), at most `limit` behind `after`
+    /// in the order of (run, key). Signals are waits of kind signal, by name.
+    async fn waits(
+        &self,
+        name: &str,
+        lookups: &[Option<Lookup>],
+        after: Option<(RunId, String)>,
+        limit: usize,
+    ) -> Result<Vec<Wait>, StoreError>;
+
+    /// All apps and functions.
+    async fn catalog(&self) -> Result<Vec<AppView>, StoreError>;
+
+    /// Stores a registration in one transaction: upserts the app by name, its functions by (app, slug), raises the versions
+    /// of all its functions if anything changed, archives what is left out. An equal checksum of an app without error
+    /// changes nothing.
+    async fn sync_app(&self, registration: &Registration) -> Result<SyncOutcome, StoreError>;
+
+    /// Notes why a sync that we asked the app at this URL for failed (`None`: it did not). Unknown URLs are ignored.
+    async fn note_sync_error(&self, url: &str, error: Option<&str>) -> Result<(), StoreError>;
+
+    /// Archives all functions of the app at this URL and forgets the app. Answers whether there was one.
+    async fn remove_app(&self, url: &str) -> Result<bool, StoreError>;
+
+    /// An event with what became of it.
+    async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError>;
+
+    /// Events from new to old.
+    async fn list_events(&self, filter: &EventFilter) -> Result<Page<Event>, StoreError>;
+
+    /// A run with everything that is known of it.
+    async fn run_view(&self, id: RunId) -> Result<Option<RunView>, StoreError>;
+
+    /// Runs from new to old.
+    async fn list_runs(&self, filter: &RunFilter) -> Result<Page<RunSummary>, StoreError>;
+
+    /// Runs that have not ended and have no job (P4): there must be none.
+    async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError>;
+
+    /// Deletes runs that ended before `runs_before` with their steps and history, and events received before
+    /// `events_before` that no remaining run was started by; at most `limit` of each. Answers how many rows went.
+    async fn purge(&self, runs_before: Timestamp, events_before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+
+    /// Dead letters from new to old.
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// Sizes for people and metrics.
+    async fn counts(&self) -> Result<Counts, StoreError>;
+
+    /// A cheap question to see whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
