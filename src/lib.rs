@@ -1,1 +1,7 @@
 //! The daemon.
+
+pub mod cli;
+pub mod error;
+pub mod http;
+pub mod settings;
+pub mod telemetry;
