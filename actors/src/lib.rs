@@ -1,1 +1,4 @@
 //! The orchestrator of Callboard.
+
+pub mod kernel;
+pub mod supervisor;
