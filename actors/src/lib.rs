@@ -1,1 +1,3 @@
 //! The orchestrator of Callboard.
+
+pub mod expression;
