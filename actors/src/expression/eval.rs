@@ -12,7 +12,8 @@ use super::value::{List, Map, Value};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// Steps of one evaluation: some ten milliseconds of work at the very most.
+/// Steps of one evaluation: tens of milliseconds of work at the very most, in a debug build, and a
+/// quarter of a second for the worst regular expressions.
 pub(super) const MAX_STEPS: usize = 200_000;
 
 /// The result of evaluating a part of an expression.

@@ -14,8 +14,6 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDateTime, TimeDelta, Timelike, Utc};
 use std::sync::LazyLock;
 
-/// Steps for one `matches`: a regular expression is compiled every time.
-const REGEX_STEPS: usize = 5_000;
 /// Longest pattern of `matches`, in bytes.
 const REGEX_BYTES: usize = 1_024;
 
@@ -44,25 +42,26 @@ fn unary<'s>(evaluator: &mut Evaluator<'s>, function: Function, value: Value<'s>
         reason,
     };
     match (function, value) {
-        (Function::Dyn, value) => Ok(value),
+        (Function::Dyn, value)
+        | (Function::Bool, value @ Value::Bool(_))
+        | (Function::String, value @ Value::Text(_))
+        | (Function::Bytes, value @ Value::Bytes(_))
+        | (Function::Timestamp | Function::Date, value @ Value::Time(_)) => Ok(value),
         (Function::Type, value) => Ok(Value::Type(value.type_name())),
         (Function::Size, Value::Text(text)) => Ok(Value::int(text.as_str().chars().count())),
         (Function::Size, Value::Bytes(bytes)) => Ok(Value::int(bytes.len())),
         (Function::Size, Value::List(list)) => Ok(Value::int(list.len())),
         (Function::Size, Value::Map(map)) => Ok(Value::int(map.len())),
         (Function::Int | Function::Uint | Function::Double, value) => number(function, value),
-        (Function::Bool, value @ Value::Bool(_)) => Ok(value),
         (Function::Bool, Value::Text(text)) => match text.as_str() {
             "1" | "t" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
             "0" | "f" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
             _ => Err(rejected("not a bool")),
         },
-        (Function::String, value @ Value::Text(_)) => Ok(value),
         (Function::String, Value::Bytes(bytes)) => String::from_utf8(bytes.to_vec())
             .map(Value::text)
             .map_err(|_| rejected("not valid UTF-8")),
         (Function::String, value) => Ok(Value::text(value.render())),
-        (Function::Bytes, value @ Value::Bytes(_)) => Ok(value),
         (Function::Bytes, Value::Text(text)) => Ok(from_bytes(text.as_str().as_bytes())),
         (Function::Lowercase, Value::Text(text)) => Ok(Value::text(text.as_str().to_lowercase())),
         (Function::Uppercase, Value::Text(text)) => Ok(Value::text(text.as_str().to_uppercase())),
@@ -76,7 +75,6 @@ fn unary<'s>(evaluator: &mut Evaluator<'s>, function: Function, value: Value<'s>
                 .map(Value::from_owned_json)
                 .map_err(|_| rejected("not JSON"))
         }
-        (Function::Timestamp | Function::Date, value @ Value::Time(_)) => Ok(value),
         (Function::Timestamp, Value::Text(text)) => time::rfc3339(text.as_str())
             .map(Value::Time)
             .ok_or_else(|| rejected("not an RFC 3339 time")),
@@ -127,7 +125,8 @@ fn binary<'s>(
             Ok(Value::Bool(text.as_str().contains(other.as_str())))
         }
         (Function::Matches, Value::Text(text), Value::Text(pattern)) => {
-            evaluator.spend(REGEX_STEPS + text.as_str().len() / 16)?;
+            evaluator.spend(regex_cost(pattern.as_str()))?;
+            evaluator.spend(text.as_str().len() / 16)?;
             matches(text, pattern).map(Value::Bool)
         }
         (_, Value::Time(time), Value::Text(zone)) => {
@@ -190,6 +189,30 @@ fn base64_text(text: &str) -> Option<String> {
         .iter()
         .find_map(|alphabet| alphabet.decode(text).ok())
         .and_then(|bytes| String::from_utf8(bytes).ok())
+}
+
+/// Steps to compile a pattern, which is done for every call. What makes a small pattern a large
+/// program are classes of Unicode, which are escapes, and counted repetitions: of one character they
+/// add up, of groups they multiply.
+fn regex_cost(pattern: &str) -> usize {
+    let mut size = pattern.len() + 100 * pattern.matches('\\').count();
+    let mut factor = 1_usize;
+    let mut pieces = pattern.split('{');
+    let mut before = pieces.next().unwrap_or_default();
+    for piece in pieces {
+        let counts = piece.split_once('}').map_or("", |(counts, _)| counts);
+        let count = counts
+            .split(',')
+            .filter_map(|count| count.trim().parse::<usize>().ok())
+            .max();
+        if before.ends_with([')', '}']) {
+            factor = factor.saturating_mul(count.unwrap_or(1).max(1));
+        } else {
+            size = size.saturating_add(count.unwrap_or(0).saturating_mul(100));
+        }
+        before = piece;
+    }
+    size.saturating_mul(factor).saturating_mul(10).saturating_add(500)
 }
 
 /// Regular expressions are linear in the length of the text. The `cel` crate brings the engine.

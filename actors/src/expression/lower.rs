@@ -12,8 +12,8 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, Source
 use std::sync::Arc;
 
 /// Parses and resolves a source.
-pub(super) fn compile(source: &str, roots: &[&str], max_bytes: usize) -> Result<Node, CompileError> {
-    shape::check(source, max_bytes)?;
+pub(super) fn compile(source: &str, roots: &[&str], limits: shape::Limits) -> Result<Node, CompileError> {
+    shape::check(source, limits)?;
     let parser = cel::Env::default().with_optional_support(false).parser();
     let (tree, positions) = parser
         // Repairs of a broken source only add more errors to the first one.

@@ -38,9 +38,9 @@
 //! | `now()`, `now_plus(d)`, `now_minus(d)` | | relative to the time of the [`Scope`] |
 //! | `duration(s)` | Go's units | also days and weeks |
 //! | result of a condition | bool | bool, or missing for false; all else is an error |
-//! | messages, optionals, comprehensions with two variables | yes | no |
+//! | messages, optionals, quoted field names, macros with two variables | yes | no |
 //!
-//! Limits: 16 KiB of source, trees 128 deep, 80 brackets deep, 200,000 steps, patterns of
+//! Limits: 16 KiB of source, trees 128 deep, 48 brackets deep, 200,000 steps, patterns of
 //! `matches` up to 1 KiB.
 
 mod ast;
@@ -62,6 +62,7 @@ pub mod time;
 mod value;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 pub use bind::Bound;
@@ -103,7 +104,7 @@ impl Expression {
     ///
     /// Syntax errors, unknown names and functions, and sources beyond the limits.
     pub fn compile(source: &str, roots: &[&str]) -> Result<Self, CompileError> {
-        let node = lower::compile(source, roots, MAX_SOURCE_BYTES)?;
+        let node = lower::compile(source, roots, shape::WRITTEN)?;
         Ok(Self::from_parts(source.to_owned(), node))
     }
 
@@ -114,7 +115,7 @@ impl Expression {
     ///
     /// As [`compile`](Self::compile); never for a source that [`bind`](Self::bind) gave.
     pub fn compile_bound(source: &str) -> Result<Self, CompileError> {
-        let node = lower::compile(source, &["async"], MAX_BOUND_BYTES)?;
+        let node = lower::compile(source, &["async"], shape::BOUND)?;
         Ok(Self::from_parts(source.to_owned(), node))
     }
 

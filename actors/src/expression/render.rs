@@ -132,20 +132,13 @@ fn write_bare(node: &Node, out: &mut String) {
 
 fn write_unary(operator: char, operand: &Node, out: &mut String) {
     out.push(operator);
-    // Two in a row cancel out in the parser, and a minus before a number is part of it.
-    let number = matches!(operand, Node::Literal(Literal::Number(_)));
-    if number {
-        out.push('(');
+    let mut inner = String::new();
+    write(operand, Precedence::Member, &mut inner);
+    // The parser takes a minus before a number for a part of it, even in `-0.contains(x)`.
+    if inner.starts_with(|first: char| first.is_ascii_digit()) {
+        inner = format!("({inner})");
     }
-    let inner = if number {
-        Precedence::Conditional
-    } else {
-        Precedence::Member
-    };
-    write(operand, inner, out);
-    if number {
-        out.push(')');
-    }
+    out.push_str(&inner);
 }
 
 fn write_row(operands: &[Node], operator: &str, above: Precedence, out: &mut String) {

@@ -6,11 +6,28 @@
 //! it needs: strings and brackets; errors of the rest are the parser's.
 
 use super::error::CompileError;
+use super::{MAX_BOUND_BYTES, MAX_SOURCE_BYTES};
 
 /// Deepest tree a source may lead to, estimated from above before parsing.
 const MAX_ESTIMATED_DEPTH: usize = 256;
-/// Deepest nesting of brackets, a little under the parser's own limit of 96.
-const MAX_BRACKETS: usize = 80;
+/// What a source may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    bytes: usize,
+    /// Brackets within brackets: the parser needs some ten kibibytes of stack for each.
+    brackets: usize,
+}
+
+/// For what users write.
+pub(super) const WRITTEN: Limits = Limits {
+    bytes: MAX_SOURCE_BYTES,
+    brackets: 48,
+};
+/// For what binding renders: a value put in may need a bracket that the path did not.
+pub(super) const BOUND: Limits = Limits {
+    bytes: MAX_BOUND_BYTES,
+    brackets: 52,
+};
 
 /// What is known of one bracket's content while it is read.
 #[derive(Default)]
@@ -57,9 +74,9 @@ impl Level {
 }
 
 /// Refuses a source that is too long or too deep to be given to the parser.
-pub(super) fn check(source: &str, max_bytes: usize) -> Result<(), CompileError> {
-    if source.len() > max_bytes {
-        let message = format!("the expression is longer than {max_bytes} bytes");
+pub(super) fn check(source: &str, limits: Limits) -> Result<(), CompileError> {
+    if source.len() > limits.bytes {
+        let message = format!("the expression is longer than {} bytes", limits.bytes);
         return Err(CompileError::whole(message));
     }
     let bytes = source.as_bytes();
@@ -75,6 +92,9 @@ pub(super) fn check(source: &str, max_bytes: usize) -> Result<(), CompileError> 
                 at = skip_string(source, at, false)?;
                 continue;
             }
+            // A quoted name could hide a comment sign, and has no use: fields of such names are
+            // reached with an index.
+            b'`' => return Err(CompileError::at(source, at, "unsupported syntax: '`'")),
             b'/' if next == b'/' => {
                 while at < bytes.len() && bytes[at] != b'\n' {
                     at += 1;
@@ -83,7 +103,7 @@ pub(super) fn check(source: &str, max_bytes: usize) -> Result<(), CompileError> 
             }
             b'(' | b'[' | b'{' => {
                 level.link();
-                if open > MAX_BRACKETS {
+                if open > limits.brackets {
                     return Err(too_deep(source, at));
                 }
                 levels.push(Level::default());
@@ -123,6 +143,11 @@ pub(super) fn check(source: &str, max_bytes: usize) -> Result<(), CompileError> 
                 }
                 let prefix = word.to_ascii_lowercase();
                 let quoted = matches!(bytes.get(at), Some(b'"' | b'\''));
+                // The lexer would split `1r''` into a number and a raw string.
+                if quoted && byte.is_ascii_digit() {
+                    let message = "Syntax error: a string directly after a number";
+                    return Err(CompileError::at(source, at, message));
+                }
                 if quoted && matches!(prefix.as_str(), "r" | "b" | "br") {
                     at = skip_string(source, at, prefix.contains('r'))?;
                 }

@@ -164,3 +164,20 @@ fn values_beyond_the_limit_are_an_error() {
     let event = json!({"data": "x".repeat(5 * 1024 * 1024)});
     assert!(wait("async.data == event.data").bind(&event).is_err());
 }
+
+/// Values can need brackets that their paths did not.
+#[rstest]
+#[case("(", "async.x in event.data.tags", ")")]
+#[case("[", "event.data.tags", "].contains(async.x)")]
+#[case("[", "event.data.negative.contains(async.x)", "]")]
+#[case("!(", "async.x == -event.data.id", ")")]
+#[case("(true ? ", "async.x == event.data.negative", " : async.y)")]
+fn what_compiles_still_compiles_when_bound(#[case] open: &str, #[case] core: &str, #[case] close: &str) {
+    let deepest = (1..100).rev().find_map(|times| {
+        let source = format!("{}{core}{}", open.repeat(times), close.repeat(times));
+        Expression::compile(&source, &["event", "async"]).ok()
+    });
+    let bound = deepest.unwrap().bind(&trigger()).unwrap();
+    let again = Expression::compile_bound(bound.expression.source());
+    assert!(again.is_ok(), "{again:?}");
+}

@@ -163,6 +163,8 @@ use serde_json::{Value as Json, json};
 #[case("event.name.contains('order')", true)]
 #[case("event.name.matches('^shop/[a-z.]+$')", true)]
 #[case("matches(event.name, 'paid')", true)]
+#[case("'2024-05-06'.matches('^\\\\d{4}-\\\\d{2}-\\\\d{2}$')", true)]
+#[case("['ab1', 'c2'].all(s, s.matches(r'^\\p{L}{1,2}[0-9]$'))", true)]
 #[case("size('h\u{e9}') == 2", true)]
 #[case("size(event.data.tags) == 2 && event.data.tags.size() == 2", true)]
 #[case("lowercase(event.user.email) == 'ada@example.com'", true)]

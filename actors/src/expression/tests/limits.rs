@@ -5,7 +5,7 @@ use crate::expression::{EvalError, Expression, MAX_SOURCE_BYTES, Scope};
 use rstest::rstest;
 use serde_json::json;
 
-/// Compiling must give an error or a usable expression on the stack of an ordinary thread.
+/// Compiling must give an error or a usable expression on half the stack of an ordinary thread.
 #[rstest]
 #[case::brackets("(", "1", ")")]
 #[case::lists("[", "1", "]")]
@@ -32,12 +32,46 @@ use serde_json::json;
 #[case::broken_openers("(", "", "")]
 #[case::broken_closers("", "", ")")]
 #[case::questions("?", "", "")]
+#[case::commas_in_brackets("", "[event", ",.a.a.a.a")]
+#[case::sums_after_brackets("(", "1", "+1)")]
 fn deep_sources_are_errors_not_crashes(#[case] open: &str, #[case] core: &str, #[case] close: &str) {
-    for times in [10, 50, 79, 100, 127, 200, 255, 1_000, 4_000] {
+    for times in [10, 47, 48, 79, 100, 127, 200, 255, 1_000, 4_000] {
         let source = format!("{}{core}{}", open.repeat(times), close.repeat(times));
-        if let Ok(expression) = Expression::compile(&source, &["event"]) {
-            let _ = expression.truth(&Scope::new(now()));
-            let _ = expression.bind(&json!({}));
+        let attempt = move || {
+            if let Ok(expression) = Expression::compile(&source, &["event"]) {
+                let _ = expression.truth(&Scope::new(now()));
+                let _ = expression.bind(&json!({}));
+            }
+        };
+        let thread = std::thread::Builder::new().stack_size(1024 * 1024);
+        thread.spawn(attempt).unwrap().join().unwrap();
+    }
+}
+
+/// Texts that read as strings or comments to the guard have to be such for the parser as well.
+#[rstest]
+#[case(r"1r'\'")]
+#[case(r"1.5R'\'")]
+#[case("event.`a//b`")]
+#[case(r"rb'\'")]
+#[case("'a\n'")]
+#[case(r"'\u12'")]
+#[case("'''a''''")]
+#[case(r"r'''\'''")]
+#[case("// '\n1 2")]
+#[case("/ / '\n1")]
+#[case("#'")]
+#[case("\u{e9}r'\\'")]
+#[case("(]")]
+#[case("1 'a' 'b'")]
+fn no_depth_hides_from_the_guard(#[case] start: &str) {
+    for part in ["+1", ".a", "==1", "[0]"] {
+        for close in ["", "'", "\"", "'''", "`"] {
+            let source = format!("{start}{}{close}", part.repeat(4_000));
+            assert!(
+                Expression::compile(&source, &["event"]).is_err(),
+                "{start} {part} {close}"
+            );
         }
     }
 }
@@ -68,6 +102,10 @@ fn a_source_that_is_too_long_is_an_error() {
 #[case("event.data.all(a, event.data == event.data)")]
 #[case("event.data.all(a, 5000 in event.data || true)")]
 #[case("event.data.all(a, 'text'.matches('t+'))")]
+#[case("'a'.matches('(a{1000}){1000}')")]
+#[case(r"'a'.matches(r'\w{200}')")]
+#[case(r"'a'.matches(r'(\w\w\w){100}')")]
+#[case("'a'.matches('a{99999999999}{99999999999}{ 9}')")]
 #[case("event.data.all(a, size('' + event.data) > 0)")]
 fn nested_loops_over_large_lists_are_too_expensive(#[case] source: &str) {
     let event = json!({"data": (0..2_000).collect::<Vec<_>>()});

@@ -19,7 +19,7 @@ fn scalar() -> impl Strategy<Value = Json> {
         prop_oneof![Just(i64::MAX), Just(i64::MIN), any::<i64>()].prop_map(Json::from),
         prop_oneof![Just(u64::MAX), Just(1 << 63)].prop_map(Json::from),
         any::<f64>().prop_map(Json::from),
-        prop_oneof![Just(9.223372036854775807e18), Just(1.8446744073709552e19)].prop_map(Json::from),
+        prop_oneof![Just(9.223_372_036_854_776e18), Just(1.844_674_407_370_955_2e19)].prop_map(Json::from),
         "[0-3]{0,2}|true|null|\\PC{0,4}|[\\x00-\\x1f\"'\\\\`?]{0,4}".prop_map(Json::from),
     ]
 }
@@ -212,7 +212,9 @@ proptest! {
         name in "[ab/.*]{0,8}",
         trigger in "[ab/.]{0,6}[/.]\\*|[ab/.*]{0,8}",
     ) {
-        prop_assume!(pattern::validate(&trigger).is_ok() && trigger != pattern::CATCH_ALL);
+if pattern::validate(&trigger).is_err() || trigger == pattern::CATCH_ALL {
+            return Ok(());
+        }
         let candidates = pattern::candidates(&name);
         prop_assert_eq!(candidates.contains(&trigger), pattern::matches(&trigger, &name));
         let mut distinct = candidates.clone();
