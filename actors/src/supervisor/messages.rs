@@ -124,6 +124,9 @@ impl Message for Resume {
 
 /// Stop all children bottom-up. Answered when all are gone or given up, which takes no longer than the grace
 /// plus, for each order, the settings' last call and patience with an abort.
+///
+/// A subscriber that is a child and stops early hears nothing of those that stop after it: what they held is
+/// to be handed back by the names and generations of the orphans in the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Drain {
     /// For all of them together; each child's own grace applies within it.

@@ -54,11 +54,15 @@ fn a_child_that_is_needed_again_on_its_way_to_rest_is_built_anew_after_it_has_go
         rig.address("a").do_send(Work(Duration::from_secs(7), None));
         rig.ask(rest(Some(first))).await.expect("a child");
         let then = Instant::now();
-        let second = rig.start(spec()).await;
+        let started = rig.handle.address.send(StartChild(spec()));
+        // The child says again that it wants to rest; it has been decided otherwise.
+        rig.ask(rest(Some(first)))
+            .await
+            .expect("the incarnation is still there");
+        let second = rig.within(started).await.expect("alive").expect("starts");
         assert!(second > first);
         assert_eq!(then.elapsed(), Duration::from_secs(7));
         assert_eq!(rig.script.log(), ["+a", "-a", "+a"]);
-        // The child says again that it wanted to rest; it has been decided otherwise.
         assert_eq!(rig.ask(rest(Some(first))).await, Err(Refusal::Stale));
     });
 }

@@ -3,7 +3,6 @@
 use std::{sync::mpsc, time::Duration};
 
 use actix::Arbiter;
-use rstest::rstest;
 use tokio::time::Instant;
 
 use super::{super::*, *};
@@ -175,55 +174,5 @@ fn a_drain_leaves_a_blocked_thread_behind() {
             }]
         );
         Block(thread, Some(blocker)).release();
-    });
-}
-
-#[rstest]
-#[case(true)]
-#[case(false)]
-fn a_lost_thread_stops_the_process(#[case] while_running: bool) {
-    really(async {
-        let rig = Rig::new().await;
-        let thread = Arbiter::new();
-        let placement = Placement::new("gone", thread.handle());
-        let spec = quarantine_after(5, Duration::from_secs(300))(rig.child_on("a", placement));
-        if while_running {
-            rig.start(spec).await;
-            thread.stop();
-            thread.join().expect("the thread ends");
-        } else {
-            thread.stop();
-            thread.join().expect("the thread ends");
-            let refused = rig.ask(StartChild(spec)).await;
-            assert_eq!(refused, Err(Refusal::Ended(Exit::ArbiterLost)));
-        }
-        let reason = rig.within(rig.handle.stop.clone().fired()).await;
-        let (arbiter, child) = ("gone".into(), "a".into());
-        assert_eq!(reason, StopReason::ArbiterLost { arbiter, child });
-        rig.until_state("a", |state| *state == ChildState::Stopped).await;
-        assert_eq!(rig.exits("a"), [Exit::ArbiterLost]);
-    });
-}
-
-#[test]
-fn children_on_other_threads_are_restarted_there() {
-    really(async {
-        let rig = Rig::new().await;
-        let thread = Arbiter::new();
-        let there = Placement::new("there", thread.handle());
-        let first = rig.start(rig.child_on("a", there)).await;
-        assert_eq!(rig.address("a").send(Count).await, Ok(1));
-        rig.address("a").do_send(Panic);
-        rig.until_newer("a", first).await;
-        assert_eq!(rig.address("a").send(Count).await, Ok(1));
-        let report = rig
-            .ask(Drain {
-                grace: Duration::from_secs(5),
-            })
-            .await
-            .expect("drains");
-        assert_eq!((report.stopped.len(), report.orphans.len()), (1, 0));
-        thread.stop();
-        thread.join().expect("the thread ends");
     });
 }

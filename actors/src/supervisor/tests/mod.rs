@@ -12,6 +12,7 @@ mod order;
 mod quarantine;
 mod restart;
 mod status;
+mod threads;
 
 use std::{
     future::Future,

@@ -88,6 +88,26 @@ fn a_trial_that_lasts_a_minute_is_passed() {
 }
 
 #[test]
+fn health_before_a_restart_on_command_does_not_pass_the_trial() {
+    virtually(async {
+        let rig = Rig::new().await;
+        rig.script.panic_in_started(1);
+        let spec = quarantine_after(0, PROBE_AFTER)(rig.child("a")).with_start_grace(Duration::from_secs(40));
+        rig.ask(StartChild(spec)).await.expect_err("its start fails");
+        rig.until_state("a", is_running).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        rig.script.hang_in_started(1);
+        rig.ask(RestartChild { name: "a".into() }).await.expect("a child");
+        let tree = rig.until_state("a", is_quarantined).await;
+        let json = serde_json::to_value(tree.child("a")).expect("serialises");
+        assert_eq!(
+            json["reason"],
+            "failed again on trial: failed to start: not running after 40s"
+        );
+    });
+}
+
+#[test]
 fn an_operator_quarantines_without_a_trial_and_resumes_with_the_whole_budget() {
     virtually(async {
         let rig = Rig::new().await;
