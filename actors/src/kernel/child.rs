@@ -19,6 +19,44 @@ use super::{
 ///
 /// Both methods have defaults, so the least an actor needs is `impl Supervised for X {}`. They are
 /// called on the actor's own thread, between its messages, through a control line of the kernel.
+///
+/// While an actor waits (`ctx.wait`, `AtomicResponse`) it answers no probe: what it waits for must be shorter
+/// than the heartbeats it may miss. Work that takes long belongs into `ctx.spawn` or a task.
+///
+/// ```
+/// use actix::{Actor, ActorContext, Context};
+/// use callboard_actors::kernel::{ChildSpec, Observation, Placement, Supervised};
+///
+/// struct Porter {
+///     carrying: u64,
+///     going_home: bool,
+/// }
+///
+/// impl Actor for Porter {
+///     type Context = Context<Self>;
+/// }
+///
+/// impl Supervised for Porter {
+///     fn observe(&self) -> Observation {
+///         Observation::of(self.carrying)
+///     }
+///
+///     // Whoever ends a piece of work looks at `going_home` and stops after the last one.
+///     fn wind_down(&mut self, ctx: &mut Context<Self>) {
+///         self.going_home = true;
+///         if self.carrying == 0 {
+///             ctx.stop();
+///         }
+///     }
+/// }
+///
+/// fn spec(placement: Placement) -> ChildSpec {
+///     ChildSpec::new("porter", "porter", placement, |_boot| Porter {
+///         carrying: 0,
+///         going_home: false,
+///     })
+/// }
+/// ```
 pub trait Supervised: Actor<Context = Context<Self>> {
     /// What the actor says about itself, at every heartbeat. Cheap; must not block.
     fn observe(&self) -> Observation {

@@ -6,11 +6,9 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
 /// The settings of a restart. Delays are drawn with full jitter, evenly from zero to the ceiling
 /// `min(cap, base * factor^streak)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RestartPolicy {
     /// Ceiling of the first delay.
     pub base: Duration,
@@ -190,6 +188,23 @@ mod tests {
         assert_eq!(failed_after(&mut ledger, 2, 61), restart(200));
         assert_eq!(failed_after(&mut ledger, 62, 121), restart(400));
         assert_eq!(failed_after(&mut ledger, 122, 182), restart(100));
+    }
+
+    #[test]
+    fn health_ends_with_the_incarnation_and_not_with_the_next_failure() {
+        let policy = RestartPolicy::default();
+        let mut ledger = RestartLedger::default();
+        ledger.failed(&policy, SECOND, 1.0);
+        ledger.running(SECOND * 2);
+        ledger.ended(&policy, SECOND * 12);
+        assert_eq!(ledger.health(SECOND * 100), None);
+        let millis = Duration::from_millis;
+        let second = ledger.failed(&policy, SECOND * 100, 1.0);
+        assert_eq!(second, Verdict::Restart { after: millis(200) });
+        ledger.running(SECOND * 101);
+        ledger.ended(&policy, SECOND * 161);
+        let forgotten = ledger.failed(&policy, SECOND * 162, 1.0);
+        assert_eq!(forgotten, Verdict::Restart { after: millis(100) });
     }
 
     #[test]

@@ -155,9 +155,9 @@ impl Supervisor {
     }
 }
 
-/// A waiter that is dropped unanswered means that the supervisor is going.
+/// A waiter is dropped unanswered only together with the supervisor; the reply outlives both.
 async fn outcome_of<T>(outcome: oneshot::Receiver<Result<T, Refusal>>) -> Result<T, Refusal> {
-    outcome.await.unwrap_or(Err(Refusal::Draining))
+    outcome.await.unwrap_or(Err(Refusal::Lost))
 }
 
 impl Handler<StartTree> for Supervisor {
@@ -227,12 +227,11 @@ impl Handler<Resume> for Supervisor {
 }
 
 impl Handler<Drain> for Supervisor {
-    type Result = ResponseFuture<super::DrainReport>;
+    type Result = ResponseFuture<Result<super::DrainReport, Refusal>>;
 
     fn handle(&mut self, message: Drain, _: &mut Context<Self>) -> Self::Result {
         let outcome = self.drain(message.grace);
-        // Dropped unanswered only with the supervisor, whose caller is then told by the mailbox too.
-        Box::pin(async move { outcome.await.unwrap_or_default() })
+        Box::pin(async move { outcome.await.map_err(|_| Refusal::Lost) })
     }
 }
 

@@ -17,9 +17,12 @@ pub enum Refusal {
     /// No child of this name.
     #[error("there is no child of this name")]
     Unknown,
-    /// The supervisor drains or is gone; nothing is started any more.
+    /// The supervisor drains; nothing is started any more.
     #[error("the process is stopping")]
     Draining,
+    /// The supervisor has ended before the outcome was known.
+    #[error("the supervisor has ended")]
+    Lost,
     /// The child has failed and comes back by itself.
     #[error("the child is backing off for another {retry_after:?}")]
     BackingOff {
@@ -66,6 +69,9 @@ impl Message for StartChild {
 }
 
 /// Stop this child, as no failure, and forget it. Its name leaves the address book at once.
+///
+/// Who has looked its address up before may still send to it: what is not handled before the child winds down
+/// is lost, and its [`ChildExited`] says so.
 ///
 /// A child that finds itself idle names its generation, so that a late message does not put its successor to
 /// rest; others, having none to name, mean whatever is there (a quarantined child too).
@@ -116,7 +122,11 @@ impl Message for Resume {
     type Result = Result<(), Refusal>;
 }
 
-/// Stop all children bottom-up. Answered when all are gone or given up.
+/// Stop all children bottom-up. Answered when all are gone or given up, which takes no longer than the grace
+/// plus, for each order, the settings' last call and patience with an abort.
+///
+/// A subscriber that is a child and stops early hears nothing of those that stop after it: what they held is
+/// to be handed back by the names and generations of the orphans in the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Drain {
     /// For all of them together; each child's own grace applies within it.
@@ -124,7 +134,7 @@ pub struct Drain {
 }
 
 impl Message for Drain {
-    type Result = DrainReport;
+    type Result = Result<DrainReport, Refusal>;
 }
 
 /// A snapshot taken now. Who must not depend on the supervisor reads the board instead.

@@ -30,9 +30,9 @@ fn both_limits_hold_and_a_drop_gives_back() {
     let credits = credits(3, 2);
     let a1 = credits.try_acquire("a").expect("room");
     let _a2 = credits.try_acquire("a").expect("room");
-    assert_eq!(credits.try_acquire("a").unwrap_err(), NoCredit::KeyExhausted);
+    assert_eq!(credits.try_acquire("a").expect_err("refused"), NoCredit::KeyExhausted);
     let _b1 = credits.try_acquire("b").expect("room");
-    assert_eq!(credits.try_acquire("c").unwrap_err(), NoCredit::Exhausted);
+    assert_eq!(credits.try_acquire("c").expect_err("refused"), NoCredit::Exhausted);
     assert_eq!((credits.available("b"), credits.in_use_by("a")), (0, 2));
     drop(a1);
     assert_eq!((credits.available("b"), credits.available("a")), (1, 1));
@@ -122,7 +122,7 @@ fn the_line_is_bounded() {
     let mut first = Box::pin(credits.acquire("a"));
     assert!((&mut first).now_or_never().is_none());
     let second = credits.acquire("a").now_or_never().expect("answers at once");
-    assert_eq!(second.unwrap_err(), NoCredit::Crowded);
+    assert_eq!(second.expect_err("refused"), NoCredit::Crowded);
     drop(first);
     assert!(credits.acquire("a").now_or_never().is_none(), "its place is free");
 }
@@ -131,7 +131,7 @@ fn the_line_is_bounded() {
 fn limits_can_be_withdrawn_raised_and_set_for_one_key() {
     let credits = credits(2, 1);
     credits.set_total(0);
-    assert_eq!(credits.try_acquire("a").unwrap_err(), NoCredit::Exhausted);
+    assert_eq!(credits.try_acquire("a").expect_err("refused"), NoCredit::Exhausted);
     let mut waiting = Box::pin(credits.acquire("a"));
     assert!((&mut waiting).now_or_never().is_none());
     credits.set_total(3);
@@ -153,8 +153,8 @@ fn closing_turns_everybody_away_and_leaves_permits_valid() {
     assert!((&mut waiting).now_or_never().is_none());
     credits.close();
     let turned_away = waiting.now_or_never().expect("told at once");
-    assert_eq!(turned_away.unwrap_err(), NoCredit::Closed);
-    assert_eq!(credits.try_acquire("b").unwrap_err(), NoCredit::Closed);
+    assert_eq!(turned_away.expect_err("refused"), NoCredit::Closed);
+    assert_eq!(credits.try_acquire("b").expect_err("refused"), NoCredit::Closed);
     assert_eq!((credits.available("b"), credits.available_in_all()), (0, 0));
     drop(held);
     assert_eq!(credits.gauges().in_use, 0);

@@ -1,6 +1,7 @@
 //! An actor that fails in every way an actor can.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -14,7 +15,7 @@ use actix::{
     WrapFuture,
 };
 
-use crate::kernel::{Boot, Observation, Permit, Supervised};
+use crate::kernel::{Boot, ChildName, Generation, Observation, Permit, Supervised};
 
 /// How incarnations behave; shared by the test and all of them.
 #[derive(Clone, Default)]
@@ -29,6 +30,9 @@ struct Lines {
     deaf: AtomicU32,
     slow_start: Mutex<Duration>,
     log: Mutex<Vec<String>>,
+    built: Mutex<Vec<(ChildName, Generation)>>,
+    alive: Mutex<HashMap<ChildName, u32>>,
+    violations: Mutex<Vec<String>>,
 }
 
 impl Script {
@@ -62,6 +66,40 @@ impl Script {
         self.0.log.lock().expect("not poisoned").clone()
     }
 
+    /// Every incarnation that a factory was called for.
+    pub(super) fn built(&self) -> Vec<(ChildName, Generation)> {
+        self.0.built.lock().expect("not poisoned").clone()
+    }
+
+    /// What must never be, and was: two incarnations of one name at a time.
+    pub(super) fn violations(&self) -> Vec<String> {
+        self.0.violations.lock().expect("not poisoned").clone()
+    }
+
+    /// How many incarnations are alive.
+    pub(super) fn alive(&self) -> u32 {
+        self.0.alive.lock().expect("not poisoned").values().sum()
+    }
+
+    fn enter(&self, boot: &Boot) {
+        let mut alive = self.0.alive.lock().expect("not poisoned");
+        let count = alive.entry(boot.name.clone()).or_default();
+        *count += 1;
+        if *count > 1 {
+            let violation = format!("{} {} is not alone", boot.name, boot.generation);
+            self.0.violations.lock().expect("not poisoned").push(violation);
+        }
+    }
+
+    fn leave(&self, boot: &Boot) {
+        // Called from a drop that may be part of an unwind: nothing here may panic.
+        if let Ok(mut alive) = self.0.alive.lock()
+            && let Some(count) = alive.get_mut(&boot.name)
+        {
+            *count = count.saturating_sub(1);
+        }
+    }
+
     fn write(&self, line: String) {
         self.0.log.lock().expect("not poisoned").push(line);
     }
@@ -85,10 +123,13 @@ pub(super) struct Faulty {
 
 impl Faulty {
     pub(super) fn new(boot: Boot, script: Script) -> Self {
+        let incarnation = (boot.name.clone(), boot.generation);
+        script.0.built.lock().expect("not poisoned").push(incarnation);
         if take(&script.0.panics_in_factory) {
             panic!("in the factory");
         }
         let deaf = take(&script.0.deaf);
+        script.enter(&boot);
         Self {
             boot,
             script,
@@ -97,6 +138,12 @@ impl Faulty {
             winding_down: false,
             deaf,
         }
+    }
+}
+
+impl Drop for Faulty {
+    fn drop(&mut self) {
+        self.script.leave(&self.boot);
     }
 }
 

@@ -4,6 +4,7 @@
 //! waits for what never comes fails at its deadline at once. Those about threads use real ones and wait on
 //! signals. A failure prints the snapshot.
 
+mod chaos;
 mod demand;
 mod faulty;
 mod hang;
@@ -11,6 +12,7 @@ mod order;
 mod quarantine;
 mod restart;
 mod status;
+mod threads;
 
 use std::{
     future::Future,
@@ -18,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Arbiter, Context, Handler, System};
+use actix::{Actor, Addr, Arbiter, Context, Handler, Message, System};
 
 use super::{Settings, Sources, StartChild, StartTree, Subscribe, Supervisor, SupervisorHandle};
 use crate::kernel::{ChildExited, ChildSpec, ChildState, Exit, Generation, GiveUp, Placement, RestartPolicy, Snapshot};
@@ -48,6 +50,7 @@ fn really<T>(test: impl Future<Output = T>) -> T {
 struct Rig {
     handle: SupervisorHandle,
     exits: Arc<Mutex<Vec<ChildExited>>>,
+    scribe: Addr<Scribe>,
     script: Script,
     placement: Placement,
 }
@@ -66,16 +69,17 @@ impl Rig {
             wall_ms: Box::new(move || EPOCH_MS + i64::try_from(origin.elapsed().as_millis()).expect("a short test")),
         };
         let handle = Supervisor::start_on(&here, settings, sources);
+        let exits = Arc::default();
         let rig = Self {
             handle,
-            exits: Arc::default(),
+            scribe: Scribe(Arc::clone(&exits)).start(),
+            exits,
             script: Script::default(),
             placement: Placement::new("here", here),
         };
-        let scribe = Scribe(Arc::clone(&rig.exits)).start();
         rig.handle
             .address
-            .send(Subscribe(scribe.recipient()))
+            .send(Subscribe(rig.scribe.clone().recipient()))
             .await
             .expect("the supervisor answers");
         rig
@@ -176,6 +180,19 @@ impl Handler<ChildExited> for Scribe {
     fn handle(&mut self, report: ChildExited, _: &mut Context<Self>) {
         self.0.lock().expect("no panic under the lock").push(report);
     }
+}
+
+/// Answered once every report before it has been written down.
+struct Flush;
+
+impl Message for Flush {
+    type Result = ();
+}
+
+impl Handler<Flush> for Scribe {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, _: &mut Context<Self>) {}
 }
 
 fn quarantine_after(restarts: u32, probe_after: Duration) -> impl Fn(ChildSpec) -> ChildSpec {

@@ -216,6 +216,29 @@ fn what_a_stale_incarnation_reports_changes_nothing() {
 }
 
 #[test]
+fn a_timer_that_was_overtaken_on_its_way_changes_nothing() {
+    virtually(async {
+        let rig = Rig::new().await;
+        let spec = rig.child("a").with_policy(RestartPolicy {
+            base: Duration::from_secs(20),
+            ..RestartPolicy::default()
+        });
+        rig.start(spec).await;
+        rig.address("a").do_send(Panic);
+        rig.until_state("a", |state| matches!(state, ChildState::BackingOff { .. }))
+            .await;
+        rig.ask(messages::Notice::TimeUp {
+            name: "a".into(),
+            ticket: 0,
+        })
+        .await;
+        let tree = rig.ask(GetStatus).await;
+        let state = tree.child("a").map(|child| child.state.clone());
+        assert!(matches!(state, Some(ChildState::BackingOff { .. })), "{state:?}");
+    });
+}
+
+#[test]
 fn siblings_do_not_notice() {
     virtually(async {
         let rig = Rig::new().await;
