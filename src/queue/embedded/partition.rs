@@ -162,3 +162,36 @@ impl Turns {
         self.longest.last().map(|(_, slot)| *slot)
     }
 }
+
+#[cfg(test)]
+impl Turns {
+    /// # Panics
+    /// When a partition is not where its jobs say.
+    pub(super) fn audit(&self, slot: PartitionSlot, partition: &Partition) {
+        assert_eq!(partition.length, partition.ready.len());
+        assert_eq!(
+            self.longest.contains(&(partition.length, slot)),
+            !partition.ready.is_empty()
+        );
+        match partition.place {
+            Place::Idle => assert!(partition.ready.is_empty(), "{partition:?}"),
+            Place::InRing(number) => {
+                assert!(self.ring.contains(&(number, slot)));
+                assert!(!partition.ready.is_empty());
+            }
+            Place::Parked(leased) => {
+                assert!(self.parked.contains(&(leased, slot)));
+                assert_eq!(leased, partition.leased);
+                assert!(!partition.ready.is_empty());
+            }
+        }
+    }
+
+    /// # Panics
+    /// When a partition is remembered that is none of these.
+    pub(super) fn audit_len<'a>(&self, partitions: impl Iterator<Item = &'a Partition>) {
+        let with_work = partitions.filter(|partition| !partition.ready.is_empty()).count();
+        assert_eq!(self.ring.len() + self.parked.len(), with_work);
+        assert_eq!(self.longest.len(), with_work);
+    }
+}

@@ -8,6 +8,9 @@
 //! told of its end. Never: no clock, no I/O, no iteration over all jobs outside [`State::stats`], except when time goes
 //! backwards.
 
+#[cfg(test)]
+mod audit;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use callboard_actors::domain::{FunctionId, Job, JobId, JobKey, Json, RunId, Timestamp};
