@@ -120,8 +120,6 @@ impl Supervisor {
         match &slot.phase {
             Phase::Starting { .. } | Phase::Running { .. } => {
                 let grace = slot.spec.stop_grace;
-                // The tree does not wait for a child that was taken out of it.
-                slot.booting = false;
                 self.begin_stop(name, Next::Quarantine { reason }, grace);
             }
             Phase::Stopping { next, .. } => {

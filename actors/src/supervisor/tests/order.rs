@@ -145,6 +145,36 @@ fn the_grace_of_the_drain_bounds_that_of_the_children_but_leaves_each_a_last_cal
 }
 
 #[test]
+fn what_an_orphan_had_in_flight_is_asked_when_it_is_told_to_stop() {
+    virtually(async {
+        let rig = Rig::new().await;
+        // Shorter than a heartbeat, so no other probe comes before the abort.
+        let spec = rig.child("a").with_stop_grace(Settings::default().heartbeat / 5);
+        rig.start(spec).await;
+        rig.address("a").do_send(Work(seconds(100), None));
+        let report = drain(&rig, seconds(60)).await;
+        assert_eq!(report.orphans.first().map(|orphan| orphan.in_flight), Some(1));
+    });
+}
+
+#[test]
+fn a_child_on_its_way_to_rest_has_no_longer_than_the_drain() {
+    virtually(async {
+        let rig = Rig::new().await;
+        rig.start(rig.child("a").with_stop_grace(seconds(500))).await;
+        rig.address("a").do_send(Work(seconds(400), None));
+        let rest = RestChild {
+            name: "a".into(),
+            generation: None,
+        };
+        rig.ask(rest).await.expect("a child");
+        let then = Instant::now();
+        let report = drain(&rig, seconds(7)).await;
+        assert_eq!((then.elapsed(), report.orphans.len()), (seconds(7), 1));
+    });
+}
+
+#[test]
 fn a_child_that_does_not_listen_is_aborted() {
     virtually(async {
         let rig = Rig::new().await;
