@@ -35,13 +35,21 @@ impl Assignment {
     /// A job to be done. `poisoned` asks for it to be given up, and says why.
     #[must_use]
     pub fn new(lease: Lease, poisoned: Option<String>, permit: Permit, abandoned: UnboundedSender<Abandoned>) -> Self {
-        Self { lease: Some(lease), poisoned, _permit: permit, abandoned, is_handled: false }
+        Self {
+            lease: Some(lease),
+            poisoned,
+            _permit: permit,
+            abandoned,
+            is_handled: false,
+        }
     }
 
     /// The job.
     #[must_use]
     pub fn lease(&self) -> &Lease {
-        self.lease.as_ref().expect("an assignment is settled by value, so nobody can look at a settled one")
+        self.lease
+            .as_ref()
+            .expect("an assignment is settled by value, so nobody can look at a settled one")
     }
 
     /// Why the job is to be given up, if it is.
@@ -69,7 +77,10 @@ impl Drop for Assignment {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             // The consumer is gone only when the process ends.
-            let _ = self.abandoned.send(Abandoned { lease, is_culprit: self.is_handled && std::thread::panicking() });
+            let _ = self.abandoned.send(Abandoned {
+                lease,
+                is_culprit: self.is_handled && std::thread::panicking(),
+            });
         }
     }
 }

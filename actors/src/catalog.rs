@@ -62,12 +62,21 @@ impl Catalog {
             }
             catalog.by_slug.insert(Arc::clone(&function.slug), function.id);
             for (place, trigger) in function.triggers.iter().enumerate() {
-                let Trigger::Event { event, expression } = trigger else { continue };
-                let condition = expression.as_deref().filter(|source| !source.trim().is_empty()).map(|source| {
-                    Expression::compile(source, &["event"])
-                        .map_or_else(|error| Condition::Broken(error.to_string()), Condition::Compiled)
-                });
-                let candidate = Candidate { function: Arc::clone(&function), place, condition };
+                let Trigger::Event { event, expression } = trigger else {
+                    continue;
+                };
+                let condition = expression
+                    .as_deref()
+                    .filter(|source| !source.trim().is_empty())
+                    .map(|source| {
+                        Expression::compile(source, &["event"])
+                            .map_or_else(|error| Condition::Broken(error.to_string()), Condition::Compiled)
+                    });
+                let candidate = Candidate {
+                    function: Arc::clone(&function),
+                    place,
+                    condition,
+                };
                 catalog.triggers.entry(event.clone()).or_default().push(candidate);
             }
         }
@@ -95,7 +104,11 @@ impl Catalog {
     /// A live function by its slug or its UUID.
     #[must_use]
     pub fn find(&self, reference: &str) -> Option<&Arc<Function>> {
-        let id = self.by_slug.get(reference).copied().or_else(|| reference.parse().ok())?;
+        let id = self
+            .by_slug
+            .get(reference)
+            .copied()
+            .or_else(|| reference.parse().ok())?;
         self.functions.get(&id).filter(|function| !function.archived)
     }
 
@@ -122,7 +135,12 @@ impl Catalog {
                         break;
                     }
                     Err((reason, detail)) => {
-                        skip = Some(Skip { event: event.id, function: Some(candidate.function.id), reason, detail });
+                        skip = Some(Skip {
+                            event: event.id,
+                            function: Some(candidate.function.id),
+                            reason,
+                            detail,
+                        });
                     }
                 }
             }
@@ -135,7 +153,9 @@ impl Catalog {
         let is_internal = name.starts_with(crate::domain::limits::INTERNAL_PREFIX);
         // A catch-all is for what users send; it would otherwise hear of its own runs' ends, for ever.
         let catch_all = (!is_internal).then(|| self.triggers.get("*")).flatten();
-        let named = pattern::candidates(name).into_iter().filter_map(|pattern| self.triggers.get(&pattern));
+        let named = pattern::candidates(name)
+            .into_iter()
+            .filter_map(|pattern| self.triggers.get(&pattern));
         named.chain(catch_all).flatten()
     }
 }

@@ -46,7 +46,10 @@ pub struct Lane {
 impl Default for Lane {
     fn default() -> Self {
         let (sender, receiver) = unbounded_channel();
-        Self { sender, receiver: Arc::new(Mutex::new(receiver)) }
+        Self {
+            sender,
+            receiver: Arc::new(Mutex::new(receiver)),
+        }
     }
 }
 
@@ -81,6 +84,14 @@ pub struct Consumer {
     state: Option<Feed>,
 }
 
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts")
+            .field("per_function", &self.per_function)
+            .finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Consumer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Consumer").finish_non_exhaustive()
@@ -91,11 +102,17 @@ impl Consumer {
     /// A consumer.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { state: Some(Feed::new(parts.clone())), parts }
+        Self {
+            state: Some(Feed::new(parts.clone())),
+            parts,
+        }
     }
 
     fn turn(&mut self, feed: Feed, ctx: &mut Context<Self>) {
-        let turn = feed.turn().into_actor(self).map(|feed, consumer, ctx| consumer.turn(feed, ctx));
+        let turn = feed
+            .turn()
+            .into_actor(self)
+            .map(|feed, consumer, ctx| consumer.turn(feed, ctx));
         ctx.spawn(turn);
     }
 }
@@ -113,7 +130,8 @@ impl Actor for Consumer {
 impl Supervised for Consumer {
     fn observe(&self) -> Observation {
         let gauges = self.parts.credits.gauges();
-        Observation::of(u64::try_from(gauges.in_use).unwrap_or(0)).with_detail(serde_json::to_value(gauges).unwrap_or_default())
+        Observation::of(u64::try_from(gauges.in_use).unwrap_or(0))
+            .with_detail(serde_json::to_value(gauges).unwrap_or_default())
     }
 }
 
@@ -156,9 +174,15 @@ impl Feed {
             self.nap(room == 0).await;
         }
         // From here on whatever happens to a job, it comes back.
-        let (taken, left): (Vec<_>, Vec<_>) = leases.into_iter().map(|lease| self.assignment(lease)).partition(Result::is_ok);
+        let (taken, left): (Vec<_>, Vec<_>) = leases
+            .into_iter()
+            .map(|lease| self.assignment(lease))
+            .partition(Result::is_ok);
         for lease in left.into_iter().filter_map(Result::err) {
-            self.parts.queue.release(&lease.job.id, lease.epoch, lease.job.due).await;
+            self.parts
+                .queue
+                .release(&lease.job.id, lease.epoch, lease.job.due)
+                .await;
         }
         for assignment in taken.into_iter().flatten() {
             self.deliver(assignment).await;
@@ -169,12 +193,9 @@ impl Feed {
     /// Waits for something to do: jobs, room, jobs given back, an executor that has come up.
     async fn nap(&mut self, is_full: bool) {
         let mut until = Instant::now() + LONGEST_NAP;
+        // Without room only room helps, and that announces itself.
         if !is_full && let Some(due) = self.parts.queue.next_due().await {
-            // What is due and was not handed out waits for room, and room announces itself.
-            let wait = due.since(self.parts.clock.now());
-            if !wait.is_zero() {
-                until = until.min(Instant::now() + wait);
-            }
+            until = until.min(Instant::now() + due.since(self.parts.clock.now()));
         }
         let lane = Arc::clone(&self.parts.lane.receiver);
         let mut lane = lane.lock().await;
@@ -191,7 +212,9 @@ impl Feed {
 
     /// A leased job with its permit; the lease back if there is none.
     fn assignment(&mut self, lease: Lease) -> Result<Assignment, Lease> {
-        let Ok(permit) = self.parts.credits.try_acquire(PERMIT_KEY) else { return Err(lease) };
+        let Ok(permit) = self.parts.credits.try_acquire(PERMIT_KEY) else {
+            return Err(lease);
+        };
         let panics = self.panics.get(&lease.job.id).copied().unwrap_or(0);
         let poisoned = (panics >= POISONED_AFTER).then(|| {
             self.panics.remove(&lease.job.id);
@@ -212,13 +235,20 @@ impl Feed {
                 self.starting.insert(function, vec![assignment]);
                 self.start(function);
             }
-            Lookup::Restarting { until } => self.put_off(assignment, until.saturating_duration_since(Instant::now())).await,
+            Lookup::Restarting { until } => {
+                self.put_off(assignment, until.saturating_duration_since(Instant::now()))
+                    .await;
+            }
             Lookup::Quarantined { .. } => self.put_off(assignment, PUT_OFF).await,
         }
     }
 
     fn start(&self, function: FunctionId) {
-        let command = self.parts.supervisor.address.send(StartChild((self.parts.spec)(function)));
+        let command = self
+            .parts
+            .supervisor
+            .address
+            .send(StartChild((self.parts.spec)(function)));
         let started = self.started.0.clone();
         actix::spawn(async move {
             match command.await {
@@ -252,6 +282,9 @@ impl Feed {
             *panics += 1;
             tracing::error!(job = %lease.job.id, panics, "an executor panicked over a job");
         }
-        self.parts.queue.release(&lease.job.id, lease.epoch, lease.job.due).await;
+        self.parts
+            .queue
+            .release(&lease.job.id, lease.epoch, lease.job.due)
+            .await;
     }
 }

@@ -32,7 +32,7 @@ pub struct Retention {
 }
 
 /// What the janitor works with.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// The database.
     pub store: Arc<dyn Store>,
@@ -63,7 +63,9 @@ struct Report {
 
 impl std::fmt::Debug for Janitor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Janitor").field("report", &self.report).finish_non_exhaustive()
+        f.debug_struct("Janitor")
+            .field("report", &self.report)
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,18 +73,23 @@ impl Janitor {
     /// A janitor.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts, report: Report::default() }
+        Self {
+            parts,
+            report: Report::default(),
+        }
     }
 
     fn audit(&self, ctx: &mut Context<Self>) {
         let parts = self.parts.clone();
-        let audit = async move { audit(&parts).await }.into_actor(self).map(|outcome, janitor: &mut Self, _| match outcome {
-            Ok(orphans) => {
-                janitor.report.audits += 1;
-                janitor.report.orphans_found += orphans;
-            }
-            Err(error) => tracing::warn!(%error, "audit failed"),
-        });
+        let audit = async move { audit(&parts).await }
+            .into_actor(self)
+            .map(|outcome, janitor: &mut Self, _| match outcome {
+                Ok(orphans) => {
+                    janitor.report.audits += 1;
+                    janitor.report.orphans_found += orphans;
+                }
+                Err(error) => tracing::warn!(%error, "audit failed"),
+            });
         ctx.spawn(audit);
     }
 
@@ -106,7 +113,7 @@ impl Janitor {
                     PURGE
                 }
             };
-            ctx.run_later(wait, Self::purge);
+            ctx.run_later(wait, |janitor, ctx| janitor.purge(ctx));
         });
         ctx.spawn(then);
     }
@@ -117,7 +124,7 @@ impl Actor for Janitor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.run_interval(AUDIT, |janitor, ctx| janitor.audit(ctx));
-        ctx.run_later(AUDIT, Self::purge);
+        ctx.run_later(AUDIT, |janitor, ctx| janitor.purge(ctx));
     }
 }
 
@@ -141,9 +148,13 @@ async fn audit(parts: &Parts) -> Result<u64, LinkError> {
 
 /// Gives a run that has no job one, by telling the engine that a job it does not have is done.
 async fn adopt(parts: &Parts, run: RunId) -> Result<bool, LinkError> {
-    let Some(state) = parts.store.load_run(run).await? else { return Ok(false) };
+    let Some(state) = parts.store.load_run(run).await? else {
+        return Ok(false);
+    };
     let catalog = parts.catalog.current();
-    let Some(function) = catalog.function(state.function) else { return Ok(false) };
+    let Some(function) = catalog.function(state.function) else {
+        return Ok(false);
+    };
     if !state.jobs.is_empty() {
         return Ok(false);
     }

@@ -53,12 +53,25 @@ where
 /// Makes writes durable and waits for it.
 pub(crate) async fn commit(book: &AddressBook, writes: Vec<Write>, fail_fast: bool) -> Result<Vec<Written>, LinkError> {
     let (reply, outcome) = oneshot::channel();
-    tell::<StateWriter, _>(book, names::WRITER, Commit { writes, fail_fast, reply })?;
+    tell::<StateWriter, _>(
+        book,
+        names::WRITER,
+        Commit {
+            writes,
+            fail_fast,
+            reply,
+        },
+    )?;
     Ok(outcome.await.map_err(|_| LinkError::Died(names::WRITER))??)
 }
 
 /// Moves one run on. `false` if somebody else has moved it on since `expected`.
-pub(crate) async fn advance(book: &AddressBook, run: RunId, expected: u64, changes: Vec<Change>) -> Result<bool, LinkError> {
+pub(crate) async fn advance(
+    book: &AddressBook,
+    run: RunId,
+    expected: u64,
+    changes: Vec<Change>,
+) -> Result<bool, LinkError> {
     let write = Write::Advance(Advance { run, expected, changes });
     let written = commit(book, vec![write], false).await?;
     Ok(matches!(written.first(), Some(Written::Done { .. })))

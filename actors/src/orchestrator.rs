@@ -101,7 +101,8 @@ impl Orchestrator {
     /// # Errors
     /// When the store can't, or the server is going down.
     pub async fn register(&self, registration: Registration) -> Result<SyncOutcome, Refusal> {
-        self.registrar(|reply| registrar::Change::Register(Box::new(registration), reply)).await
+        self.registrar(|reply| registrar::Change::Register(Box::new(registration), reply))
+            .await
     }
 
     /// Forgets the app at this URL. Answers whether there was one.
@@ -109,7 +110,8 @@ impl Orchestrator {
     /// # Errors
     /// When the store can't, or the server is going down.
     pub async fn remove_app(&self, url: &str) -> Result<bool, Refusal> {
-        self.registrar(|reply| registrar::Change::Remove(url.to_owned(), reply)).await
+        self.registrar(|reply| registrar::Change::Remove(url.to_owned(), reply))
+            .await
     }
 
     /// Notes why a sync that we asked an app for failed, or that it did not.
@@ -135,11 +137,14 @@ impl Orchestrator {
     /// When there is no such function; and as for [`Self::accept`].
     pub async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
         let catalog = self.catalog();
-        let target = catalog.find(function).ok_or_else(|| Refusal::UnknownFunction(function.to_owned()))?;
+        let target = catalog
+            .find(function)
+            .ok_or_else(|| Refusal::UnknownFunction(function.to_owned()))?;
         let now = self.clock.now();
         let id = EventId::new(now, self.random.bits());
         let own = json!({ "fn_id": target.id.to_string() });
-        let event = engine::invoked_event(&payload, own, id, now).map_err(|error| Refusal::Payload(error.to_string()))?;
+        let event =
+            engine::invoked_event(&payload, own, id, now).map_err(|error| Refusal::Payload(error.to_string()))?;
         self.accept(vec![event]).await?;
         Ok(id)
     }
@@ -152,7 +157,10 @@ impl Orchestrator {
         for _ in 0..TRIES {
             let waits = self.store.waits(signal, &[None], None, 16).await?;
             let now = self.clock.now();
-            let Some(wait) = waits.into_iter().find(|wait| wait.kind == WaitKind::Signal && now < wait.expires_at) else {
+            let Some(wait) = waits
+                .into_iter()
+                .find(|wait| wait.kind == WaitKind::Signal && now < wait.expires_at)
+            else {
                 return Ok(None);
             };
             let WaitKey::Step(step) = wait.key else { return Ok(None) };
@@ -184,9 +192,13 @@ impl Orchestrator {
     /// Decides on an input from outside, past the run's executor: its copy of the state goes stale, which it finds out with
     /// its next decision. `None` if the run is not open, `false` if somebody was faster.
     async fn advance(&self, run: RunId, input: &Input) -> Result<Option<bool>, Refusal> {
-        let Some(state) = self.store.load_run(run).await? else { return Ok(None) };
+        let Some(state) = self.store.load_run(run).await? else {
+            return Ok(None);
+        };
         let catalog = self.catalog();
-        let Some(function) = catalog.function(state.function) else { return Ok(None) };
+        let Some(function) = catalog.function(state.function) else {
+            return Ok(None);
+        };
         let context = Deciding {
             now: self.clock.now(),
             dice: self.random.unit(),
@@ -195,7 +207,9 @@ impl Orchestrator {
         };
         let expected = state.version;
         let (_, changes) = engine::decide(state, function, input, &context);
-        Ok(Some(link::advance(&self.supervisor.book, run, expected, changes).await?))
+        Ok(Some(
+            link::advance(&self.supervisor.book, run, expected, changes).await?,
+        ))
     }
 
     /// The state of a run that has not ended, for apps that fetch it.
@@ -215,9 +229,8 @@ impl Orchestrator {
     /// The process tree as of its last change, as JSON for operators. Answers even when the supervisor is stuck.
     #[must_use]
     pub fn status(&self) -> Value {
-        serde_json::to_value(&*self.supervisor.board.latest()).unwrap_or_else(|error| {
-            Failure::new("Error", format!("the status does not serialise: {error}")).to_value()
-        })
+        serde_json::to_value(&*self.supervisor.board.read())
+            .unwrap_or_else(|error| Failure::new("Error", format!("the status does not serialise: {error}")).to_value())
     }
 
     /// Fires when the process has to stop because an actor it can't do without can't be kept running.
@@ -228,7 +241,9 @@ impl Orchestrator {
 
     /// Stops everything in order: no new work is begun, what is under way gets `grace` to finish, the rest is handed back.
     pub async fn drain(&self, grace: std::time::Duration) -> DrainReport {
-        self.supervisor.address.send(Drain { grace }).await.unwrap_or_default()
+        let drained = self.supervisor.address.send(Drain { grace }).await;
+        // A supervisor that is gone has nothing left to stop.
+        drained.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// For reading.

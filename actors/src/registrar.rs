@@ -29,7 +29,7 @@ impl Message for Change {
 }
 
 /// What the registrar works with.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// The database.
     pub store: Arc<dyn Store>,
@@ -47,7 +47,9 @@ pub struct Registrar {
 
 impl std::fmt::Debug for Registrar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registrar").field("syncs", &self.syncs).finish_non_exhaustive()
+        f.debug_struct("Registrar")
+            .field("syncs", &self.syncs)
+            .finish_non_exhaustive()
     }
 }
 
@@ -106,7 +108,11 @@ async fn carry_out(parts: &Parts, change: Change) {
 }
 
 /// Passes an outcome on, after the catalog shows it.
-async fn refreshed<T>(parts: &Parts, outcome: Result<T, StoreError>, changed: impl Fn(&T) -> bool) -> Result<T, StoreError> {
+async fn refreshed<T>(
+    parts: &Parts,
+    outcome: Result<T, StoreError>,
+    changed: impl Fn(&T) -> bool,
+) -> Result<T, StoreError> {
     let outcome = outcome?;
     if changed(&outcome) {
         refresh(parts).await?;

@@ -16,8 +16,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    Accept, Event, Failure, Job, JobId, JobKey, Json, Lookup, Route, Skip, SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write,
-    limits,
+    Accept, Event, Failure, Job, JobId, JobKey, Json, Lookup, Route, Skip, SkipReason, Take, Timestamp, Wait, WaitKey,
+    WaitKind, Write, limits,
 };
 use crate::engine;
 use crate::expression::{Equality, Expression, Scope};
@@ -49,7 +49,7 @@ impl Message for AcceptEvents {
 }
 
 /// What the router works with.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// The database.
     pub store: Arc<dyn Store>,
@@ -72,7 +72,10 @@ pub struct Router {
 
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Router").field("accepted", &self.accepted).field("routed", &self.routed).finish_non_exhaustive()
+        f.debug_struct("Router")
+            .field("accepted", &self.accepted)
+            .field("routed", &self.routed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,11 +83,17 @@ impl Router {
     /// A router.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts, accepted: 0, routed: 0 }
+        Self {
+            parts,
+            accepted: 0,
+            routed: 0,
+        }
     }
 
     fn route_next(&mut self, ctx: &mut Context<Self>) {
-        let pass = Pass { parts: self.parts.clone() };
+        let pass = Pass {
+            parts: self.parts.clone(),
+        };
         let next = pass.next().into_actor(self).map(|routed, router, ctx| {
             router.routed += routed;
             router.route_next(ctx);
@@ -116,8 +125,15 @@ impl Handler<AcceptEvents> for Router {
         let catalog = self.parts.catalog.current();
         let now = self.parts.clock.now();
         self.accepted += u64::try_from(events.len()).unwrap_or(0);
-        let writes = events.into_iter().map(|event| Write::Accept(accept(&catalog, event, now))).collect();
-        let commit = Commit { writes, fail_fast: true, reply };
+        let writes = events
+            .into_iter()
+            .map(|event| Write::Accept(accept(&catalog, event, now)))
+            .collect();
+        let commit = Commit {
+            writes,
+            fail_fast: true,
+            reply,
+        };
         if let Err(error) = link::tell::<StateWriter, _>(&self.parts.book, names::WRITER, commit) {
             // Dropping the reply tells the sender.
             tracing::warn!(%error, "events refused");
@@ -127,7 +143,11 @@ impl Handler<AcceptEvents> for Router {
 
 /// An accepted event with the runs it starts.
 pub(crate) fn accept(catalog: &Catalog, event: Event, now: Timestamp) -> Accept {
-    let (runs, skips) = if event.is_internal() { invoked(catalog, &event, now) } else { matching(catalog, &event, now) };
+    let (runs, skips) = if event.is_internal() {
+        invoked(catalog, &event, now)
+    } else {
+        matching(catalog, &event, now)
+    };
     Accept { event, runs, skips }
 }
 
@@ -135,7 +155,14 @@ type Starts = (Vec<crate::domain::NewRun>, Vec<Skip>);
 
 fn matching(catalog: &Catalog, event: &Event, now: Timestamp) -> Starts {
     let matches = catalog.matching(event, now);
-    (matches.functions.iter().map(|function| engine::start(function, event, now)).collect(), matches.skips)
+    (
+        matches
+            .functions
+            .iter()
+            .map(|function| engine::start(function, event, now))
+            .collect(),
+        matches.skips,
+    )
 }
 
 /// The run of an invoke's target beside those of functions that listen to invokes as such.
@@ -146,7 +173,12 @@ fn invoked(catalog: &Catalog, event: &Event, now: Timestamp) -> Starts {
         match catalog.find(&target) {
             Some(function) if runs.iter().any(|run| run.state.function == function.id) => {}
             Some(function) => runs.push(engine::start(function, event, now)),
-            None => skips.push(Skip { event: event.id, function: None, reason: SkipReason::UnknownFunction, detail: target }),
+            None => skips.push(Skip {
+                event: event.id,
+                function: None,
+                reason: SkipReason::UnknownFunction,
+                detail: target,
+            }),
         }
     }
     (runs, skips)
@@ -154,7 +186,10 @@ fn invoked(catalog: &Catalog, event: &Event, now: Timestamp) -> Starts {
 
 fn invoke_target(event: &Event) -> String {
     let body = event.body.to_tree();
-    body.pointer("/data/_inngest/fn_id").and_then(Value::as_str).unwrap_or_default().to_owned()
+    body.pointer("/data/_inngest/fn_id")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// One pass over the events that have not been routed.
@@ -201,15 +236,33 @@ impl Pass {
         let now = self.parts.clock.now();
         // Events from outside have found their functions when they were accepted; ticks bring their run along.
         let finds_functions = event.is_internal() && event.name != "inngest/scheduled.timer";
-        let (runs, skips) = if finds_functions { invoked(catalog, event, now) } else { Starts::default() };
+        let (runs, skips) = if finds_functions {
+            invoked(catalog, event, now)
+        } else {
+            Starts::default()
+        };
         let mut writes = Vec::with_capacity(2);
         if skips.iter().any(|skip| skip.reason == SkipReason::UnknownFunction) {
-            let failure = Failure::new("Error", format!("could not find function with ID: {}", invoke_target(event)));
+            let failure = Failure::new(
+                "Error",
+                format!("could not find function with ID: {}", invoke_target(event)),
+            );
             let answer = engine::refused_invoke(event, &failure, now);
-            writes.extend(answer.map(|event| Write::Accept(Accept { event, runs: Vec::new(), skips: Vec::new() })));
+            writes.extend(answer.map(|event| {
+                Write::Accept(Accept {
+                    event,
+                    runs: Vec::new(),
+                    skips: Vec::new(),
+                })
+            }));
         }
         let takes = self.takes(event).await?;
-        writes.push(Write::Route(Route { event: event.id, runs, skips, takes }));
+        writes.push(Write::Route(Route {
+            event: event.id,
+            runs,
+            skips,
+            takes,
+        }));
         Ok(writes)
     }
 
@@ -222,13 +275,22 @@ impl Pass {
         let body = event.body.to_tree();
         let lookups: Vec<Option<Lookup>> = paths
             .into_iter()
-            .map(|path| path.map(|path| Lookup { key: Equality::key_of(&body, &path), path }))
+            .map(|path| {
+                path.map(|path| Lookup {
+                    key: Equality::key_of(&body, &path),
+                    path,
+                })
+            })
             .collect();
         let scope = Scope::of_async(&body, self.parts.clock.now().to_datetime());
         let mut takes = Vec::new();
         let mut after = None;
         loop {
-            let page = self.parts.store.waits(&event.name, &lookups, after.take(), WAITS_PAGE).await?;
+            let page = self
+                .parts
+                .store
+                .waits(&event.name, &lookups, after.take(), WAITS_PAGE)
+                .await?;
             let is_last = page.len() < WAITS_PAGE;
             after = page.last().map(|wait| (wait.run, wait.key.to_string()));
             for wait in page.iter().filter(|wait| is_match(wait, event, &scope)) {
@@ -251,8 +313,18 @@ impl Pass {
             (WaitKey::Step(_), WaitKind::Signal | WaitKind::Cancel) => return None,
         };
         let id = JobId { run: wait.run, key };
-        let job = Job { id, function: wait.function, attempt: 0, due: self.parts.clock.now(), payload: Some(payload) };
-        Some(Take { run: wait.run, key: wait.key.clone(), job })
+        let job = Job {
+            id,
+            function: wait.function,
+            attempt: 0,
+            due: self.parts.clock.now(),
+            payload: Some(payload),
+        };
+        Some(Take {
+            run: wait.run,
+            key: wait.key.clone(),
+            job,
+        })
     }
 }
 
@@ -264,7 +336,9 @@ fn is_match(wait: &Wait, event: &Event, scope: &Scope<'_>) -> bool {
     let is_later = wait.kind != WaitKind::Cancel || event.id.to_bytes() > wait.run.to_bytes();
     let fits = || match &wait.condition {
         None => true,
-        Some(source) => Expression::compile_bound(source).is_ok_and(|condition| condition.truth(scope).unwrap_or(false)),
+        Some(source) => {
+            Expression::compile_bound(source).is_ok_and(|condition| condition.truth(scope).unwrap_or(false))
+        }
     };
     is_open && is_later && wait.kind != WaitKind::Signal && fits()
 }
@@ -274,5 +348,8 @@ fn result_memo(finished: &Value) -> Json {
     let data = finished.get("data");
     let member = |name: &str| data.and_then(|data| data.get(name)).filter(|value| !value.is_null());
     let (name, value) = member("error").map_or_else(|| ("data", member("result")), |error| ("error", Some(error)));
-    value.and_then(|value| Json::from_value(value).ok()).unwrap_or_else(Json::null).wrapped(name)
+    value
+        .and_then(|value| Json::from_value(value).ok())
+        .unwrap_or_else(Json::null)
+        .wrapped(name)
 }

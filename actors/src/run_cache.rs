@@ -31,7 +31,12 @@ impl RunCache {
     /// A cache of states that together weigh at most `capacity` bytes, roughly.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let inner = Inner { capacity, weight: 0, states: HashMap::new(), order: VecDeque::new() };
+        let inner = Inner {
+            capacity,
+            weight: 0,
+            states: HashMap::new(),
+            order: VecDeque::new(),
+        };
         Self(Arc::new(Mutex::new(inner)))
     }
 
@@ -97,7 +102,8 @@ impl Inner {
     fn tidy(&mut self) {
         if self.order.len() > 64 && self.order.len() > self.states.len() * 4 {
             let states = &self.states;
-            self.order.retain(|(id, since)| states.get(id).is_some_and(|(_, kept)| kept == since));
+            self.order
+                .retain(|(id, since)| states.get(id).is_some_and(|(_, kept)| kept == since));
         }
     }
 }
@@ -110,7 +116,13 @@ mod tests {
     fn state(n: u128, bytes: usize) -> RunState {
         let body = Json::from_canonical(format!("\"{}\"", "x".repeat(bytes)));
         let id = RunId::new(Timestamp::from_millis(1), n);
-        RunState::new(id, FunctionId::derive("app", "fn"), "e".to_owned(), Vec::new(), Arc::new([body]))
+        RunState::new(
+            id,
+            FunctionId::derive("app", "fn"),
+            "e".to_owned(),
+            Vec::new(),
+            Arc::new([body]),
+        )
     }
 
     #[tokio::test(start_paused = true)]
@@ -121,7 +133,11 @@ mod tests {
         }
         let (count, weight) = cache.size();
         assert!(weight <= 10_000 && count == 6, "{count} states of {weight} bytes");
-        assert_eq!(cache.take(state(0, 1_000).id), Some(state(0, 1_000)), "the oldest stay: they are next to be used");
+        assert_eq!(
+            cache.take(state(0, 1_000).id),
+            Some(state(0, 1_000)),
+            "the oldest stay: they are next to be used"
+        );
     }
 
     #[tokio::test(start_paused = true)]

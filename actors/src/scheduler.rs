@@ -32,7 +32,7 @@ const SPILL_CHECK: Duration = Duration::from_millis(200);
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// What the scheduler works with.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// The database.
     pub store: Arc<dyn Store>,
@@ -52,7 +52,6 @@ pub struct Parts {
 
 /// The actor.
 pub struct Scheduler {
-    parts: Parts,
     state: Option<Time>,
     fired: u64,
     brought: u64,
@@ -60,7 +59,9 @@ pub struct Scheduler {
 
 impl std::fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scheduler").field("fired", &self.fired).finish_non_exhaustive()
+        f.debug_struct("Scheduler")
+            .field("fired", &self.fired)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,14 +70,18 @@ impl Scheduler {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let time = Time {
-            parts: parts.clone(),
+            parts,
             until: Timestamp::MIN,
             swept_at: Timestamp::MIN,
             has_spilled: false,
             crons: Plan::default(),
             turn: Turn::default(),
         };
-        Self { parts, state: Some(time), fired: 0, brought: 0 }
+        Self {
+            state: Some(time),
+            fired: 0,
+            brought: 0,
+        }
     }
 
     fn turn(&mut self, time: Time, ctx: &mut Context<Self>) {
@@ -148,11 +153,21 @@ impl Time {
         let ticks = self.crons.due(now);
         if !ticks.is_empty() {
             self.turn.fired += u64::try_from(ticks.len()).unwrap_or(0);
-            let writes = ticks.into_iter().map(|tick| Write::Accept(tick.into_accept(now))).collect();
+            let writes = ticks
+                .into_iter()
+                .map(|tick| Write::Accept(tick.into_accept(now)))
+                .collect();
             link::commit(&self.parts.book, writes, false).await?;
         }
-        let cron = self.crons.next().map_or(Duration::MAX, |next| next.since(now).max(Duration::from_millis(1)));
-        let bring = if self.has_spilled { SPILL_CHECK } else { self.parts.horizon / 2 };
+        let cron = self
+            .crons
+            .next()
+            .map_or(Duration::MAX, |next| next.since(now).max(Duration::from_millis(1)));
+        let bring = if self.has_spilled {
+            SPILL_CHECK
+        } else {
+            self.parts.horizon / 2
+        };
         Ok(cron.min(bring))
     }
 
@@ -162,7 +177,11 @@ impl Time {
         if self.has_spilled && !is_sweep && !self.has_room().await {
             return Ok(());
         }
-        let from = if is_sweep || self.has_spilled { Timestamp::MIN } else { self.until };
+        let from = if is_sweep || self.has_spilled {
+            Timestamp::MIN
+        } else {
+            self.until
+        };
         let until = now.after(self.parts.horizon);
         if until <= from {
             // The clock was set back; what is due is in the queue.
@@ -194,12 +213,17 @@ impl Time {
     /// Whether at least half of what was there when there was no room has been done.
     async fn has_room(&self) -> bool {
         let stats = self.parts.queue.stats().await;
-        stats.ready + stats.delayed < stats.capacity / 2
+        stats
+            .capacity
+            .is_none_or(|capacity| stats.ready + stats.delayed < capacity / 2)
     }
 }
 
 /// The place before every job due at `from`.
 fn cursor_before(from: Timestamp) -> (Timestamp, JobId) {
-    let id = JobId { run: RunId::first_at(Timestamp::MIN), key: JobKey::Cancel };
+    let id = JobId {
+        run: RunId::first_at(Timestamp::MIN),
+        key: JobKey::Cancel,
+    };
     (from, id)
 }

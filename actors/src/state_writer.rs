@@ -47,7 +47,7 @@ impl Message for Commit {
 }
 
 /// What the writer works with.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// The database.
     pub store: Arc<dyn Store>,
@@ -75,7 +75,9 @@ pub struct StateWriter {
 
 impl std::fmt::Debug for StateWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StateWriter").field("waiting", &self.waiting_writes).finish_non_exhaustive()
+        f.debug_struct("StateWriter")
+            .field("waiting", &self.waiting_writes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -190,10 +192,23 @@ struct Report {
 
 impl Batch {
     fn new(parts: Parts, commits: Vec<Commit>) -> Self {
-        let mut batch = Self { parts, writes: Vec::new(), senders: Vec::new(), report: Report::default() };
+        let mut batch = Self {
+            parts,
+            writes: Vec::new(),
+            senders: Vec::new(),
+            report: Report::default(),
+        };
         for commit in commits {
-            let Commit { writes, fail_fast, reply } = commit;
-            batch.senders.push(Sender { count: writes.len(), fail_fast, reply });
+            let Commit {
+                writes,
+                fail_fast,
+                reply,
+            } = commit;
+            batch.senders.push(Sender {
+                count: writes.len(),
+                fail_fast,
+                reply,
+            });
             batch.writes.extend(writes);
         }
         batch
@@ -236,7 +251,13 @@ impl Batch {
     /// The senders with their writes.
     fn split(&mut self) -> Vec<(Sender, Vec<Write>)> {
         let mut writes = std::mem::take(&mut self.writes).into_iter();
-        self.senders.drain(..).map(|sender| { let own = writes.by_ref().take(sender.count).collect(); (sender, own) }).collect()
+        self.senders
+            .drain(..)
+            .map(|sender| {
+                let own = writes.by_ref().take(sender.count).collect();
+                (sender, own)
+            })
+            .collect()
     }
 
     fn fail_the_impatient(&mut self, error: &StoreError) {
@@ -273,7 +294,14 @@ async fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
     let mut ended: Vec<RunId> = Vec::new();
     let mut has_unrouted = false;
     for (write, written) in writes.iter().zip(written) {
-        let Written::Done { left_out, missed, unrouted } = written else { continue };
+        let Written::Done {
+            left_out,
+            missed,
+            unrouted,
+        } = written
+        else {
+            continue;
+        };
         has_unrouted |= !unrouted.is_empty();
         let (runs, takes) = match write {
             Write::Accept(accept) => (&accept.runs[..], &[][..]),
@@ -289,11 +317,16 @@ async fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
                 continue;
             }
         };
-        for run in runs.iter().filter(|run| run.job.due <= soon && !left_out.contains(&run.state.id)) {
+        for run in runs
+            .iter()
+            .filter(|run| run.job.due <= soon && !left_out.contains(&run.state.id))
+        {
             parts.cache.put(run.state.clone());
             jobs.push(run.job.clone());
         }
-        let taken = takes.iter().filter(|take| !missed.iter().any(|(run, key)| *run == take.run && *key == take.key));
+        let taken = takes
+            .iter()
+            .filter(|take| !missed.iter().any(|(run, key)| *run == take.run && *key == take.key));
         jobs.extend(taken.map(|take| take.job.clone()));
     }
     for run in ended {

@@ -131,7 +131,17 @@ impl Event {
         version: Option<Value>,
         meta: Option<Value>,
     ) -> Result<Self, JsonError> {
-        Self::assemble("inngest/function.invoked".to_owned(), id, None, at, at, data, user, version, meta)
+        Self::assemble(
+            "inngest/function.invoked".to_owned(),
+            id,
+            None,
+            at,
+            at,
+            data,
+            user,
+            version,
+            meta,
+        )
     }
 
     /// The server's own event of a cron tick. Its external id is the tick, as functions see it.
@@ -139,7 +149,17 @@ impl Event {
     /// # Errors
     /// Never with the texts that the scheduler passes.
     pub fn scheduled(id: EventId, tick: String, at: Timestamp, data: Map<String, Value>) -> Result<Self, JsonError> {
-        Self::assemble("inngest/scheduled.timer".to_owned(), id, Some(tick), at, at, data, Map::new(), None, None)
+        Self::assemble(
+            "inngest/scheduled.timer".to_owned(),
+            id,
+            Some(tick),
+            at,
+            at,
+            data,
+            Map::new(),
+            None,
+            None,
+        )
     }
 
     /// An event of the server's own whose `data` is canonical JSON text already.
@@ -154,7 +174,15 @@ impl Event {
         );
         let has_own_id = external_id != id.to_string();
         let body = Json::from_canonical(body);
-        Self { id, external_id, has_own_id, name: name.to_owned(), ts: at, received_at: at, body }
+        Self {
+            id,
+            external_id,
+            has_own_id,
+            name: name.to_owned(),
+            ts: at,
+            received_at: at,
+            body,
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call per kind of event, both above")]

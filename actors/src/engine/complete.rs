@@ -22,12 +22,25 @@ pub(super) struct Completion {
 
 /// Records a step's memo and, if nothing else of its group is under way, asks the app what comes next.
 pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
-    let Completion { id, op, label, race, memo, failed, attempt, started_at, ended_at } = completion;
+    let Completion {
+        id,
+        op,
+        label,
+        race,
+        memo,
+        failed,
+        attempt,
+        started_at,
+        ended_at,
+    } = completion;
     if decision.run.steps.get(&id).is_some_and(Step::is_done) {
         return;
     }
     if decision.run.memo_bytes() + memo.len() > limits::RUN_STATE_BYTES {
-        let message = format!("The function run exceeded the state size limit of {} bytes.", limits::RUN_STATE_BYTES);
+        let message = format!(
+            "The function run exceeded the state size limit of {} bytes.",
+            limits::RUN_STATE_BYTES
+        );
         let failure = Failure::new("InngestErrStateOverflowed", &*message)
             .with("error", format!("InngestErrStateOverflowed: {message}"));
         return finish::fatal(decision, &failure);
@@ -40,10 +53,26 @@ pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
         "started_at": started_at.as_millis(),
         "ended_at": ended_at.as_millis(),
     });
-    let kind = if failed { HistoryKind::StepFailed } else { HistoryKind::StepCompleted };
+    let kind = if failed {
+        HistoryKind::StepFailed
+    } else {
+        HistoryKind::StepCompleted
+    };
     let position = u32::try_from(decision.run.stack.len()).unwrap_or(u32::MAX);
-    let state = StepState::Done { memo, failed, position, at: decision.context.now };
-    decision.step_put(Step { id: id.clone(), op, label, race, started_at, state });
+    let state = StepState::Done {
+        memo,
+        failed,
+        position,
+        at: decision.context.now,
+    };
+    decision.step_put(Step {
+        id: id.clone(),
+        op,
+        label,
+        race,
+        started_at,
+        state,
+    });
     decision.note(kind, Some(id.clone()), attempt, Json::from_value(&detail).ok());
     // Whatever was under way for the step is over: it may have been planned, and then be run by a discovery.
     decision.job_done(&JobKey::Step(id.clone()));
@@ -52,7 +81,9 @@ pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
 
 /// A parked step is over, with this memo.
 pub(super) fn parked(decision: &mut Decision<'_>, id: &StepId, memo: Json, failed: bool) {
-    let Some(step) = decision.run.steps.get(id).filter(|step| !step.is_done()) else { return };
+    let Some(step) = decision.run.steps.get(id).filter(|step| !step.is_done()) else {
+        return;
+    };
     let (op, label, race, started_at) = (step.op, step.label.clone(), step.race, step.started_at);
     if op != StepOp::Sleep {
         decision.wait_done(id);
@@ -62,7 +93,20 @@ pub(super) fn parked(decision: &mut Decision<'_>, id: &StepId, memo: Json, faile
     }
     let ended_at = decision.context.now;
     let id = id.clone();
-    complete(decision, Completion { id, op, label, race, memo, failed, attempt: 0, started_at, ended_at });
+    complete(
+        decision,
+        Completion {
+            id,
+            op,
+            label,
+            race,
+            memo,
+            failed,
+            attempt: 0,
+            started_at,
+            ended_at,
+        },
+    );
 }
 
 fn discover(decision: &mut Decision<'_>, id: StepId, race: bool) {

@@ -5,7 +5,9 @@
 //! and put again is only put, and what a run leaves behind when it ends is left out.
 
 use super::Context;
-use crate::domain::{Change, Function, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, RunState, Step, StepId, Timestamp, WaitKey};
+use crate::domain::{
+    Change, Function, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, RunState, Step, StepId, Timestamp, WaitKey,
+};
 
 pub(super) struct Decision<'a> {
     pub(super) run: RunState,
@@ -16,7 +18,12 @@ pub(super) struct Decision<'a> {
 
 impl<'a> Decision<'a> {
     pub(super) fn new(run: RunState, function: &'a Function, context: &'a Context<'a>) -> Self {
-        Self { run, function, context, changes: Vec::with_capacity(8) }
+        Self {
+            run,
+            function,
+            context,
+            changes: Vec::with_capacity(8),
+        }
     }
 
     /// Adds a change and applies it.
@@ -27,7 +34,10 @@ impl<'a> Decision<'a> {
         if let Change::Ended { .. } = change {
             // The store drops all jobs and waits of a run that ends; those of this decision never come into being.
             self.changes.retain(|change| {
-                !matches!(change, Change::JobPut(_) | Change::JobDone(_) | Change::WaitPut(_) | Change::WaitDone(_))
+                !matches!(
+                    change,
+                    Change::JobPut(_) | Change::JobDone(_) | Change::WaitPut(_) | Change::WaitDone(_)
+                )
             });
         }
         self.run.apply(&change);
@@ -36,15 +46,23 @@ impl<'a> Decision<'a> {
 
     /// A job is to be done, now or later. Putting one that exists already changes its time and attempt.
     pub(super) fn job_put(&mut self, key: JobKey, attempt: u32, due: Timestamp, payload: Option<Json>) {
-        self.changes.retain(|change| !matches!(change, Change::JobDone(done) if *done == key));
+        self.changes
+            .retain(|change| !matches!(change, Change::JobDone(done) if *done == key));
         let id = JobId { run: self.run.id, key };
-        self.push(Change::JobPut(Job { id, function: self.run.function, attempt, due, payload }));
+        self.push(Change::JobPut(Job {
+            id,
+            function: self.run.function,
+            attempt,
+            due,
+            payload,
+        }));
     }
 
     /// A job is no longer to be done; nothing happens if it does not exist.
     pub(super) fn job_done(&mut self, key: &JobKey) {
         if self.run.jobs.contains(key) {
-            self.changes.retain(|change| !matches!(change, Change::JobPut(job) if job.id.key == *key));
+            self.changes
+                .retain(|change| !matches!(change, Change::JobPut(job) if job.id.key == *key));
             self.push(Change::JobDone(key.clone()));
         }
     }
@@ -61,7 +79,13 @@ impl<'a> Decision<'a> {
     }
 
     pub(super) fn note(&mut self, kind: HistoryKind, step: Option<StepId>, attempt: u32, detail: Option<Json>) {
-        self.push(Change::Noted(HistoryEntry { at: self.context.now, kind, step, attempt, detail }));
+        self.push(Change::Noted(HistoryEntry {
+            at: self.context.now,
+            kind,
+            step,
+            attempt,
+            detail,
+        }));
     }
 
     /// The next state, one version on, and what leads there.

@@ -28,7 +28,11 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: Stri
             return Next::Decide(Input::Resumed(step.clone(), memo));
         }
         JobKey::Cancel => {
-            let reason = job.payload.as_ref().and_then(|reason| reason.to::<String>().ok()).unwrap_or_default();
+            let reason = job
+                .payload
+                .as_ref()
+                .and_then(|reason| reason.to::<String>().ok())
+                .unwrap_or_default();
             return Next::Decide(Input::Cancelled(reason));
         }
         JobKey::Step(step) if run.steps.get(step).is_none_or(crate::domain::Step::is_done) => {
@@ -36,7 +40,10 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: Stri
         }
         JobKey::Step(step) => (Target::Step(step.clone()), run.stack.len()),
         JobKey::Start => (Target::Discovery, 0),
-        JobKey::Discover(step) => (Target::Discovery, run.stack.iter().position(|id| id == step).map_or(0, |at| at + 1)),
+        JobKey::Discover(step) => (
+            Target::Discovery,
+            run.stack.iter().position(|id| id == step).map_or(0, |at| at + 1),
+        ),
     };
     if run.stack.len() >= limits::STEPS_PER_RUN {
         return Next::Decide(Input::Overflowed);
@@ -60,7 +67,10 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: Stri
 
 /// The memos of the completed steps, sorted by step id as canonical JSON wants its members.
 fn memos(run: &RunState) -> Vec<(StepId, Json)> {
-    let done = run.stack.iter().filter_map(|id| Some((id.clone(), run.steps.get(id)?.memo()?.clone())));
+    let done = run
+        .stack
+        .iter()
+        .filter_map(|id| Some((id.clone(), run.steps.get(id)?.memo()?.clone())));
     let mut memos: Vec<_> = done.collect();
     memos.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     memos

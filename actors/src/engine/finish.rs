@@ -19,12 +19,21 @@ pub(super) fn failed(decision: &mut Decision<'_>, failure: &Failure) {
 /// The run broke a rule for which there is no second attempt.
 pub(super) fn fatal(decision: &mut Decision<'_>, failure: &Failure) {
     let error = failure.to_output();
-    end(decision, RunStatus::Failed, error.wrapped("error"), Some(("error", &error)));
+    end(
+        decision,
+        RunStatus::Failed,
+        error.wrapped("error"),
+        Some(("error", &error)),
+    );
 }
 
 /// Somebody cancelled the run.
 pub(super) fn cancelled(decision: &mut Decision<'_>, reason: &str) {
-    let message = if reason.is_empty() { "function cancelled" } else { reason };
+    let message = if reason.is_empty() {
+        "function cancelled"
+    } else {
+        reason
+    };
     let error = Failure::new("Error", message).to_output();
     end(decision, RunStatus::Cancelled, Json::null(), Some(("error", &error)));
 }
@@ -69,7 +78,8 @@ fn report(decision: &Decision<'_>, name: &str, status: RunStatus, at: Timestamp,
         Some((name, value)) if name == wanted => format!("\"{name}\":{value},"),
         _ => String::new(),
     };
-    let correlation = correlation_id(decision).map_or(String::new(), |id| format!("\"correlation_id\":{},", quoted(&id)));
+    let correlation =
+        correlation_id(decision).map_or(String::new(), |id| format!("\"correlation_id\":{},", quoted(&id)));
     let data = format!(
         "{{\"_inngest\":{{\"status\":\"{word}\"}},{correlation}{error}\"event\":{first},\"events\":[{all}],\
          \"function_id\":{function},{result}\"run_id\":\"{run}\"}}",
@@ -80,7 +90,11 @@ fn report(decision: &Decision<'_>, name: &str, status: RunStatus, at: Timestamp,
     );
     let id = EventId::derive(at, &format!("{name}:{}", run.id));
     // The run's id as the event's: whatever reports it, handlers run once.
-    let external_id = if name == "inngest/function.finished" { id.to_string() } else { run.id.to_string() };
+    let external_id = if name == "inngest/function.finished" {
+        id.to_string()
+    } else {
+        run.id.to_string()
+    };
     Event::glued(name, id, external_id, at, &data)
 }
 
@@ -109,5 +123,11 @@ pub(crate) fn refused_invoke(invoked: &Event, failure: &Failure, at: Timestamp) 
     });
     let data = Json::from_value(&data).ok()?;
     let id = EventId::derive(at, &format!("refused:{}", invoked.id));
-    Some(Event::glued("inngest/function.finished", id, id.to_string(), at, data.as_str()))
+    Some(Event::glued(
+        "inngest/function.finished",
+        id,
+        id.to_string(),
+        at,
+        data.as_str(),
+    ))
 }

@@ -47,8 +47,8 @@ pub use retry::RetryPolicy;
 pub use start::{invoked_event, start};
 
 use crate::domain::{
-    Change, DeadLetter, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json, Reply, RunState, RunStatus,
-    StepId, StepOp, Timestamp,
+    Change, DeadLetter, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json, Reply,
+    RunState, RunStatus, StepId, StepOp, Timestamp,
 };
 use decision::Decision;
 
@@ -130,7 +130,11 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
         }
         Input::Resumed(step, memo) => {
             decision.job_done(&JobKey::Resume(step.clone()));
-            let failed = decision.run.steps.get(step).is_some_and(|step| step.op == StepOp::Invoke)
+            let failed = decision
+                .run
+                .steps
+                .get(step)
+                .is_some_and(|step| step.op == StepOp::Invoke)
                 && memo.as_str().starts_with("{\"error\":");
             complete::parked(&mut decision, step, memo.clone(), failed);
         }
@@ -156,8 +160,11 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
 /// A run with more steps than it may have.
 fn overflow() -> Failure {
     let limit = crate::domain::limits::STEPS_PER_RUN;
-    Failure::new("InngestErrFunctionOverflowed", format!("The function run exceeded the step limit of {limit} steps."))
-        .with("error", "function has too many steps")
+    Failure::new(
+        "InngestErrFunctionOverflowed",
+        format!("The function run exceeded the step limit of {limit} steps."),
+    )
+    .with("error", "function has too many steps")
 }
 
 fn timeout_memo(op: Option<StepOp>) -> (Json, bool) {

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::{Context, Replied};
 use crate::domain::{
-    Event, EventId, Failure, Function, Json, Lookup, Opcode, OpcodeKind, RunState, Step, StepOp, Timestamp, Wait, WaitKey, WaitKind, limits,
+    Event, EventId, Failure, Function, JobKey, Json, Lookup, Opcode, OpcodeKind, RunState, StepOp, Timestamp, Wait,
+    WaitKey, WaitKind, limits,
 };
 use crate::expression::{Equality, Expression, time};
 
@@ -24,7 +25,11 @@ pub(super) enum Plan {
     /// Sleep.
     Sleep { until: Timestamp },
     /// Wait for what the wait says; for an invoke, after emitting the event that starts the other run.
-    Wait { op: StepOp, wait: Box<Wait>, emit: Option<Box<Event>> },
+    Wait {
+        op: StepOp,
+        wait: Box<Wait>,
+        emit: Option<Box<Event>>,
+    },
     /// The run has ended.
     Complete(Json),
     /// Call the app again.
@@ -42,32 +47,68 @@ pub(super) enum Problem {
 }
 
 /// Works out what an opcode asks for.
-pub(super) fn plan(run: &RunState, function: &Function, replied: &Replied, op: &Opcode, context: &Context<'_>) -> Result<Plan, Problem> {
-    let known = run.steps.get(&op.id);
-    if known.is_some_and(Step::is_done) || (known.is_some() && op.is_plan() && !is_fetch(op)) {
-        return Ok(Plan::Nothing);
+pub(super) fn plan(
+    run: &RunState,
+    function: &Function,
+    replied: &Replied,
+    op: &Opcode,
+    context: &Context<'_>,
+) -> Result<Plan, Problem> {
+    let is_target = matches!(&replied.job.id.key, JobKey::Step(target) if *target == op.id);
+    match run.steps.get(&op.id) {
+        Some(step) if step.is_done() => return Ok(Plan::Nothing),
+        // Under way, and reported again, as every discovery does. The answer to the step's own call is news.
+        Some(_) if op.is_plan() && !is_target && !is_fetch(op) => return Ok(Plan::Nothing),
+        _ => {}
     }
     let now = context.now;
     Ok(match &op.kind {
         OpcodeKind::None | OpcodeKind::Lazy => Plan::Nothing,
-        OpcodeKind::StepRun { memo } => Plan::Record { op: StepOp::Run, memo: memo.clone(), failed: false },
-        OpcodeKind::StepFailed(failure) => {
-            Plan::Record { op: StepOp::Run, memo: failure.to_json().wrapped("error"), failed: true }
-        }
-        OpcodeKind::StepError(failure) => Plan::Retry { op: StepOp::Run, failure: failure.clone() },
+        OpcodeKind::StepRun { memo } => Plan::Record {
+            op: StepOp::Run,
+            memo: memo.clone(),
+            failed: false,
+        },
+        OpcodeKind::StepFailed(failure) => Plan::Record {
+            op: StepOp::Run,
+            memo: failure.to_json().wrapped("error"),
+            failed: true,
+        },
+        OpcodeKind::StepError(failure) => Plan::Retry {
+            op: StepOp::Run,
+            failure: failure.clone(),
+        },
         OpcodeKind::StepPlanned => Plan::Call,
-        OpcodeKind::Sleep { operand } => Plan::Sleep { until: sleep(operand, now)? },
-        OpcodeKind::WaitForEvent { event, condition, timeout } => wait_for_event(run, op, event, condition.as_deref(), timeout, now)?,
-        OpcodeKind::WaitForSignal { signal, timeout, replace } => {
+        OpcodeKind::Sleep { operand } => Plan::Sleep {
+            until: sleep(operand, now)?,
+        },
+        OpcodeKind::WaitForEvent {
+            event,
+            condition,
+            timeout,
+        } => wait_for_event(run, op, event, condition.as_deref(), timeout, now)?,
+        OpcodeKind::WaitForSignal {
+            signal,
+            timeout,
+            replace,
+        } => {
             if !replace && replied.signals_taken.contains(signal) {
                 let failure = Failure::new("Error", "Signal conflict; signal wait already exists for another run");
                 return Err(Problem::Fatal(failure));
             }
             let expires_at = deadline(timeout, limits::DEFAULT_WAIT, now)?;
             let wait = wait(run, op, WaitKind::Signal, signal, expires_at, now);
-            Plan::Wait { op: StepOp::WaitForSignal, wait: Box::new(wait), emit: None }
+            Plan::Wait {
+                op: StepOp::WaitForSignal,
+                wait: Box::new(wait),
+                emit: None,
+            }
         }
-        OpcodeKind::InvokeFunction { function: target, payload, timeout } => {
+        OpcodeKind::InvokeFunction {
+            function: target,
+            payload,
+            timeout,
+        } => {
             let expires_at = deadline(timeout, limits::DEFAULT_WAIT, now)?;
             invoke(run, function, op, target, payload, expires_at, now)?
         }
@@ -84,19 +125,35 @@ fn is_fetch(op: &Opcode) -> bool {
 
 fn fetched(replied: &Replied, op: &Opcode, kind: StepOp) -> Plan {
     match replied.fetched.get(&op.id) {
-        Some(Ok(response)) => Plan::Record { op: kind, memo: response.memo.clone(), failed: false },
-        Some(Err(error)) => Plan::Retry { op: kind, failure: error.failure.clone() },
+        Some(Ok(response)) => Plan::Record {
+            op: kind,
+            memo: response.memo.clone(),
+            failed: false,
+        },
+        Some(Err(error)) => Plan::Retry {
+            op: kind,
+            failure: error.failure.clone(),
+        },
         // The executor makes every request that a reply asks for before it lets us decide.
-        None => Plan::Retry { op: kind, failure: Failure::new("GatewayError", "the request was not made") },
+        None => Plan::Retry {
+            op: kind,
+            failure: Failure::new("GatewayError", "the request was not made"),
+        },
     }
 }
 
 fn too_long() -> Problem {
-    Problem::Fatal(Failure::new("InngestErrTimeoutTooLong", "The wait is longer than a year."))
+    Problem::Fatal(Failure::new(
+        "InngestErrTimeoutTooLong",
+        "The wait is longer than a year.",
+    ))
 }
 
 fn unreadable(what: &str, text: &str, error: &dyn std::fmt::Display) -> Problem {
-    Problem::Attempt(Failure::new("Error", format!("{what} `{text}` is not understood: {error}")))
+    Problem::Attempt(Failure::new(
+        "Error",
+        format!("{what} `{text}` is not understood: {error}"),
+    ))
 }
 
 fn sleep(operand: &str, now: Timestamp) -> Result<Timestamp, Problem> {
@@ -158,10 +215,17 @@ fn wait_for_event(
                     .with("stack", error.to_string());
                 Problem::Fatal(failure)
             })?;
-        wait.lookup = bound.equality.map(|equality| Lookup { path: equality.path, key: equality.key });
+        wait.lookup = bound.equality.map(|equality| Lookup {
+            path: equality.path,
+            key: equality.key,
+        });
         wait.condition = Some(bound.expression.source().to_owned());
     }
-    Ok(Plan::Wait { op: StepOp::WaitForEvent, wait: Box::new(wait), emit: None })
+    Ok(Plan::Wait {
+        op: StepOp::WaitForEvent,
+        wait: Box::new(wait),
+        emit: None,
+    })
 }
 
 /// The indexed part of the wait for an invoked run's end.
@@ -169,7 +233,10 @@ fn wait_for_event(
 pub fn invoke_key(correlation: &str) -> Lookup {
     const PATH: &str = "data.correlation_id";
     let event = json!({ "data": { "correlation_id": correlation } });
-    Lookup { path: PATH.to_owned(), key: Equality::key_of(&event, PATH) }
+    Lookup {
+        path: PATH.to_owned(),
+        key: Equality::key_of(&event, PATH),
+    }
 }
 
 fn invoke(
@@ -196,5 +263,9 @@ fn invoke(
         .map_err(|error| Problem::Attempt(Failure::new("Error", error.to_string())))?;
     let mut wait = wait(run, op, WaitKind::Invoke, "inngest/function.finished", expires_at, now);
     wait.lookup = Some(invoke_key(&correlation));
-    Ok(Plan::Wait { op: StepOp::Invoke, wait: Box::new(wait), emit: Some(Box::new(event)) })
+    Ok(Plan::Wait {
+        op: StepOp::Invoke,
+        wait: Box::new(wait),
+        emit: Some(Box::new(event)),
+    })
 }

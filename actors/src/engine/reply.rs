@@ -9,7 +9,8 @@ use super::decision::Decision;
 use super::plan::{Plan, Problem, plan};
 use super::{Replied, finish};
 use crate::domain::{
-    Change, Failure, HistoryKind, JobKey, Json, Opcode, OpcodeKind, Reply, Step, StepId, StepOp, StepState, Timestamp, WaitKind,
+    Change, Failure, HistoryKind, JobKey, Json, Opcode, OpcodeKind, Reply, Step, StepId, StepOp, StepState, Timestamp,
+    WaitKind,
 };
 
 pub(super) fn replied(decision: &mut Decision<'_>, replied: &Replied) {
@@ -19,11 +20,32 @@ pub(super) fn replied(decision: &mut Decision<'_>, replied: &Replied) {
     }
     match &replied.reply {
         Reply::Returned(output) => finish::completed(decision, output),
-        Reply::Failed { failure, status, no_retry, retry_after } => {
-            attempt_failed(decision, replied, None, failure, *status, *no_retry, retry_after.as_deref());
+        Reply::Failed {
+            failure,
+            status,
+            no_retry,
+            retry_after,
+        } => {
+            attempt_failed(
+                decision,
+                replied,
+                None,
+                failure,
+                *status,
+                *no_retry,
+                retry_after.as_deref(),
+            );
         }
-        Reply::Steps { ops, request_version, no_retry, retry_after } => {
-            let rules = Rules { no_retry: *no_retry, retry_after: retry_after.as_deref() };
+        Reply::Steps {
+            ops,
+            request_version,
+            no_retry,
+            retry_after,
+        } => {
+            let rules = Rules {
+                no_retry: *no_retry,
+                retry_after: retry_after.as_deref(),
+            };
             steps(decision, replied, ops, *request_version, rules);
         }
     }
@@ -46,10 +68,8 @@ fn steps(decision: &mut Decision<'_>, replied: &Replied, ops: &[Opcode], version
             }
         }
     }
-    let is_news = |(op, plan): &(&Opcode, Plan)| !matches!(plan, Plan::Nothing) || decision.run.steps.contains_key(&op.id);
-    if !plans.iter().any(is_news) && decision.run.jobs.len() == 1 {
-        // Nothing found and nothing under way: asking again at once could go on for ever.
-        let failure = Failure::new("Error", "the app found no step to run and did not return either");
+    if let Some(silence) = silence(decision, replied, &plans) {
+        let failure = Failure::new("Error", silence);
         return attempt_failed(decision, replied, None, &failure, None, false, rules.retry_after);
     }
     if decision.run.request_version < 0 {
@@ -58,10 +78,28 @@ fn steps(decision: &mut Decision<'_>, replied: &Replied, ops: &[Opcode], version
     parallel(decision, ops);
     decision.job_done(&replied.job.id.key);
     // Waits first: a sibling may be about to cause what is waited for.
-    let (first, rest): (Vec<_>, Vec<_>) = plans.into_iter().partition(|(op, _)| matches!(op.kind, OpcodeKind::WaitForEvent { .. }));
+    let (first, rest): (Vec<_>, Vec<_>) = plans
+        .into_iter()
+        .partition(|(op, _)| matches!(op.kind, OpcodeKind::WaitForEvent { .. }));
     for (op, plan) in first.into_iter().chain(rest) {
         act(decision, replied, op, plan, rules);
     }
+}
+
+/// Says what is wrong with a reply that leads nowhere: taking it for an answer would leave the run without a next step,
+/// or have the app asked the same for ever.
+fn silence(decision: &Decision<'_>, replied: &Replied, plans: &[(&Opcode, Plan)]) -> Option<&'static str> {
+    let does = |plan: &Plan| !matches!(plan, Plan::Nothing);
+    if plans.iter().any(|(_, plan)| matches!(plan, Plan::Complete(_))) {
+        return None;
+    }
+    if let JobKey::Step(target) = &replied.job.id.key {
+        let answers = |(op, plan): &(&Opcode, Plan)| op.id == *target && does(plan) && !matches!(plan, Plan::Call);
+        return (!plans.iter().any(answers)).then_some("the app did not run the step it was asked for");
+    }
+    let is_alone = decision.run.jobs.len() == 1;
+    let has_news = plans.iter().any(|(_, plan)| does(plan));
+    (is_alone && !has_news).then_some("the app found no step to run and did not return either")
 }
 
 /// Keeps the books of parallel steps; see [`super::complete`].
@@ -80,7 +118,12 @@ fn parallel(decision: &mut Decision<'_>, ops: &[Opcode]) {
             )
         };
         let is_open = |id: &StepId| !decision.run.steps.get(id).is_some_and(Step::is_done);
-        let group: BTreeSet<_> = ops.iter().filter(drives).map(|op| op.id.clone()).filter(is_open).collect();
+        let group: BTreeSet<_> = ops
+            .iter()
+            .filter(drives)
+            .map(|op| op.id.clone())
+            .filter(is_open)
+            .collect();
         decision.push(Change::Group(group));
     }
 }
@@ -93,7 +136,20 @@ fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, 
             let (started_at, ended_at) = times(op, replied, now);
             let attempt = replied.job.attempt;
             let (id, label, race) = (op.id.clone(), op.label.clone(), op.race);
-            complete(decision, Completion { id, op: kind, label, race, memo, failed, attempt, started_at, ended_at });
+            complete(
+                decision,
+                Completion {
+                    id,
+                    op: kind,
+                    label,
+                    race,
+                    memo,
+                    failed,
+                    attempt,
+                    started_at,
+                    ended_at,
+                },
+            );
         }
         Plan::Retry { op: kind, failure } => {
             if rules.no_retry || replied.job.attempt + 1 >= decision.function.max_attempts() {
@@ -101,7 +157,20 @@ fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, 
                 let attempt = replied.job.attempt;
                 let memo = failure.to_json().wrapped("error");
                 let (id, label, race) = (op.id.clone(), op.label.clone(), op.race);
-                complete(decision, Completion { id, op: kind, label, race, memo, failed: true, attempt, started_at, ended_at });
+                complete(
+                    decision,
+                    Completion {
+                        id,
+                        op: kind,
+                        label,
+                        race,
+                        memo,
+                        failed: true,
+                        attempt,
+                        started_at,
+                        ended_at,
+                    },
+                );
             } else {
                 retry(decision, replied, Some(op), &failure, None, rules.retry_after);
             }
@@ -121,7 +190,10 @@ fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, 
             decision.push(Change::WaitPut(*wait));
             decision.job_put(JobKey::Timeout(op.id.clone()), 0, until, None);
             if let (true, Some(event)) = (is_invoke, emit) {
-                decision.push(Change::Emit { event: *event, has_listeners: true });
+                decision.push(Change::Emit {
+                    event: *event,
+                    has_listeners: true,
+                });
             }
         }
         Plan::Complete(output) => finish::completed(decision, &output),
@@ -136,8 +208,20 @@ fn park(decision: &mut Decision<'_>, op: &Opcode, kind: StepOp, state: StepState
         _ => None,
     };
     let detail = json!({ "name": op.label, "op": kind.as_str(), "until": until });
-    decision.step_put(Step { id: op.id.clone(), op: kind, label: op.label.clone(), race: op.race, started_at, state });
-    decision.note(HistoryKind::StepScheduled, Some(op.id.clone()), 0, Json::from_value(&detail).ok());
+    decision.step_put(Step {
+        id: op.id.clone(),
+        op: kind,
+        label: op.label.clone(),
+        race: op.race,
+        started_at,
+        state,
+    });
+    decision.note(
+        HistoryKind::StepScheduled,
+        Some(op.id.clone()),
+        0,
+        Json::from_value(&detail).ok(),
+    );
 }
 
 /// When a step's code ran: as the SDK says or, if it does not, for as long as the call took.
@@ -182,7 +266,9 @@ fn retry(
     retry_after: Option<&str>,
 ) {
     let context = decision.context;
-    let due = context.retry.next(replied.job.attempt, retry_after, context.now, context.dice);
+    let due = context
+        .retry
+        .next(replied.job.attempt, retry_after, context.now, context.dice);
     note_failure(decision, replied, op, failure, status, Some(due));
     decision.job_put(replied.job.id.key.clone(), replied.job.attempt + 1, due, None);
 }
@@ -199,7 +285,10 @@ fn note_failure(
         JobKey::Step(step) => Some(step.clone()),
         _ => None,
     };
-    let step = op.map(|op| op.id.clone()).filter(|id| !id.as_str().is_empty()).or(target);
+    let step = op
+        .map(|op| op.id.clone())
+        .filter(|id| !id.as_str().is_empty())
+        .or(target);
     let name = op.map(|op| op.label.clone());
     let detail = json!({
         "error": failure.to_value(),
@@ -208,5 +297,10 @@ fn note_failure(
         "started_at": replied.called_at.as_millis(),
         "status": status,
     });
-    decision.note(HistoryKind::AttemptFailed, step, replied.job.attempt, Json::from_value(&detail).ok());
+    decision.note(
+        HistoryKind::AttemptFailed,
+        step,
+        replied.job.attempt,
+        Json::from_value(&detail).ok(),
+    );
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::domain::{
-    Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, RunId, RunState, Timestamp, Wait, WaitKey, WaitKind, limits,
+    Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, RunId, RunState, Timestamp, Wait, WaitKey,
+    WaitKind, limits,
 };
 use crate::expression::{Expression, time};
 
@@ -17,12 +18,26 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> NewRun {
     let id = RunId::derive(event.id, function.id);
     let events: Arc<[_]> = Arc::new([event.body.clone()]);
     let mut state = RunState::new(id, function.id, event.name.clone(), vec![event.id], events);
-    let job_id = JobId { run: id, key: JobKey::Start };
+    let job_id = JobId {
+        run: id,
+        key: JobKey::Start,
+    };
     let due = event.ts.max(now);
-    let job = Job { id: job_id, function: function.id, attempt: 0, due, payload: None };
+    let job = Job {
+        id: job_id,
+        function: function.id,
+        attempt: 0,
+        due,
+        payload: None,
+    };
     state.jobs.insert(JobKey::Start);
     let idempotency = event.has_own_id.then(|| event.external_id.clone());
-    NewRun { waits: cancel_waits(function, event, id, now), state, job, idempotency }
+    NewRun {
+        waits: cancel_waits(function, event, id, now),
+        state,
+        job,
+        idempotency,
+    }
 }
 
 /// One wait for each of the function's cancel rules that can match at all.
@@ -44,14 +59,21 @@ fn cancel_waits(function: &Function, event: &Event, run: RunId, now: Timestamp) 
             created_at: now,
             expires_at,
         };
-        if let Some(condition) = rule.condition.as_deref().filter(|condition| !condition.trim().is_empty()) {
+        if let Some(condition) = rule
+            .condition
+            .as_deref()
+            .filter(|condition| !condition.trim().is_empty())
+        {
             let bound = Expression::compile(condition, &["event", "async"]).and_then(|e| e.bind(&event.body.to_tree()));
             // Registration refuses conditions that don't compile.
             let Ok(bound) = bound else { continue };
             if bound.constant == Some(false) {
                 continue;
             }
-            wait.lookup = bound.equality.map(|equality| Lookup { path: equality.path, key: equality.key });
+            wait.lookup = bound.equality.map(|equality| Lookup {
+                path: equality.path,
+                key: equality.key,
+            });
             wait.condition = Some(bound.expression.source().to_owned());
         }
         waits.push(wait);
@@ -63,13 +85,22 @@ fn cancel_waits(function: &Function, event: &Event, run: RunId, now: Timestamp) 
 ///
 /// # Errors
 /// When the payload's `data` or `user` is not an object, or holds numbers that JSON can't represent.
-pub fn invoked_event(payload: &Map<String, Value>, own: Value, id: EventId, now: Timestamp) -> Result<Event, JsonError> {
+pub fn invoked_event(
+    payload: &Map<String, Value>,
+    own: Value,
+    id: EventId,
+    now: Timestamp,
+) -> Result<Event, JsonError> {
     let mut data = match payload.get("data") {
         Some(Value::Object(data)) => data.clone(),
         _ => Map::new(),
     };
     data.insert("_inngest".to_owned(), own);
-    let user = payload.get("user").and_then(Value::as_object).cloned().unwrap_or_default();
+    let user = payload
+        .get("user")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
     let rest = |key: &str| payload.get(key).cloned();
     Event::invoked(id, now, data, user, rest("v"), rest("meta"))
 }

@@ -9,7 +9,9 @@ use futures_util::future::join_all;
 use super::slot::Task;
 use super::{Executor, Local, Parts};
 use crate::assignment::Assignment;
-use crate::domain::{Call, Failure, FetchFailure, FetchRequest, FetchResponse, Job, Opcode, OpcodeKind, Reply, RunId, StepId, WaitKind};
+use crate::domain::{
+    Call, Failure, FetchFailure, FetchRequest, FetchResponse, Job, Opcode, OpcodeKind, Reply, RunId, StepId, WaitKind,
+};
 use crate::engine::{Input, Replied};
 
 impl Executor {
@@ -35,10 +37,16 @@ impl Executor {
                 fetched: HashMap::new(),
                 signals_taken: HashSet::new(),
             });
-            let Some(slot) = executor.slots.get_mut(&run) else { return };
+            let Some(slot) = executor.slots.get_mut(&run) else {
+                return;
+            };
             slot.calls -= 1;
             let input = Some(Input::Replied(Box::new(replied)));
-            slot.tasks.push_back(Task { assignment, input, tries: 0 });
+            slot.tasks.push_back(Task {
+                assignment,
+                input,
+                tries: 0,
+            });
             executor.go_on(run, ctx);
         });
         ctx.spawn(then);
@@ -55,7 +63,13 @@ async fn reply_to(parts: Parts, local: Local, call: Call, job: Job) -> Replied {
         fetched = fetch(&parts, &local, ops).await;
         signals_taken = taken(&parts, run, ops).await;
     }
-    Replied { job, reply, called_at, fetched, signals_taken }
+    Replied {
+        job,
+        reply,
+        called_at,
+        fetched,
+        signals_taken,
+    }
 }
 
 /// Makes the requests that a reply's gateway steps ask for, side by side.
@@ -66,7 +80,11 @@ async fn fetch(parts: &Parts, local: &Local, ops: &[Opcode]) -> HashMap<StepId, 
             OpcodeKind::Gateway(options) => (options.clone(), false),
             _ => return None,
         };
-        let request = FetchRequest { options, ai, timeout: parts.fetch_timeout };
+        let request = FetchRequest {
+            options,
+            ai,
+            timeout: parts.fetch_timeout,
+        };
         Some(async move { (op.id.clone(), local.invoker.fetch(request).await) })
     });
     join_all(requests).await.into_iter().collect()
@@ -76,9 +94,18 @@ async fn fetch(parts: &Parts, local: &Local, ops: &[Opcode]) -> HashMap<StepId, 
 async fn taken(parts: &Parts, run: RunId, ops: &[Opcode]) -> HashSet<String> {
     let mut taken = HashSet::new();
     for op in ops {
-        let OpcodeKind::WaitForSignal { signal, replace: false, .. } = &op.kind else { continue };
+        let OpcodeKind::WaitForSignal {
+            signal, replace: false, ..
+        } = &op.kind
+        else {
+            continue;
+        };
         match parts.store.waits(signal, &[None], None, 16).await {
-            Ok(waits) if waits.iter().any(|wait| wait.kind == WaitKind::Signal && wait.run != run) => {
+            Ok(waits)
+                if waits
+                    .iter()
+                    .any(|wait| wait.kind == WaitKind::Signal && wait.run != run) =>
+            {
                 taken.insert(signal.clone());
             }
             Ok(_) => {}

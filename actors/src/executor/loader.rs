@@ -26,7 +26,9 @@ pub struct Loader {
 
 impl std::fmt::Debug for Loader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Loader").field("waiting", &self.waiting.borrow().len()).finish_non_exhaustive()
+        f.debug_struct("Loader")
+            .field("waiting", &self.waiting.borrow().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -34,7 +36,11 @@ impl Loader {
     /// A loader that reads from `store`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, waiting: RefCell::default(), is_reading: Cell::new(false) }
+        Self {
+            store,
+            waiting: RefCell::default(),
+            is_reading: Cell::new(false),
+        }
     }
 
     /// Reads a run's state; `None` when it has ended.
@@ -47,7 +53,9 @@ impl Loader {
         if !self.is_reading.replace(true) {
             actix::spawn(Rc::clone(&self).read());
         }
-        answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the reader is gone".to_owned())))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("the reader is gone".to_owned())))
     }
 
     async fn read(self: Rc<Self>) {
@@ -63,12 +71,19 @@ impl Loader {
             }
             let ids: Vec<_> = page.iter().map(|(run, _)| *run).collect();
             let loaded = self.store.load_runs(&ids).await.map(|states| {
-                states.into_iter().map(|state| (state.id, state)).collect::<HashMap<_, _>>()
+                states
+                    .into_iter()
+                    .map(|state| (state.id, state))
+                    .collect::<HashMap<_, _>>()
             });
             match loaded {
                 // The same run may be asked for twice.
-                Ok(states) => page.into_iter().for_each(|(run, sender)| drop(sender.send(Ok(states.get(&run).cloned())))),
-                Err(error) => page.into_iter().for_each(|(_, sender)| drop(sender.send(Err(error.clone())))),
+                Ok(states) => page
+                    .into_iter()
+                    .for_each(|(run, sender)| drop(sender.send(Ok(states.get(&run).cloned())))),
+                Err(error) => page
+                    .into_iter()
+                    .for_each(|(_, sender)| drop(sender.send(Err(error.clone())))),
             }
         }
     }

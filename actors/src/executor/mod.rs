@@ -52,7 +52,7 @@ impl Message for Perform {
 }
 
 /// What an executor works with; the same for all of a thread.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// The database.
     pub store: Arc<dyn Store>,
@@ -77,7 +77,7 @@ pub struct Parts {
 }
 
 /// What lives on the executor's thread and can't leave it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Local {
     /// Calls apps.
     pub invoker: Rc<dyn Invoker>,
@@ -100,7 +100,10 @@ pub struct Executor {
 
 impl std::fmt::Debug for Executor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Executor").field("function", &self.id).field("runs", &self.slots.len()).finish_non_exhaustive()
+        f.debug_struct("Executor")
+            .field("function", &self.id)
+            .field("runs", &self.slots.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -151,7 +154,9 @@ impl Executor {
     fn load(&self, run: RunId, ctx: &mut Context<Self>) {
         let loaded = Rc::clone(&self.local.loader).load(run);
         let then = loaded.into_actor(self).map(move |loaded, executor: &mut Self, ctx| {
-            let Some(slot) = executor.slots.get_mut(&run) else { return };
+            let Some(slot) = executor.slots.get_mut(&run) else {
+                return;
+            };
             slot.is_busy = false;
             match loaded {
                 Ok(Some(state)) => slot.state = Some(Box::new(state)),
@@ -174,20 +179,51 @@ impl Executor {
             tracing::warn!(function = %self.id, "the executor's function is not in the catalog");
             return self.hand_back(task.assignment);
         };
-        let Task { mut assignment, input, tries } = task;
+        let Task {
+            mut assignment,
+            input,
+            tries,
+        } = task;
         let Some(slot) = self.slots.get_mut(&run) else { return };
         let Some(state) = slot.state.as_deref() else { return };
         if let Some(input) = input {
-            return self.decide(run, &function, Decidable { assignment, input, tries }, ctx);
+            return self.decide(
+                run,
+                &function,
+                Decidable {
+                    assignment,
+                    input,
+                    tries,
+                },
+                ctx,
+            );
         }
         if let Some(reason) = assignment.poisoned() {
             let input = Input::Poisoned(assignment.lease().job.id.key.clone(), reason.to_owned());
-            return self.decide(run, &function, Decidable { assignment, input, tries }, ctx);
+            return self.decide(
+                run,
+                &function,
+                Decidable {
+                    assignment,
+                    input,
+                    tries,
+                },
+                ctx,
+            );
         }
         let request_id = RunId::new(self.parts.clock.now(), self.parts.random.bits()).to_string();
         match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request_id)) {
             Next::Stale => self.acknowledge(assignment),
-            Next::Decide(input) => self.decide(run, &function, Decidable { assignment, input, tries }, ctx),
+            Next::Decide(input) => self.decide(
+                run,
+                &function,
+                Decidable {
+                    assignment,
+                    input,
+                    tries,
+                },
+                ctx,
+            ),
             Next::Call(call) => {
                 slot.calls += 1;
                 self.call(run, *call, assignment, ctx);
@@ -197,7 +233,11 @@ impl Executor {
 
     /// Decides on an input and has the decision committed.
     fn decide(&mut self, run: RunId, function: &Function, what: Decidable, ctx: &mut Context<Self>) {
-        let Decidable { mut assignment, input, tries } = what;
+        let Decidable {
+            mut assignment,
+            input,
+            tries,
+        } = what;
         let Some(slot) = self.slots.get_mut(&run) else { return };
         let Some(state) = slot.state.take() else { return };
         let expected = state.version;
@@ -216,28 +256,36 @@ impl Executor {
         slot.is_busy = true;
         let book = self.parts.book.clone();
         let committed = async move { link::advance(&book, run, expected, changes).await };
-        let then = committed.into_actor(self).map(move |outcome, executor: &mut Self, ctx| {
-            let Some(slot) = executor.slots.get_mut(&run) else { return };
-            slot.is_busy = false;
-            match outcome {
-                Ok(true) => {
-                    slot.state = Some(Box::new(next));
-                    executor.acknowledge(assignment);
+        let then = committed
+            .into_actor(self)
+            .map(move |outcome, executor: &mut Self, ctx| {
+                let Some(slot) = executor.slots.get_mut(&run) else {
+                    return;
+                };
+                slot.is_busy = false;
+                match outcome {
+                    Ok(true) => {
+                        slot.state = Some(Box::new(next));
+                        executor.acknowledge(assignment);
+                    }
+                    // From here on the state is loaded anew.
+                    Ok(false) if tries < TRIES => {
+                        slot.tasks.push_front(Task {
+                            assignment,
+                            input: Some(input),
+                            tries: tries + 1,
+                        });
+                    }
+                    Ok(false) => executor.hand_back(assignment),
+                    Err(error) => {
+                        // Whether it was written is not known; the state in the database will tell.
+                        tracing::warn!(%run, %error, "decision not committed, trying again");
+                        executor.hand_back(assignment);
+                        executor.set_back(run);
+                    }
                 }
-                // From here on the state is loaded anew.
-                Ok(false) if tries < TRIES => {
-                    slot.tasks.push_front(Task { assignment, input: Some(input), tries: tries + 1 });
-                }
-                Ok(false) => executor.hand_back(assignment),
-                Err(error) => {
-                    // Whether it was written is not known; the state in the database will tell.
-                    tracing::warn!(%run, %error, "decision not committed, trying again");
-                    executor.hand_back(assignment);
-                    executor.set_back(run);
-                }
-            }
-            executor.go_on(run, ctx);
-        });
+                executor.go_on(run, ctx);
+            });
         ctx.spawn(then);
     }
 
@@ -277,14 +325,22 @@ impl Executor {
 
     /// Gives a run's waiting jobs back. Replies among them are lost: their calls are made again (P3 allows it).
     fn set_back(&mut self, run: RunId) {
-        let tasks = self.slots.get_mut(&run).map(|slot| std::mem::take(&mut slot.tasks)).unwrap_or_default();
+        let tasks = self
+            .slots
+            .get_mut(&run)
+            .map(|slot| std::mem::take(&mut slot.tasks))
+            .unwrap_or_default();
         for task in tasks {
             self.hand_back(task.assignment);
         }
     }
 
     fn drop_tasks(&mut self, run: RunId) {
-        let tasks = self.slots.get_mut(&run).map(|slot| std::mem::take(&mut slot.tasks)).unwrap_or_default();
+        let tasks = self
+            .slots
+            .get_mut(&run)
+            .map(|slot| std::mem::take(&mut slot.tasks))
+            .unwrap_or_default();
         for task in tasks {
             self.acknowledge(task.assignment);
         }
@@ -342,7 +398,11 @@ impl Handler<Perform> for Executor {
         }
         let run = assignment.lease().job.id.run;
         let slot = self.slots.entry(run).or_default();
-        slot.tasks.push_back(Task { assignment, input: None, tries: 0 });
+        slot.tasks.push_back(Task {
+            assignment,
+            input: None,
+            tries: 0,
+        });
         self.go_on(run, ctx);
     }
 }

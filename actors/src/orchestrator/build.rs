@@ -95,7 +95,10 @@ impl Default for Settings {
             horizon: Duration::from_secs(10),
             cache_bytes: 32 * 1024 * 1024,
             fetch_timeout: Duration::from_secs(300),
-            retention: Retention { runs: DAY * 30, events: DAY * 30 },
+            retention: Retention {
+                runs: DAY * 30,
+                events: DAY * 30,
+            },
             restart: RestartPolicy::default(),
             quarantine_probe: Duration::from_secs(300),
             drain_grace: Duration::from_secs(25),
@@ -127,21 +130,36 @@ thread_local! {
 ///
 /// # Errors
 /// When the store can't be read, or a child the process can't do without does not start.
-pub async fn build(world: World, settings: Settings, root: &ArbiterHandle, work: ArbiterHandle) -> Result<Orchestrator, BuildError> {
+pub async fn build(
+    world: World,
+    settings: Settings,
+    root: &ArbiterHandle,
+    work: ArbiterHandle,
+) -> Result<Orchestrator, BuildError> {
     let catalog = SharedCatalog::default();
     let functions_changed = Arc::new(Notify::new());
-    let registrar = registrar::Parts { store: Arc::clone(&world.store), catalog: catalog.clone(), changed: Arc::clone(&functions_changed) };
+    let registrar = registrar::Parts {
+        store: Arc::clone(&world.store),
+        catalog: catalog.clone(),
+        changed: Arc::clone(&functions_changed),
+    };
     registrar::refresh(&registrar).await?;
 
     let (dice, wall) = (Arc::clone(&world.random), Arc::clone(&world.clock));
-    let sources = Sources { dice: Box::new(move || dice.unit()), wall_ms: Box::new(move || wall.now().as_millis()) };
+    let sources = Sources {
+        dice: Box::new(move || dice.unit()),
+        wall_ms: Box::new(move || wall.now().as_millis()),
+    };
     let supervisor = Supervisor::start_on(root, settings.supervision, sources);
     let book = supervisor.book.clone();
     let placement = Placement::new("work", work);
     let cache = RunCache::new(settings.cache_bytes);
     let unrouted = Arc::new(Notify::new());
 
-    let child = Children { placement: placement.clone(), policy: settings.restart };
+    let child = Children {
+        placement: placement.clone(),
+        policy: settings.restart,
+    };
     let writer = state_writer::Parts {
         store: Arc::clone(&world.store),
         queue: Arc::clone(&world.queue),
@@ -192,20 +210,47 @@ pub async fn build(world: World, settings: Settings, root: &ArbiterHandle, work:
         clock: Arc::clone(&world.clock),
         supervisor: supervisor.clone(),
         spec: executor_spec(executor, Arc::clone(&world.invoker), placement, &settings),
-        credits: Credits::new(Limits { total: settings.jobs_in_flight, per_key: settings.jobs_in_flight, waiting: 0 }),
+        credits: Credits::new(Limits {
+            total: settings.jobs_in_flight,
+            per_key: settings.jobs_in_flight,
+            waiting: 0,
+        }),
         per_function: settings.jobs_per_function,
     };
     let tree = vec![
-        child.spec(names::WRITER, "state-writer", 1, move || StateWriter::new(writer.clone())),
+        child.spec(names::WRITER, "state-writer", 1, move || {
+            StateWriter::new(writer.clone())
+        }),
         child.spec(names::ROUTER, "router", 2, move || Router::new(router.clone())),
-        child.spec(names::REGISTRAR, "registrar", 2, move || Registrar::new(registrar.clone())),
-        child.spec(names::SCHEDULER, "scheduler", 4, move || Scheduler::new(scheduler.clone())),
+        child.spec(names::REGISTRAR, "registrar", 2, move || {
+            Registrar::new(registrar.clone())
+        }),
+        child.spec(names::SCHEDULER, "scheduler", 4, move || {
+            Scheduler::new(scheduler.clone())
+        }),
         child.spec(names::JANITOR, "janitor", 4, move || Janitor::new(janitor.clone())),
         child.spec(names::CONSUMER, "consumer", 5, move || Consumer::new(consumer.clone())),
     ];
-    supervisor.address.send(StartTree(tree)).await.map_err(|_| BuildError::Supervisor)??;
-    let World { store, queue, clock, random, .. } = world;
-    Ok(Orchestrator { store, queue, clock, random, catalog, supervisor })
+    supervisor
+        .address
+        .send(StartTree(tree))
+        .await
+        .map_err(|_| BuildError::Supervisor)??;
+    let World {
+        store,
+        queue,
+        clock,
+        random,
+        ..
+    } = world;
+    Ok(Orchestrator {
+        store,
+        queue,
+        clock,
+        random,
+        catalog,
+        supervisor,
+    })
 }
 
 /// What the children there is one of have in common.
@@ -222,7 +267,9 @@ impl Children {
         order: u16,
         factory: impl Fn() -> A + Send + Sync + 'static,
     ) -> ChildSpec {
-        ChildSpec::new(name, role, self.placement.clone(), move |_| factory()).with_policy(self.policy).with_order(order)
+        ChildSpec::new(name, role, self.placement.clone(), move |_| factory())
+            .with_policy(self.policy)
+            .with_order(order)
     }
 }
 
@@ -237,7 +284,10 @@ fn executor_spec(
         let (parts, invoker) = (parts.clone(), Arc::clone(&invoker));
         let factory = move |boot| {
             let local = LOCAL.with_borrow_mut(|local| {
-                let make = || Local { invoker: invoker.build(), loader: Loader::new(Arc::clone(&parts.store)).into() };
+                let make = || Local {
+                    invoker: invoker.build(),
+                    loader: Loader::new(Arc::clone(&parts.store)).into(),
+                };
                 local.get_or_insert_with(make).clone()
             });
             Executor::new(id, boot, parts.clone(), local)

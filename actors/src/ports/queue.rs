@@ -66,7 +66,7 @@ pub struct PartitionStats {
 
 /// The queue.
 #[async_trait]
-pub trait Queue: Send + Sync {
+pub trait Queue: std::fmt::Debug + Send + Sync {
     /// Takes jobs in. A job that is known already is replaced, unless it is leased: then its new version waits until
     /// the lease ends (and is dropped if it is the same). A job that waits and is pushed again unchanged stays as it
     /// is, with the delay a release gave it.

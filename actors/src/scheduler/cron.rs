@@ -43,7 +43,11 @@ impl Fired {
         let mut run = engine::start(&self.function, &self.event, now);
         // Two schedules of one function may tick at the same time; each has its run.
         run.idempotency = None;
-        Accept { event: self.event, runs: vec![run], skips: Vec::new() }
+        Accept {
+            event: self.event,
+            runs: vec![run],
+            skips: Vec::new(),
+        }
     }
 }
 
@@ -56,12 +60,20 @@ pub(super) struct Plan {
 impl Plan {
     /// Follows the catalog. A function that has changed starts over from now; the others keep their next ticks.
     pub(super) fn follow(&mut self, catalog: &Catalog, now: Timestamp) {
-        self.lines.retain(|id, (known, _)| catalog.function(*id).is_some_and(|f| !f.archived && f.version == known.version));
+        self.lines.retain(|id, (known, _)| {
+            catalog
+                .function(*id)
+                .is_some_and(|f| !f.archived && f.version == known.version)
+        });
         for function in catalog.live_functions() {
             if self.lines.contains_key(&function.id) {
                 continue;
             }
-            let lines: Vec<_> = function.triggers.iter().filter_map(|trigger| Line::new(trigger, function, now)).collect();
+            let lines: Vec<_> = function
+                .triggers
+                .iter()
+                .filter_map(|trigger| Line::new(trigger, function, now))
+                .collect();
             if !lines.is_empty() {
                 self.lines.insert(function.id, (Arc::clone(function), lines));
             }
@@ -73,9 +85,14 @@ impl Plan {
         let mut fired = Vec::new();
         for (function, lines) in self.lines.values_mut() {
             for line in lines {
-                let Some(tick) = line.next.take_if(|tick| tick.fires_at <= now) else { continue };
+                let Some(tick) = line.next.take_if(|tick| tick.fires_at <= now) else {
+                    continue;
+                };
                 match line.event(function, &tick) {
-                    Ok(event) => fired.push(Fired { function: Arc::clone(function), event }),
+                    Ok(event) => fired.push(Fired {
+                        function: Arc::clone(function),
+                        event,
+                    }),
                     Err(error) => tracing::error!(function = %function.slug, %error, "tick not fired"),
                 }
                 line.next = line.after(function, tick.at.max(now));
@@ -87,24 +104,39 @@ impl Plan {
     /// When the next tick fires.
     pub(super) fn next(&self) -> Option<Timestamp> {
         let lines = self.lines.values().flat_map(|(_, lines)| lines);
-        lines.filter_map(|line| line.next.as_ref()).map(|tick| tick.fires_at).min()
+        lines
+            .filter_map(|line| line.next.as_ref())
+            .map(|tick| tick.fires_at)
+            .min()
     }
 }
 
 impl Line {
     fn new(trigger: &Trigger, function: &Function, now: Timestamp) -> Option<Self> {
-        let Trigger::Cron { cron, jitter } = trigger else { return None };
+        let Trigger::Cron { cron, jitter } = trigger else {
+            return None;
+        };
         // Registration refuses schedules that don't parse.
         let schedule = Schedule::parse(cron).ok()?;
-        let mut line = Self { schedule, text: cron.clone(), jitter: *jitter, next: None };
+        let mut line = Self {
+            schedule,
+            text: cron.clone(),
+            jitter: *jitter,
+            next: None,
+        };
         line.next = line.after(function, now);
         Some(line)
     }
 
     fn after(&self, function: &Function, time: Timestamp) -> Option<Tick> {
         let at = Timestamp::from_datetime(self.schedule.next_after(time.to_datetime())?);
-        let delay = self.jitter.map_or(Duration::ZERO, |most| jitter(&self.cause(function, at), most));
-        Some(Tick { at, fires_at: at.after(delay) })
+        let delay = self
+            .jitter
+            .map_or(Duration::ZERO, |most| jitter(&self.cause(function, at), most));
+        Some(Tick {
+            at,
+            fires_at: at.after(delay),
+        })
     }
 
     /// Names the tick, the same in every instance.
