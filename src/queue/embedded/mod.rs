@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 
 use state::State;
 
-/// How many jobs an [`EmbeddedQueue`] holds; a waiting job takes about 300 bytes plus its payload.
+/// How many jobs an [`EmbeddedQueue`] holds; a waiting job takes about 350 bytes plus its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
     /// Jobs in total, waiting and leased; at least 1.

@@ -114,8 +114,8 @@ impl Turns {
         }
     }
 
-    /// Brings the place of a partition in line with what it holds. Answers whether it came free of its limit.
-    pub(super) fn settle(&mut self, slot: PartitionSlot, partition: &mut Partition, limit: usize) -> bool {
+    /// Brings the place of a partition in line with what it holds.
+    pub(super) fn settle(&mut self, slot: PartitionSlot, partition: &mut Partition, limit: usize) {
         let length = partition.ready.len();
         if partition.length != length {
             self.longest.remove(&(partition.length, slot));
@@ -125,7 +125,6 @@ impl Turns {
             partition.length = length;
         }
 
-        let was_parked = matches!(partition.place, Place::Parked(_));
         let place = match partition.place {
             _ if length == 0 => Place::Idle,
             _ if partition.leased >= limit => Place::Parked(partition.leased),
@@ -148,7 +147,6 @@ impl Turns {
             }
             partition.place = place;
         }
-        was_parked && matches!(place, Place::InRing(_))
     }
 
     /// A parked partition that has room under this limit.

@@ -8,6 +8,7 @@
 //! told of its end. Never: no clock, no I/O, no iteration over all jobs outside [`State::stats`], except when time goes
 //! backwards.
 
+mod admission;
 #[cfg(test)]
 mod audit;
 
@@ -60,13 +61,6 @@ impl Entry {
     fn is(&self, job: &Job, function: FunctionId) -> bool {
         job.due == self.due && job.attempt == self.attempt && job.function == function && job.payload == self.payload
     }
-}
-
-/// Which capacity is used up.
-#[derive(Debug, Clone, Copy)]
-enum Lack {
-    Total,
-    Function,
 }
 
 /// The queue's content.
@@ -318,72 +312,6 @@ impl State {
         }
     }
 
-    /// Takes in a job that is not known, or turns it away.
-    fn admit(&mut self, job: Job, not_before: Option<Timestamp>, pushed: &mut Pushed) {
-        let function = job.function;
-        let not_before = not_before.unwrap_or(job.due);
-        let lack = self.lack(function);
-        let mut fits = true;
-        if let Some(lack) = lack {
-            let victim = self.needed_last(lack, function, &Rank::new(&job.id, not_before));
-            fits = victim.is_some();
-            pushed.spilled += 1;
-            self.spilled += 1;
-            if let Some(victim) = victim {
-                self.remove(victim);
-            }
-        }
-        if fits {
-            let place = *self
-                .by_function
-                .entry(function)
-                .or_insert_with(|| self.partitions.insert(Partition::new(function)));
-            let slot = self.entries.insert(Entry {
-                id: job.id.clone(),
-                partition: place,
-                attempt: job.attempt,
-                due: job.due,
-                not_before,
-                payload: job.payload,
-                held: None,
-            });
-            self.by_id.insert(job.id, slot);
-            self.line_up(slot);
-            pushed.accepted += 1;
-        }
-        // Last, or dropping the victim would look like the room that is waited for.
-        match lack {
-            None => {}
-            Some(Lack::Total) => self.short = true,
-            Some(Lack::Function) => {
-                let place = self.by_function[&function];
-                self.partitions[place].short = true;
-            }
-        }
-    }
-
-    /// What keeps one more job of this function out.
-    fn lack(&self, function: FunctionId) -> Option<Lack> {
-        let full = |place: &PartitionSlot| self.partitions[*place].len() >= self.capacity.per_function;
-        if self.by_function.get(&function).is_some_and(full) {
-            Some(Lack::Function)
-        } else if self.entries.len() >= self.capacity.total {
-            Some(Lack::Total)
-        } else {
-            None
-        }
-    }
-
-    /// The job that may give way to one of this function and rank.
-    fn needed_last(&self, lack: Lack, function: FunctionId, rank: &Rank) -> Option<JobSlot> {
-        let own = self.by_function.get(&function).map(|place| &self.partitions[*place]);
-        let longest = || self.turns.longest().map(|place| &self.partitions[place]);
-        match lack {
-            Lack::Total => room::needed_last(&self.delayed, longest(), own, rank, self.now),
-            Lack::Function => room::needed_last(&own?.delayed, None, own, rank, self.now),
-        }
-    }
-
     /// Puts a job that waits into the line it belongs to; it must not be in one.
     fn line_up(&mut self, slot: JobSlot) {
         let entry = &self.entries[slot];
@@ -452,7 +380,7 @@ impl State {
     }
 
     fn settle_turns(&mut self, place: PartitionSlot) {
-        self.news |= self.turns.settle(place, &mut self.partitions[place], self.limit);
+        self.turns.settle(place, &mut self.partitions[place], self.limit);
     }
 
     fn slots_of(&self, run: RunId) -> impl Iterator<Item = JobSlot> {

@@ -2,6 +2,9 @@
 
 use super::{Entry, State};
 
+// Tens of thousands of delayed jobs are normal.
+const _: () = assert!(size_of::<Option<Entry>>() <= 96);
+
 impl State {
     /// # Panics
     /// When the structure contradicts itself.
@@ -47,7 +50,4 @@ impl State {
         assert_eq!(self.delayed.len(), sum(|partition| partition.delayed.len()));
         assert_eq!(self.leased, sum(|partition| partition.leased));
     }
-
-    /// Bytes of one held job, without its indices.
-    pub(in crate::queue::embedded) const ENTRY_BYTES: usize = size_of::<Option<Entry>>();
 }
