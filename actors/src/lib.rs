@@ -2,5 +2,6 @@
 
 pub mod catalog;
 pub mod domain;
+pub mod expression;
 pub mod orchestrator;
 pub mod ports;
