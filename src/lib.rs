@@ -1,3 +1,4 @@
 //! The daemon.
 
 pub mod queue;
+pub mod sdk;
