@@ -119,15 +119,16 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_due ON jobs (due, run_id, key);
 
 CREATE TABLE waits (
-    run_id     TEXT NOT NULL,
-    key        TEXT NOT NULL,
-    kind       TEXT NOT NULL,
-    name       TEXT NOT NULL,
-    path       TEXT,
-    lookup_key TEXT,
-    condition  TEXT,
-    created_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL,
+    run_id      TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    function_id TEXT NOT NULL,
+    kind        TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    path        TEXT,
+    lookup_key  TEXT,
+    condition   TEXT,
+    created_at  INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL,
     PRIMARY KEY (run_id, key)
 ) WITHOUT ROWID;
 CREATE INDEX waits_lookup ON waits (name, path, lookup_key, run_id, key);

@@ -12,7 +12,7 @@ use crate::domain::{
 };
 
 /// Why the store can't.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Worth another try: busy, a lost connection, a deadlock.
     #[error("the database is unavailable: {0}")]

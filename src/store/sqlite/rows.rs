@@ -123,21 +123,22 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
     })
 }
 
-/// From the columns run_id, key, kind, name, path, lookup_key, condition, created_at, expires_at.
+/// From the columns run_id, key, function_id, kind, name, path, lookup_key, condition, created_at, expires_at.
 pub(super) fn wait(row: &SqliteRow) -> Result<Wait, StoreError> {
-    let lookup = match (get(row, 4)?, get(row, 5)?) {
+    let lookup = match (get(row, 5)?, get(row, 6)?) {
         (Some(path), Some(key)) => Some(Lookup { path, key }),
         _ => None,
     };
     Ok(Wait {
         run: get_id(row, 0)?,
         key: get_key(row, 1)?,
-        kind: get_named(row, 2, WaitKind::parse)?,
-        name: get(row, 3)?,
+        function: get_id(row, 2)?,
+        kind: get_named(row, 3, WaitKind::parse)?,
+        name: get(row, 4)?,
         lookup,
-        condition: get(row, 6)?,
-        created_at: get_time(row, 7)?,
-        expires_at: get_time(row, 8)?,
+        condition: get(row, 7)?,
+        created_at: get_time(row, 8)?,
+        expires_at: get_time(row, 9)?,
     })
 }
 

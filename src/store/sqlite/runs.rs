@@ -39,7 +39,7 @@ const HISTORY: &str = "SELECT at, kind, step_id, attempt, detail FROM history WH
 const JOBS: &str =
     "SELECT run_id, key, function_id, attempt, due, payload FROM jobs WHERE run_id = ?1 ORDER BY due, key";
 
-const WAITS: &str = "SELECT run_id, key, kind, name, path, lookup_key, condition, created_at, expires_at
+const WAITS: &str = "SELECT run_id, key, function_id, kind, name, path, lookup_key, condition, created_at, expires_at
     FROM waits WHERE run_id = ?1 ORDER BY key";
 
 pub(super) const ORPHANS: &str = "SELECT id FROM runs WHERE ended_at IS NULL

@@ -21,7 +21,8 @@ pub(super) const PATHS: &str = "WITH RECURSIVE paths (path) AS (
 
 /// The waits of one lookup, in order. For several, the statement is repeated: its parameters are anonymous, since a gap
 /// in numbered ones is bound to NULL without a word.
-pub(super) const FIND: &str = "SELECT run_id, key, kind, name, path, lookup_key, condition, created_at, expires_at
+pub(super) const FIND: &str =
+    "SELECT run_id, key, function_id, kind, name, path, lookup_key, condition, created_at, expires_at
     FROM waits WHERE name = ? AND path IS ? AND lookup_key IS ? AND (run_id, key) > (?, ?)
     ORDER BY run_id, key LIMIT ?;";
 

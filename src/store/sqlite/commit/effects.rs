@@ -31,10 +31,10 @@ const PUT_JOBS: &str = "INSERT INTO jobs (run_id, key, function_id, attempt, due
         due = excluded.due, payload = excluded.payload";
 
 const PUT_WAITS: &str = "INSERT INTO waits
-        (run_id, key, kind, name, path, lookup_key, condition, created_at, expires_at)
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8
+        (run_id, key, function_id, kind, name, path, lookup_key, condition, created_at, expires_at)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9
     FROM jsonb_each(?) WHERE true
-    ON CONFLICT (run_id, key) DO UPDATE SET kind = excluded.kind, name = excluded.name, path = excluded.path,
+    ON CONFLICT (run_id, key) DO UPDATE SET function_id = excluded.function_id, kind = excluded.kind, name = excluded.name, path = excluded.path,
         lookup_key = excluded.lookup_key, condition = excluded.condition, created_at = excluded.created_at,
         expires_at = excluded.expires_at";
 
@@ -289,6 +289,7 @@ impl Effects {
             .row()
             .shown(wait.run)
             .shown(&wait.key)
+            .shown(wait.function)
             .text(wait.kind.as_str())
             .text(&wait.name)
             .text_or_null(wait.lookup.as_ref().map(|lookup| lookup.path.as_str()))
