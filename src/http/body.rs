@@ -30,10 +30,9 @@ pub(super) async fn read_with(
         let message = format!("the request's body is larger than {limit} bytes");
         Problem::new(Code::TooLarge, message)
     };
-    if let Some(encoding) = req.headers().get(CONTENT_ENCODING) {
-        if encoding != HeaderValue::from_static("identity") {
-            return Err(Code::EncodedBody.into());
-        }
+    let encoding = req.headers().get(CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != HeaderValue::from_static("identity")) {
+        return Err(Code::EncodedBody.into());
     }
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|length| length.parse::<usize>().ok()).unwrap_or(0);

@@ -119,18 +119,70 @@ impl Event {
         Ok(event)
     }
 
-    /// An event of the server's own. `external_id` where it has to be a particular one, such as the run's id.
+    /// The server's own event that runs one function; what the invoker chose is passed on.
     ///
     /// # Errors
-    /// When `data` holds numbers that JSON can't represent; data taken from accepted events never does.
-    pub fn internal(
-        name: &str,
+    /// When a number can't be represented; numbers that came in through JSON always can.
+    pub fn invoked(
         id: EventId,
-        external_id: Option<String>,
         at: Timestamp,
         data: Map<String, Value>,
+        user: Map<String, Value>,
+        version: Option<Value>,
+        meta: Option<Value>,
     ) -> Result<Self, JsonError> {
-        Self::assemble(name.to_owned(), id, external_id, at, at, data, Map::new(), None, None)
+        Self::assemble(
+            "inngest/function.invoked".to_owned(),
+            id,
+            None,
+            at,
+            at,
+            data,
+            user,
+            version,
+            meta,
+        )
+    }
+
+    /// The server's own event of a cron tick. Its external id is the tick, as functions see it.
+    ///
+    /// # Errors
+    /// Never with the texts that the scheduler passes.
+    pub fn scheduled(id: EventId, tick: String, at: Timestamp, data: Map<String, Value>) -> Result<Self, JsonError> {
+        Self::assemble(
+            "inngest/scheduled.timer".to_owned(),
+            id,
+            Some(tick),
+            at,
+            at,
+            data,
+            Map::new(),
+            None,
+            None,
+        )
+    }
+
+    /// An event of the server's own whose `data` is canonical JSON text already.
+    #[must_use]
+    pub fn glued(name: &str, id: EventId, external_id: String, at: Timestamp, data: &str) -> Self {
+        let quoted = |text: &str| Value::from(text).to_string();
+        let body = format!(
+            "{{\"data\":{data},\"id\":{},\"name\":{},\"ts\":{},\"user\":{{}}}}",
+            quoted(&external_id),
+            quoted(name),
+            at.as_millis()
+        );
+        let has_own_id = external_id != id.to_string();
+        let body = Json::from_canonical(body);
+        Self {
+            id,
+            external_id,
+            has_own_id,
+            name: name.to_owned(),
+            ts: at,
+            received_at: at,
+            body,
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call per kind of event, both above")]

@@ -164,6 +164,8 @@ impl RunState {
             Change::RequestVersion(version) => self.request_version = *version,
             Change::PlanOnly(on) => self.plan_only = *on,
             Change::Group(group) => self.group.clone_from(group),
+            // A recorded result never changes (P3).
+            Change::StepPut(step) if self.steps.get(&step.id).is_some_and(Step::is_done) => {}
             Change::StepPut(step) => {
                 if let StepState::Done { .. } = step.state {
                     self.stack.push(step.id.clone());

@@ -6,13 +6,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{IdError, RunId, StepId, Timestamp};
+use super::{FunctionId, IdError, RunId, StepId, Timestamp};
 
 /// An open wait.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wait {
     /// Who waits.
     pub run: RunId,
+    /// Of which function that run is.
+    pub function: FunctionId,
     /// For which of its steps, or by which of its cancel rules.
     pub key: WaitKey,
     /// What kind of thing is waited for.

@@ -12,7 +12,7 @@ use crate::domain::{
 };
 
 /// Why the store can't.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Worth another try: busy, a lost connection, a deadlock.
     #[error("the database is unavailable: {0}")]
@@ -191,7 +191,7 @@ pub struct Counts {
 
 /// The store.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: std::fmt::Debug + Send + Sync {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
     /// # Errors

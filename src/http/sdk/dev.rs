@@ -32,7 +32,7 @@ async fn describe(state: State) -> Result<HttpResponse, SdkError> {
         "functions": functions,
         "handlers": null,
         "isSingleNodeService": true,
-        "isMissingSigningKey": options.bearer.is_none(),
+        "isMissingSigningKey": options.signing_key.is_none(),
         "isMissingEventKeys": options.event_keys.is_empty(),
         "features": {},
     })))

@@ -52,6 +52,16 @@ async fn a_wrong_method_is_told_which_are_right() {
     assert_eq!(answer.json()["error"]["code"], "CB-1009");
 }
 
+#[rstest]
+#[case("/api/v1/runs/?limit=1", 303, Some("/api/v1/runs?limit=1"))]
+#[case("/health/", 303, Some("/health"))]
+#[case("//elsewhere.example/", 404, None)]
+#[actix_web::test]
+async fn a_slash_too_many_is_forgiven(#[case] path: &str, #[case] status: u16, #[case] location: Option<&str>) {
+    let answer = Server::start().await.get(path).await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (status, location));
+}
+
 #[actix_web::test]
 async fn any_origin_may_ask() {
     let server = Server::start().await;

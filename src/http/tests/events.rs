@@ -160,8 +160,8 @@ async fn a_body_beyond_the_limit_is_refused_announced_or_not() {
     );
     let announced = TestRequest::post()
         .uri("/e/any")
-        .insert_header(("content-length", "99999999"))
-        .set_payload("[]");
+        .set_payload("[]")
+        .insert_header(("content-length", "99999999"));
     assert_eq!(server.call(announced).await.status, 413);
 }
 

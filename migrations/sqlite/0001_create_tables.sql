@@ -1,0 +1,143 @@
+-- Ids are ULIDs or UUIDs as text, times are milliseconds since 1970, JSON is canonical text.
+--
+-- Tables are clustered by their key (WITHOUT ROWID): what belongs to a run lies side by side, and a row costs one
+-- b-tree. Every further index is paid for by each run, so there is one only where a list or a claim needs it.
+
+CREATE TABLE apps (
+    name       TEXT PRIMARY KEY,
+    url        TEXT NOT NULL,          -- empty once the app has been removed
+    sdk        TEXT NOT NULL,
+    framework  TEXT,
+    version    TEXT,
+    checksum   TEXT NOT NULL,
+    error      TEXT,
+    synced_at  INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE functions (
+    id         TEXT PRIMARY KEY,
+    app        TEXT NOT NULL,
+    slug       TEXT NOT NULL,
+    version    INTEGER NOT NULL,
+    archived   INTEGER NOT NULL,
+    definition TEXT NOT NULL,
+    UNIQUE (app, slug)
+) WITHOUT ROWID;
+
+CREATE TABLE events (
+    id          TEXT PRIMARY KEY,
+    external_id TEXT NOT NULL,
+    has_own_id  INTEGER NOT NULL,
+    name        TEXT NOT NULL,
+    ts          INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    body        TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX events_by_name ON events (name, id);
+
+-- The outbox: events whose functions and waits are still to be found. A table of its own, because setting a flag
+-- would write the whole event again.
+CREATE TABLE unrouted (
+    event_id TEXT PRIMARY KEY
+) WITHOUT ROWID;
+
+CREATE TABLE skips (
+    event_id    TEXT NOT NULL,
+    seq         INTEGER NOT NULL,
+    function_id TEXT,
+    reason      TEXT NOT NULL,
+    detail      TEXT NOT NULL,
+    PRIMARY KEY (event_id, seq)
+) WITHOUT ROWID;
+
+CREATE TABLE runs (
+    id               TEXT PRIMARY KEY,
+    function_id      TEXT NOT NULL,
+    function_version INTEGER NOT NULL,
+    status           TEXT NOT NULL,
+    version          INTEGER NOT NULL,
+    event_id         TEXT NOT NULL,    -- the first one
+    event_ids        TEXT,             -- all of them, if there are several
+    event_name       TEXT NOT NULL,
+    request_version  INTEGER NOT NULL,
+    plan_only        INTEGER NOT NULL,
+    step_group       TEXT NOT NULL,
+    idempotency      TEXT,             -- as long as it holds the key
+    started_at       INTEGER,
+    ended_at         INTEGER,
+    output           TEXT
+) WITHOUT ROWID;
+CREATE INDEX runs_by_function ON runs (function_id, id);
+CREATE INDEX runs_open ON runs (id) WHERE ended_at IS NULL;
+CREATE INDEX runs_failed ON runs (id) WHERE status IN ('failed', 'cancelled');
+CREATE UNIQUE INDEX runs_idempotency ON runs (function_id, idempotency) WHERE idempotency IS NOT NULL;
+
+-- Which runs an event started, where their ids don't tell: a run's id carries the time of the event it was derived
+-- from, so only further events and foreign ids need a row.
+CREATE TABLE run_events (
+    event_id TEXT NOT NULL,
+    run_id   TEXT NOT NULL,
+    PRIMARY KEY (event_id, run_id)
+) WITHOUT ROWID;
+
+CREATE TABLE steps (
+    run_id     TEXT NOT NULL,
+    step_id    TEXT NOT NULL,
+    seq        INTEGER NOT NULL,       -- orders by first report
+    op         TEXT NOT NULL,
+    label      TEXT NOT NULL,
+    race       INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    until      INTEGER,                -- parked, if set
+    position   INTEGER,                -- done, if set; place in the order of completion
+    failed     INTEGER,
+    ended_at   INTEGER,
+    memo       TEXT,
+    PRIMARY KEY (run_id, step_id)
+) WITHOUT ROWID;
+
+CREATE TABLE history (
+    run_id  TEXT NOT NULL,
+    seq     INTEGER NOT NULL,
+    at      INTEGER NOT NULL,
+    kind    TEXT NOT NULL,
+    step_id TEXT,
+    attempt INTEGER NOT NULL,
+    detail  TEXT,
+    PRIMARY KEY (run_id, seq)
+) WITHOUT ROWID;
+
+CREATE TABLE jobs (
+    run_id      TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    function_id TEXT NOT NULL,
+    attempt     INTEGER NOT NULL,
+    due         INTEGER NOT NULL,
+    payload     TEXT,
+    PRIMARY KEY (run_id, key)
+) WITHOUT ROWID;
+CREATE INDEX jobs_due ON jobs (due, run_id, key);
+
+CREATE TABLE waits (
+    run_id      TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    function_id TEXT NOT NULL,
+    kind        TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    path        TEXT,
+    lookup_key  TEXT,
+    condition   TEXT,
+    created_at  INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL,
+    PRIMARY KEY (run_id, key)
+) WITHOUT ROWID;
+CREATE INDEX waits_lookup ON waits (name, path, lookup_key, run_id, key);
+
+CREATE TABLE dead_letters (
+    seq         INTEGER PRIMARY KEY,
+    run_id      TEXT NOT NULL,
+    job         TEXT NOT NULL,
+    function_id TEXT NOT NULL,
+    reason      TEXT NOT NULL,
+    at          INTEGER NOT NULL
+);

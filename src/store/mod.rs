@@ -1,0 +1,3 @@
+//! Where the truth is kept: implementations of [`callboard_actors::ports::Store`].
+
+pub mod sqlite;

@@ -1,0 +1,370 @@
+//! The claims of a segment: who was first?
+//!
+//! Every claim is an insert, update or delete that finds its row only if nobody was faster, so that taking it and
+//! checking it are one. What a row keeps anyway (an event's body, the fields of a run) is written along with it.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use callboard_actors::domain::{Event, EventId, NewRun, RunId, RunStatus, WaitKey, Write, limits};
+use callboard_actors::ports::StoreError;
+use sqlx::sqlite::SqliteRow;
+
+use super::super::jsonb::Rows;
+use super::super::rows::{get_id, get_key};
+use super::super::writer::{Outcome, Script, Session};
+use super::fold::Folded;
+use super::{Claimed, Commit};
+
+/// What the claims of a segment came to.
+pub(super) enum Verdict {
+    /// Every write has won, but for the runs and waits named.
+    Clear(Claimed),
+    /// Not every claim has won; which, was not asked.
+    Unclear,
+    /// These writes have lost.
+    Lost {
+        writes: Vec<usize>,
+        /// Whether one of them has won other claims, which it must not keep.
+        kept: bool,
+        claimed: Claimed,
+    },
+}
+
+/// Events that may concern somebody go to the outbox. This runs before the events themselves are inserted, for an event
+/// that is known already must not come back to the outbox.
+pub(super) const INSERT_UNROUTED: &str = "INSERT INTO unrouted (event_id) SELECT value->>0 FROM jsonb_each(?) AS new
+    WHERE (new.value->>2 OR EXISTS (SELECT 1 FROM waits WHERE name = new.value->>1))
+      AND NOT EXISTS (SELECT 1 FROM events WHERE id = new.value->>0)
+    ON CONFLICT (event_id) DO NOTHING RETURNING event_id";
+
+/// A statement that only counts what it claims, and the same one telling.
+macro_rules! claim {
+    ($name:ident, $sql:literal, $returning:literal) => {
+        pub(super) const $name: [&str; 2] = [$sql, concat!($sql, " RETURNING ", $returning)];
+    };
+}
+
+claim!(
+    CLAIM_EVENTS,
+    "INSERT INTO events (id, external_id, has_own_id, name, ts, received_at, body)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM jsonb_each(?) WHERE true
+    ON CONFLICT (id) DO NOTHING",
+    "id"
+);
+
+claim!(
+    CLAIM_VERSIONS,
+    "UPDATE runs SET version = version + 1,
+        status = coalesce(new.value->>2, status), started_at = coalesce(new.value->>3, started_at),
+        request_version = coalesce(new.value->>4, request_version), plan_only = coalesce(new.value->>5, plan_only),
+        step_group = coalesce(new.value->>6, step_group), output = coalesce(new.value->>7, output),
+        ended_at = coalesce(new.value->>8, ended_at)
+    FROM jsonb_each(?) AS new WHERE runs.id = new.value->>0 AND runs.version = new.value->>1",
+    "id"
+);
+
+claim!(
+    CLAIM_ROUTES,
+    "DELETE FROM unrouted WHERE event_id IN (SELECT value FROM jsonb_each(?))",
+    "event_id"
+);
+
+/// Whoever has held an idempotency key for longer than the window loses it to the next one.
+const RELEASE_KEYS: &str = "UPDATE runs SET idempotency = NULL FROM jsonb_each(?) AS new
+    WHERE runs.function_id = new.value->>0 AND runs.idempotency = new.value->>1 AND runs.id < new.value->>2";
+
+claim!(
+    CLAIM_RUNS,
+    "INSERT INTO runs (id, function_id, function_version, status, version, event_id, event_ids, event_name,
+        request_version, plan_only, step_group, idempotency, started_at)
+    SELECT value->>0, value->>1, coalesce((SELECT version FROM functions WHERE id = new.value->>1), 0), value->>2,
+        value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9, value->>10, value->>11
+    FROM jsonb_each(?) AS new WHERE true
+    ON CONFLICT DO NOTHING",
+    "id"
+);
+
+claim!(
+    CLAIM_WAITS,
+    "DELETE FROM waits WHERE (run_id, key) IN (SELECT value->>0, value->>1 FROM jsonb_each(?))",
+    "run_id, key"
+);
+
+const EXISTING_RUNS: &str = "SELECT id FROM runs WHERE id IN (SELECT value FROM jsonb_each(?))";
+
+/// The rows of a segment's claims, and where their statements stand in the script.
+struct Claims {
+    script: Script,
+    unrouted: Option<usize>,
+    events: Place,
+    versions: Place,
+    routes: Place,
+    runs: Place,
+    waits: Place,
+}
+
+/// Where a statement stands in the script and how many rows it must change for all of its claims to have won.
+#[derive(Default)]
+struct Place(Option<(usize, u64)>);
+
+impl Place {
+    fn add(script: &mut Script, sql: [&'static str; 2], in_detail: bool, rows: Rows) -> Self {
+        let expected = rows.count();
+        Self(
+            script
+                .with_rows(sql[usize::from(in_detail)], rows)
+                .map(|index| (index, expected)),
+        )
+    }
+
+    fn all_won(&self, outcomes: &[Outcome]) -> bool {
+        self.0
+            .is_none_or(|(index, expected)| outcomes[index].changes == expected)
+    }
+
+    fn winners<T: std::hash::Hash + Eq>(
+        &self,
+        outcomes: &[Outcome],
+        read: impl Fn(&SqliteRow) -> Result<T, StoreError>,
+    ) -> Result<HashSet<T>, StoreError> {
+        let rows = self.0.map_or(&[][..], |(index, _)| &outcomes[index].rows);
+        rows.iter().map(read).collect()
+    }
+}
+
+/// Makes the claims of a segment; with `first`, in a new transaction.
+pub(super) async fn run(
+    session: &mut Session<'_>,
+    commit: &Commit<'_>,
+    segment: Range<usize>,
+    first: bool,
+) -> Result<Verdict, StoreError> {
+    let claims = Claims::of(commit, segment.clone(), first);
+    let places = [claims.events, claims.versions, claims.routes, claims.runs, claims.waits];
+    let outcomes = if claims.script.is_empty() {
+        Vec::new()
+    } else {
+        session.run(claims.script, false).await?
+    };
+    let mut claimed = Claimed::default();
+    for row in claims.unrouted.map_or(&[][..], |index| &outcomes[index].rows) {
+        claimed.unrouted.insert(get_id(row, 0)?);
+    }
+    if places.iter().all(|place| place.all_won(&outcomes)) {
+        return Ok(Verdict::Clear(claimed));
+    }
+    if !commit.in_detail {
+        return Ok(Verdict::Unclear);
+    }
+    let [events, versions, routes, runs, waits] = places;
+    let winners = Winners {
+        events: events.winners(&outcomes, |row| get_id(row, 0))?,
+        versions: versions.winners(&outcomes, |row| get_id(row, 0))?,
+        routes: routes.winners(&outcomes, |row| get_id(row, 0))?,
+        runs: runs.winners(&outcomes, |row| get_id(row, 0))?,
+        waits: waits.winners(&outcomes, |row| Ok((get_id(row, 0)?, get_key(row, 1)?)))?,
+    };
+    winners.verdict(session, commit, segment, claimed).await
+}
+
+impl Claims {
+    fn of(commit: &Commit<'_>, segment: Range<usize>, first: bool) -> Self {
+        let [mut unrouted, mut events, mut versions, mut routes] = std::array::from_fn(|_| Rows::new());
+        let [mut keys, mut runs, mut waits] = std::array::from_fn(|_| Rows::new());
+        // Names for which waits are set by writes before the one at hand, but not yet in the database.
+        let mut awaited = HashSet::new();
+        let mut seen_waits = HashSet::new();
+        for (_, write, folded) in commit.alive(segment) {
+            match write {
+                Write::Accept(accept) => {
+                    unrouted_row(
+                        &mut unrouted,
+                        &accept.event,
+                        awaited.contains(accept.event.name.as_str()),
+                    );
+                    event_row(&mut events, &accept.event);
+                }
+                Write::Route(route) => {
+                    routes.item(route.event);
+                    for take in &route.takes {
+                        if seen_waits.insert((take.run, &take.key)) {
+                            waits.row().shown(take.run).shown(&take.key);
+                        }
+                    }
+                }
+                Write::Advance(advance) => {
+                    let folded = folded.expect("advances have been folded");
+                    version_row(&mut versions, advance.run, advance.expected, folded);
+                    awaited.extend(folded.waits.values().flatten().map(|wait| wait.name.as_str()));
+                }
+            }
+            for run in new_runs(write) {
+                if let Some(key) = &run.idempotency {
+                    let oldest = run.state.created_at().before(limits::IDEMPOTENCY_WINDOW).as_millis() + 1;
+                    let oldest = RunId::first_at(callboard_actors::domain::Timestamp::from_millis(oldest));
+                    keys.row().shown(run.state.function).text(key).shown(oldest);
+                }
+                run_row(&mut runs, run);
+                awaited.extend(run.waits.iter().map(|wait| wait.name.as_str()));
+            }
+        }
+        let mut script = Script::default();
+        if first {
+            script.add("BEGIN IMMEDIATE");
+        }
+        let unrouted = script.with_rows(INSERT_UNROUTED, unrouted);
+        let in_detail = commit.in_detail;
+        let events = Place::add(&mut script, CLAIM_EVENTS, in_detail, events);
+        let versions = Place::add(&mut script, CLAIM_VERSIONS, in_detail, versions);
+        let routes = Place::add(&mut script, CLAIM_ROUTES, in_detail, routes);
+        script.with_rows(RELEASE_KEYS, keys);
+        let runs = Place::add(&mut script, CLAIM_RUNS, in_detail, runs);
+        let waits = Place::add(&mut script, CLAIM_WAITS, in_detail, waits);
+        Self {
+            script,
+            unrouted,
+            events,
+            versions,
+            routes,
+            runs,
+            waits,
+        }
+    }
+}
+
+/// Who won.
+struct Winners {
+    events: HashSet<EventId>,
+    versions: HashSet<RunId>,
+    routes: HashSet<EventId>,
+    runs: HashSet<RunId>,
+    waits: HashSet<(RunId, WaitKey)>,
+}
+
+impl Winners {
+    async fn verdict(
+        self,
+        session: &mut Session<'_>,
+        commit: &Commit<'_>,
+        segment: Range<usize>,
+        mut claimed: Claimed,
+    ) -> Result<Verdict, StoreError> {
+        let mut writes = Vec::new();
+        let mut kept = false;
+        let mut keyed = Rows::new();
+        for (index, write, _) in commit.alive(segment) {
+            let won = match write {
+                Write::Accept(accept) => self.events.contains(&accept.event.id),
+                Write::Route(route) => self.routes.contains(&route.event),
+                Write::Advance(advance) => self.versions.contains(&advance.run),
+            };
+            if !won {
+                writes.push(index);
+                kept |= new_runs(write).iter().any(|run| self.runs.contains(&run.state.id));
+                kept |= takes(write).any(|wait| self.waits.contains(&wait));
+                continue;
+            }
+            for run in new_runs(write).iter().filter(|run| !self.runs.contains(&run.state.id)) {
+                claimed.left_out.insert(run.state.id);
+                if run.idempotency.is_some() {
+                    keyed.item(run.state.id);
+                    claimed.duplicates.insert(run.state.id);
+                }
+            }
+            claimed
+                .missed
+                .extend(takes(write).filter(|wait| !self.waits.contains(wait)));
+        }
+        if !keyed.is_empty() && !kept {
+            let mut script = Script::default();
+            script.with_rows(EXISTING_RUNS, keyed);
+            for row in session
+                .run(script, false)
+                .await?
+                .iter()
+                .flat_map(|outcome| &outcome.rows)
+            {
+                claimed.duplicates.remove(&get_id(row, 0)?);
+            }
+        }
+        Ok(if writes.is_empty() {
+            Verdict::Clear(claimed)
+        } else {
+            Verdict::Lost { writes, kept, claimed }
+        })
+    }
+}
+
+/// The runs a write creates.
+pub(super) fn new_runs(write: &Write) -> &[NewRun] {
+    match write {
+        Write::Accept(accept) => &accept.runs,
+        Write::Route(route) => &route.runs,
+        Write::Advance(_) => &[],
+    }
+}
+
+pub(super) fn takes(write: &Write) -> impl Iterator<Item = (RunId, WaitKey)> {
+    let takes = match write {
+        Write::Route(route) => &route.takes[..],
+        _ => &[],
+    };
+    takes.iter().map(|take| (take.run, take.key.clone()))
+}
+
+pub(super) fn unrouted_row(rows: &mut Rows, event: &Event, in_any_case: bool) {
+    rows.row().shown(event.id).text(&event.name).int(in_any_case);
+}
+
+pub(super) fn event_row(rows: &mut Rows, event: &Event) {
+    rows.row()
+        .shown(event.id)
+        .text(&event.external_id)
+        .int(event.has_own_id)
+        .text(&event.name)
+        .int(event.ts.as_millis())
+        .int(event.received_at.as_millis())
+        .text(event.body.as_str());
+}
+
+fn version_row(rows: &mut Rows, run: RunId, expected: u64, folded: &Folded<'_>) {
+    rows.row()
+        .shown(run)
+        .int(i64::try_from(expected).unwrap_or(i64::MAX))
+        .text_or_null(folded.status.map(RunStatus::as_str))
+        .int_or_null(folded.started_at.map(|at| at.as_millis()))
+        .int_or_null(folded.request_version.map(i64::from))
+        .int_or_null(folded.plan_only.map(i64::from))
+        .text_or_null(folded.group.as_deref())
+        .text_or_null(folded.output.map(|output| output.as_str()))
+        .int_or_null(folded.ended_at.map(|at| at.as_millis()));
+}
+
+fn run_row(rows: &mut Rows, run: &NewRun) {
+    let state = &run.state;
+    let group = if state.group.is_empty() {
+        "[]".to_owned()
+    } else {
+        serde_json::to_string(&state.group).expect("a set of texts serialises")
+    };
+    let row = rows
+        .row()
+        .shown(state.id)
+        .shown(state.function)
+        .text(state.status.as_str())
+        .int(i64::try_from(state.version).unwrap_or(i64::MAX));
+    let row = match &state.event_ids[..] {
+        [only] => row.shown(only).null(),
+        [first, ..] => row
+            .shown(first)
+            .text(&serde_json::to_string(&state.event_ids).expect("ids serialise")),
+        [] => row.text("").text("[]"),
+    };
+    row.text(&state.event_name)
+        .int(state.request_version)
+        .int(state.plan_only)
+        .text(&group)
+        .text_or_null(run.idempotency.as_deref())
+        .int_or_null(state.started_at.map(|at| at.as_millis()));
+}

@@ -1,0 +1,357 @@
+//! The effects of a segment: what follows for the writes that have won their claims.
+//!
+//! Effects can't be lost; where two of them meet, the later one counts, except that a step's recorded result stays.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use callboard_actors::domain::{
+    Change, EventId, Job, Json, NewRun, RunId, Skip, SkipReason, Step, StepId, StepState, Wait, WaitKind, Write,
+    Written,
+};
+use callboard_actors::ports::StoreError;
+
+use super::super::jsonb::Rows;
+use super::super::rows::get_id;
+use super::super::writer::{Script, Session};
+use super::claims::{CLAIM_EVENTS, INSERT_UNROUTED, event_row, new_runs, takes, unrouted_row};
+use super::fold::{Folded, place};
+use super::{Claimed, Commit};
+
+const DELETE_JOBS_OF: &str = "DELETE FROM jobs WHERE run_id IN (SELECT value FROM jsonb_each(?))";
+const DELETE_WAITS_OF: &str = "DELETE FROM waits WHERE run_id IN (SELECT value FROM jsonb_each(?))";
+const DELETE_JOBS: &str = "DELETE FROM jobs WHERE (run_id, key) IN (SELECT value->>0, value->>1 FROM jsonb_each(?))";
+const DELETE_WAITS: &str = "DELETE FROM waits WHERE (run_id, key) IN (SELECT value->>0, value->>1 FROM jsonb_each(?))";
+const DELETE_SIGNALS: &str = "DELETE FROM waits
+    WHERE name IN (SELECT value FROM jsonb_each(?)) AND path IS NULL AND kind = 'signal'";
+
+const PUT_JOBS: &str = "INSERT INTO jobs (run_id, key, function_id, attempt, due, payload)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM jsonb_each(?) WHERE true
+    ON CONFLICT (run_id, key) DO UPDATE SET function_id = excluded.function_id, attempt = excluded.attempt,
+        due = excluded.due, payload = excluded.payload";
+
+const PUT_WAITS: &str = "INSERT INTO waits
+        (run_id, key, function_id, kind, name, path, lookup_key, condition, created_at, expires_at)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9
+    FROM jsonb_each(?) WHERE true
+    ON CONFLICT (run_id, key) DO UPDATE SET function_id = excluded.function_id, kind = excluded.kind, name = excluded.name, path = excluded.path,
+        lookup_key = excluded.lookup_key, condition = excluded.condition, created_at = excluded.created_at,
+        expires_at = excluded.expires_at";
+
+/// `position` is set when a step is done, and a step that is done stays as it is (P3).
+const PUT_STEPS: &str = "INSERT INTO steps
+        (run_id, step_id, seq, op, label, race, started_at, until, position, failed, ended_at, memo)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
+        value->>9, value->>10, value->>11
+    FROM jsonb_each(?) WHERE true
+    ON CONFLICT (run_id, step_id) DO UPDATE SET op = excluded.op, label = excluded.label, race = excluded.race,
+        started_at = excluded.started_at, until = excluded.until, position = excluded.position,
+        failed = excluded.failed, ended_at = excluded.ended_at, memo = excluded.memo
+    WHERE steps.position IS NULL";
+
+const INSERT_HISTORY: &str = "INSERT INTO history (run_id, seq, at, kind, step_id, attempt, detail)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM jsonb_each(?)";
+
+const INSERT_SKIPS: &str = "INSERT INTO skips (event_id, seq, function_id, reason, detail)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM jsonb_each(?)";
+
+const INSERT_RUN_EVENTS: &str = "INSERT INTO run_events (event_id, run_id)
+    SELECT value->>0, value->>1 FROM jsonb_each(?) WHERE true ON CONFLICT DO NOTHING";
+
+const INSERT_DEAD_LETTERS: &str = "INSERT INTO dead_letters (run_id, job, function_id, reason, at)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM jsonb_each(?)";
+
+/// Rows by statement.
+struct Effects {
+    unrouted: Rows,
+    events: Rows,
+    ended: Rows,
+    jobs_gone: Rows,
+    waits_gone: Rows,
+    signals: Rows,
+    jobs: Rows,
+    waits: Rows,
+    steps: Rows,
+    history: Rows,
+    skips: Rows,
+    run_events: Rows,
+    dead_letters: Rows,
+}
+
+/// Writes the effects of a segment and, with `last`, commits. Answers what came of each of its writes.
+pub(super) async fn run(
+    session: &mut Session<'_>,
+    commit: &Commit<'_>,
+    segment: Range<usize>,
+    claimed: &mut Claimed,
+    last: bool,
+) -> Result<Vec<Written>, StoreError> {
+    let mut script = Script::default();
+    let emitted = Effects::of(commit, segment.clone(), claimed).write(&mut script);
+    if last {
+        script.add("COMMIT");
+    }
+    if !script.is_empty() {
+        let outcomes = session.run(script, last).await?;
+        for row in emitted.map_or(&[][..], |index| &outcomes[index].rows) {
+            claimed.unrouted.insert(get_id(row, 0)?);
+        }
+    }
+    Ok(segment
+        .map(|index| match commit.lost[index] {
+            true => Written::Lost,
+            false => written(&commit.batch[index], claimed),
+        })
+        .collect())
+}
+
+/// What came of a write that has not lost.
+fn written(write: &Write, claimed: &Claimed) -> Written {
+    let events: Vec<EventId> = match write {
+        Write::Accept(accept) => vec![accept.event.id],
+        Write::Route(_) => Vec::new(),
+        Write::Advance(advance) => advance
+            .changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Emit { event, .. } => Some(event.id),
+                _ => None,
+            })
+            .collect(),
+    };
+    let runs = new_runs(write).iter().map(|run| run.state.id);
+    Written::Done {
+        left_out: runs.filter(|run| claimed.left_out.contains(run)).collect(),
+        missed: takes(write).filter(|wait| claimed.missed.contains(wait)).collect(),
+        unrouted: events
+            .into_iter()
+            .filter(|event| claimed.unrouted.contains(event))
+            .collect(),
+    }
+}
+
+impl Effects {
+    fn of(commit: &Commit<'_>, segment: Range<usize>, claimed: &Claimed) -> Self {
+        let mut effects = Self::new();
+        // As in the claims: names awaited by then, though not yet in the database.
+        let mut awaited = HashSet::new();
+        for (_, write, folded) in commit.alive(segment) {
+            match write {
+                Write::Accept(accept) => effects.skips(accept.event.id, &accept.skips, &accept.runs, claimed),
+                Write::Route(route) => {
+                    effects.skips(route.event, &route.skips, &route.runs, claimed);
+                    let taken = route.takes.iter();
+                    for take in taken.filter(|take| !claimed.missed.contains(&(take.run, take.key.clone()))) {
+                        effects.job(&take.job);
+                    }
+                }
+                Write::Advance(advance) => {
+                    let folded = folded.expect("advances have been folded");
+                    effects.advance(advance.run, folded, &awaited);
+                    awaited.extend(folded.waits.values().flatten().map(|wait| wait.name.as_str()));
+                }
+            }
+            for run in new_runs(write) {
+                if !claimed.left_out.contains(&run.state.id) {
+                    effects.new_run(run);
+                    awaited.extend(run.waits.iter().map(|wait| wait.name.as_str()));
+                }
+            }
+        }
+        effects
+    }
+
+    fn new() -> Self {
+        let [unrouted, events, ended, jobs_gone, waits_gone, signals, jobs] = std::array::from_fn(|_| Rows::new());
+        let [waits, steps, history, skips, run_events, dead_letters] = std::array::from_fn(|_| Rows::new());
+        Self {
+            unrouted,
+            events,
+            ended,
+            jobs_gone,
+            waits_gone,
+            signals,
+            jobs,
+            waits,
+            steps,
+            history,
+            skips,
+            run_events,
+            dead_letters,
+        }
+    }
+
+    /// Adds the statements, what goes before what comes. Answers the place of the one that names unrouted events.
+    fn write(self, script: &mut Script) -> Option<usize> {
+        let emitted = script.with_rows(INSERT_UNROUTED, self.unrouted);
+        script.with_rows(CLAIM_EVENTS[0], self.events);
+        if !self.ended.is_empty() {
+            let ended = self.ended.into_bytes();
+            script.with(DELETE_JOBS_OF, ended.clone());
+            script.with(DELETE_WAITS_OF, ended);
+        }
+        script.with_rows(DELETE_JOBS, self.jobs_gone);
+        script.with_rows(DELETE_WAITS, self.waits_gone);
+        script.with_rows(DELETE_SIGNALS, self.signals);
+        script.with_rows(PUT_JOBS, self.jobs);
+        script.with_rows(PUT_WAITS, self.waits);
+        script.with_rows(PUT_STEPS, self.steps);
+        script.with_rows(INSERT_HISTORY, self.history);
+        script.with_rows(INSERT_SKIPS, self.skips);
+        script.with_rows(INSERT_RUN_EVENTS, self.run_events);
+        script.with_rows(INSERT_DEAD_LETTERS, self.dead_letters);
+        emitted
+    }
+
+    fn advance(&mut self, run: RunId, folded: &Folded<'_>, awaited: &HashSet<&str>) {
+        for (event, in_any_case) in &folded.emits {
+            unrouted_row(
+                &mut self.unrouted,
+                event,
+                *in_any_case || awaited.contains(event.name.as_str()),
+            );
+            event_row(&mut self.events, event);
+        }
+        if let Some(run) = folded.ended {
+            self.ended.item(run);
+        }
+        for (key, job) in &folded.jobs {
+            match job {
+                Some(job) => self.job(job),
+                None => drop(self.jobs_gone.row().shown(run).shown(key)),
+            }
+        }
+        for signal in &folded.signals {
+            self.signals.item(signal);
+        }
+        for (key, wait) in &folded.waits {
+            match wait {
+                Some(wait) => self.wait(wait),
+                None => drop(self.waits_gone.row().shown(run).shown(key)),
+            }
+        }
+        for (seq, step) in folded.steps.values() {
+            self.step(run, *seq, step);
+        }
+        for (seq, entry) in &folded.history {
+            self.history
+                .row()
+                .shown(run)
+                .int(*seq)
+                .int(entry.at.as_millis())
+                .text(entry.kind.as_str())
+                .text_or_null(entry.step.as_ref().map(StepId::as_str))
+                .int(entry.attempt)
+                .text_or_null(entry.detail.as_ref().map(Json::as_str));
+        }
+        for letter in &folded.buried {
+            self.dead_letters
+                .row()
+                .shown(letter.run)
+                .text(&letter.job)
+                .shown(letter.function)
+                .text(&letter.reason)
+                .int(letter.at.as_millis());
+        }
+    }
+
+    fn new_run(&mut self, run: &NewRun) {
+        let id = run.state.id;
+        self.job(&run.job);
+        for wait in &run.waits {
+            if wait.kind == WaitKind::Signal {
+                self.signals.item(&wait.name);
+            }
+            self.wait(wait);
+        }
+        for (index, step) in run.state.steps.values().enumerate() {
+            self.step(id, place(run.state.version, index), step);
+        }
+        let foreign = run.state.event_ids.iter().enumerate();
+        for (_, event) in foreign.filter(|(index, event)| *index > 0 || event.at() != id.at()) {
+            self.run_events.row().shown(event).shown(id);
+        }
+    }
+
+    fn job(&mut self, job: &Job) {
+        self.jobs
+            .row()
+            .shown(job.id.run)
+            .shown(&job.id.key)
+            .shown(job.function)
+            .int(job.attempt)
+            .int(job.due.as_millis())
+            .text_or_null(job.payload.as_ref().map(Json::as_str));
+    }
+
+    fn wait(&mut self, wait: &Wait) {
+        self.waits
+            .row()
+            .shown(wait.run)
+            .shown(&wait.key)
+            .shown(wait.function)
+            .text(wait.kind.as_str())
+            .text(&wait.name)
+            .text_or_null(wait.lookup.as_ref().map(|lookup| lookup.path.as_str()))
+            .text_or_null(wait.lookup.as_ref().map(|lookup| lookup.key.as_str()))
+            .text_or_null(wait.condition.as_deref())
+            .int(wait.created_at.as_millis())
+            .int(wait.expires_at.as_millis());
+    }
+
+    fn step(&mut self, run: RunId, seq: i64, step: &Step) {
+        let row = self
+            .steps
+            .row()
+            .shown(run)
+            .text(step.id.as_str())
+            .int(seq)
+            .text(step.op.as_str())
+            .text(&step.label)
+            .int(step.race)
+            .int(step.started_at.as_millis());
+        match &step.state {
+            StepState::Planned => row.null().null().null().null().null(),
+            StepState::Parked { until } => row.int(until.as_millis()).null().null().null().null(),
+            StepState::Done {
+                memo,
+                failed,
+                position,
+                at,
+            } => row
+                .null()
+                .int(*position)
+                .int(*failed)
+                .int(at.as_millis())
+                .text(memo.as_str()),
+        };
+    }
+
+    /// What is recorded of functions that an event did not start: those named, and those whose key is taken.
+    fn skips(&mut self, event: EventId, named: &[Skip], runs: &[NewRun], claimed: &Claimed) {
+        let mut seq = 0_i64;
+        for skip in named {
+            self.skips
+                .row()
+                .shown(skip.event)
+                .int(seq)
+                .text_or_null(skip.function.map(|id| id.to_string()).as_deref())
+                .text(skip.reason.as_str())
+                .text(&skip.detail);
+            seq += 1;
+        }
+        for run in runs.iter().filter(|run| claimed.duplicates.contains(&run.state.id)) {
+            let key = run.idempotency.as_deref().unwrap_or_default();
+            self.skips
+                .row()
+                .shown(event)
+                .int(seq)
+                .shown(run.state.function)
+                .text(SkipReason::Duplicate.as_str())
+                .text(&format!(
+                    "an event with the id `{key}` has started a run within the last 24 hours"
+                ));
+            seq += 1;
+        }
+    }
+}

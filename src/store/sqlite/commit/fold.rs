@@ -1,0 +1,116 @@
+//! What the changes of an [`Advance`] amount to.
+//!
+//! Changes happen in order, statements kind by kind. So what one change does and a later one undoes is settled here:
+//! for every job, wait and step only the last word is left.
+
+use std::collections::BTreeMap;
+
+use callboard_actors::domain::{
+    Advance, Change, DeadLetter, Event, HistoryEntry, Job, JobKey, Json, RunId, RunStatus, Step, StepId, Timestamp,
+    Wait, WaitKey, WaitKind, Write,
+};
+
+/// The sum of an advance.
+#[derive(Default)]
+pub(super) struct Folded<'a> {
+    pub(super) status: Option<RunStatus>,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) request_version: Option<i32>,
+    pub(super) plan_only: Option<bool>,
+    /// As JSON.
+    pub(super) group: Option<String>,
+    pub(super) output: Option<&'a Json>,
+    pub(super) ended_at: Option<Timestamp>,
+    /// Runs whose jobs and waits go, before any of those below come.
+    pub(super) ended: Option<RunId>,
+    /// Jobs that come (or change) or, `None`, go.
+    pub(super) jobs: BTreeMap<&'a JobKey, Option<&'a Job>>,
+    /// Waits that come or, `None`, go.
+    pub(super) waits: BTreeMap<&'a WaitKey, Option<&'a Wait>>,
+    /// Signals taken over.
+    pub(super) signals: Vec<&'a str>,
+    /// Steps with their places in the order of reporting.
+    pub(super) steps: BTreeMap<&'a StepId, (i64, &'a Step)>,
+    pub(super) history: Vec<(i64, &'a HistoryEntry)>,
+    /// Events with whether they have to be routed in any case.
+    pub(super) emits: Vec<(&'a Event, bool)>,
+    pub(super) buried: Vec<&'a DeadLetter>,
+}
+
+impl<'a> Folded<'a> {
+    /// The sum of a write's changes, if it is an advance.
+    pub(super) fn of(write: &'a Write) -> Option<Self> {
+        let Write::Advance(advance) = write else { return None };
+        let mut folded = Self::default();
+        for (index, change) in advance.changes.iter().enumerate() {
+            folded.add(advance, index, change);
+        }
+        Some(folded)
+    }
+
+    fn add(&mut self, advance: &'a Advance, index: usize, change: &'a Change) {
+        match change {
+            Change::Started { at } => {
+                self.status = Some(RunStatus::Running);
+                self.started_at = Some(*at);
+            }
+            Change::RequestVersion(version) => self.request_version = Some(*version),
+            Change::PlanOnly(on) => self.plan_only = Some(*on),
+            Change::Group(group) => {
+                self.group = Some(serde_json::to_string(group).expect("a set of texts serialises"));
+            }
+            Change::StepPut(step) => {
+                let seq = place(advance.expected + 1, index);
+                let entry = self.steps.entry(&step.id).or_insert((seq, step));
+                if !entry.1.is_done() {
+                    entry.1 = step;
+                }
+            }
+            Change::JobPut(job) => {
+                debug_assert_eq!(job.id.run, advance.run, "a run's decision concerns its own jobs");
+                self.jobs.insert(&job.id.key, Some(job));
+            }
+            Change::JobDone(key) => {
+                self.jobs.insert(key, None);
+            }
+            Change::WaitPut(wait) => {
+                debug_assert_eq!(wait.run, advance.run, "a run's decision concerns its own waits");
+                if wait.kind == WaitKind::Signal {
+                    self.signals.push(&wait.name);
+                    for put in self.waits.values_mut() {
+                        if put.is_some_and(|put| put.kind == WaitKind::Signal && put.name == wait.name) {
+                            *put = None;
+                        }
+                    }
+                }
+                self.waits.insert(&wait.key, Some(wait));
+            }
+            Change::WaitDone(key) => {
+                self.waits.insert(key, None);
+            }
+            Change::Emit { event, has_listeners } => {
+                let awaited = self.waits.values().flatten().any(|wait| wait.name == event.name);
+                self.emits.push((event, *has_listeners || awaited));
+            }
+            Change::Ended { status, output, at } => {
+                self.status = Some(*status);
+                self.output = Some(output);
+                self.ended_at = Some(*at);
+                self.group = Some("[]".to_owned());
+                self.ended = Some(advance.run);
+                self.jobs.clear();
+                self.waits.clear();
+            }
+            Change::Noted(entry) => self.history.push((place(advance.expected + 1, index), entry)),
+            Change::Buried(letter) => self.buried.push(letter),
+        }
+    }
+}
+
+/// A number that grows from change to change and from version to version, without looking at what is stored.
+pub(super) fn place(version: u64, index: usize) -> i64 {
+    /// Far more changes than one decision has: a reply holds 1,000 opcodes.
+    const CHANGES: u64 = 1 << 20;
+    let index = u64::try_from(index).unwrap_or(CHANGES).min(CHANGES - 1);
+    i64::try_from(version.saturating_mul(CHANGES).saturating_add(index)).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,109 @@
+//! One transaction for many writes.
+//!
+//! A batch is cut into segments of writes that have nothing to do with each other ([`segments`]); nearly always there is
+//! one. A segment takes two trips to SQLite: the [`claims`] of all its writes, then, for those that won, the [`effects`].
+//! Each trip handles all rows of a kind with one statement.
+//!
+//! At first the claims are only counted. Nearly always all of them win; else the transaction is rolled back and begun
+//! again with claims that answer who won. A write that lost its claim must not keep what else it claimed (the runs of
+//! an event that was known, say): then the transaction begins once more without that write.
+//!
+//! Promises: the outcome is that of executing the writes one after another, but that an event may be reported as unrouted
+//! although the wait that it might have met is gone; all of a batch is written, or, after an error, nothing.
+
+mod claims;
+mod effects;
+mod fold;
+mod segments;
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use callboard_actors::domain::{EventId, RunId, WaitKey, Write, Written};
+use callboard_actors::ports::StoreError;
+
+use self::claims::Verdict;
+use self::fold::Folded;
+use super::writer::{Session, Writer};
+
+/// See [`callboard_actors::ports::Store::commit`].
+pub(super) async fn commit(writer: &Writer, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut session = writer.session().await?;
+    let mut commit = Commit {
+        batch,
+        segments: segments::split(batch),
+        folded: batch.iter().map(Folded::of).collect(),
+        lost: vec![false; batch.len()],
+        in_detail: false,
+    };
+    loop {
+        if let Some(written) = commit.attempt(&mut session).await? {
+            return Ok(written);
+        }
+        session.rollback().await;
+    }
+}
+
+/// What is known of a batch while it is being committed.
+struct Commit<'a> {
+    batch: &'a [Write],
+    segments: Vec<Range<usize>>,
+    folded: Vec<Option<Folded<'a>>>,
+    /// Writes that are known to lose, from earlier attempts.
+    lost: Vec<bool>,
+    /// Whether claims answer who won.
+    in_detail: bool,
+}
+
+/// What the claims of a segment came to.
+#[derive(Default)]
+struct Claimed {
+    /// Events that are new and have to be routed.
+    unrouted: HashSet<EventId>,
+    /// Runs that were not created.
+    left_out: HashSet<RunId>,
+    /// Those of them that were not for their idempotency key.
+    duplicates: HashSet<RunId>,
+    /// Waits that were over.
+    missed: HashSet<(RunId, WaitKey)>,
+}
+
+impl Commit<'_> {
+    /// Tries to get the whole batch through; `None` if another attempt knows more.
+    async fn attempt(&mut self, session: &mut Session<'_>) -> Result<Option<Vec<Written>>, StoreError> {
+        let mut written = Vec::with_capacity(self.batch.len());
+        for (index, segment) in self.segments.iter().enumerate() {
+            let first = index == 0;
+            let last = index + 1 == self.segments.len();
+            let verdict = claims::run(session, self, segment.clone(), first).await?;
+            let mut claimed = match verdict {
+                Verdict::Clear(claimed) => claimed,
+                Verdict::Unclear => {
+                    self.in_detail = true;
+                    return Ok(None);
+                }
+                Verdict::Lost { writes, kept, claimed } => {
+                    for write in writes {
+                        self.lost[write] = true;
+                    }
+                    if kept {
+                        return Ok(None);
+                    }
+                    claimed
+                }
+            };
+            written.extend(effects::run(session, self, segment.clone(), &mut claimed, last).await?);
+        }
+        Ok(Some(written))
+    }
+
+    /// The writes of a segment that have not lost, with what their changes amount to.
+    fn alive(&self, segment: Range<usize>) -> impl Iterator<Item = (usize, &Write, Option<&Folded<'_>>)> {
+        segment
+            .filter(|&index| !self.lost[index])
+            .map(|index| (index, &self.batch[index], self.folded[index].as_ref()))
+    }
+}

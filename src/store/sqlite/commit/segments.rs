@@ -1,0 +1,80 @@
+//! Where a batch has to be cut, so that the order of its writes shows.
+//!
+//! Within a segment no two writes touch the same event, run, idempotency key or signal, so it makes no difference that
+//! their statements are run kind by kind instead of write by write.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use callboard_actors::domain::{Change, EventId, FunctionId, NewRun, RunId, Wait, WaitKind, Write};
+
+#[derive(PartialEq, Eq, Hash)]
+enum Touched<'a> {
+    Event(EventId),
+    Run(RunId),
+    Key(FunctionId, &'a str),
+    /// Taking a wait may concern any signal: a wait does not say for which one it is.
+    Signals,
+}
+
+/// Cuts a batch into the fewest consecutive segments.
+pub(super) fn split(batch: &[Write]) -> Vec<Range<usize>> {
+    let mut segments = Vec::with_capacity(1);
+    let mut start = 0;
+    let mut seen = HashSet::new();
+    for (index, write) in batch.iter().enumerate() {
+        let own = touched(write);
+        if own.iter().any(|touched| seen.contains(touched)) {
+            segments.push(start..index);
+            start = index;
+            seen.clear();
+        }
+        seen.extend(own);
+    }
+    segments.push(start..batch.len());
+    segments
+}
+
+/// What a write touches. Touching something twice itself is no reason to cut.
+fn touched(write: &Write) -> Vec<Touched<'_>> {
+    let mut touched = Vec::new();
+    match write {
+        Write::Accept(accept) => {
+            touched.push(Touched::Event(accept.event.id));
+            accept.runs.iter().for_each(|run| new_run(run, &mut touched));
+        }
+        Write::Route(route) => {
+            touched.push(Touched::Event(route.event));
+            route.runs.iter().for_each(|run| new_run(run, &mut touched));
+            touched.extend(route.takes.iter().map(|take| Touched::Run(take.run)));
+            if !route.takes.is_empty() {
+                touched.push(Touched::Signals);
+            }
+        }
+        Write::Advance(advance) => {
+            touched.push(Touched::Run(advance.run));
+            for change in &advance.changes {
+                match change {
+                    Change::Emit { event, .. } => touched.push(Touched::Event(event.id)),
+                    Change::WaitPut(wait) => new_wait(wait, &mut touched),
+                    _ => {}
+                }
+            }
+        }
+    }
+    touched
+}
+
+fn new_run<'a>(run: &'a NewRun, touched: &mut Vec<Touched<'a>>) {
+    touched.push(Touched::Run(run.state.id));
+    if let Some(key) = &run.idempotency {
+        touched.push(Touched::Key(run.state.function, key));
+    }
+    run.waits.iter().for_each(|wait| new_wait(wait, touched));
+}
+
+fn new_wait(wait: &Wait, touched: &mut Vec<Touched<'_>>) {
+    if wait.kind == WaitKind::Signal {
+        touched.push(Touched::Signals);
+    }
+}

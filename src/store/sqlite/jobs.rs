@@ -1,0 +1,68 @@
+//! Questions about jobs, due and dead, and how much of everything there is.
+
+use callboard_actors::domain::{DeadLetter, Job, JobId, Timestamp};
+use callboard_actors::ports::{Counts, StoreError};
+use sqlx::SqlitePool;
+
+use super::error::from_sqlx;
+use super::rows::{get, get_id, get_number, get_time, job};
+use super::sql_limit;
+
+pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, payload FROM jobs
+    WHERE due < ?1 AND (due, run_id, key) > (?2, ?3, ?4) ORDER BY due, run_id, key LIMIT ?5";
+
+pub(super) const NEXT_DUE: &str = "SELECT due FROM jobs WHERE due >= ?1 ORDER BY due LIMIT 1";
+
+pub(super) async fn due(
+    readers: &SqlitePool,
+    until: Timestamp,
+    after: Option<(Timestamp, JobId)>,
+    limit: usize,
+) -> Result<Vec<Job>, StoreError> {
+    // Ids sort after the empty text, so this is before all jobs.
+    let (due, run, key) = match after {
+        Some((due, id)) => (due.as_millis(), id.run.to_string(), id.key.to_string()),
+        None => (i64::MIN, String::new(), String::new()),
+    };
+    let query = sqlx::query(DUE).bind(until.as_millis()).bind(due).bind(run).bind(key);
+    let rows = query
+        .bind(sql_limit(limit))
+        .fetch_all(readers)
+        .await
+        .map_err(from_sqlx)?;
+    rows.iter().map(job).collect()
+}
+
+pub(super) async fn next_due(readers: &SqlitePool, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let query = sqlx::query_scalar(NEXT_DUE).bind(from.as_millis());
+    let due: Option<i64> = query.fetch_optional(readers).await.map_err(from_sqlx)?;
+    Ok(due.map(Timestamp::from_millis))
+}
+
+pub(super) async fn dead_letters(readers: &SqlitePool, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+    const SQL: &str = "SELECT run_id, job, function_id, reason, at FROM dead_letters ORDER BY seq DESC LIMIT ?1";
+    let query = sqlx::query(SQL).bind(sql_limit(limit));
+    let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
+    let letter = |row| {
+        Ok(DeadLetter {
+            run: get_id(row, 0)?,
+            job: get(row, 1)?,
+            function: get_id(row, 2)?,
+            reason: get(row, 3)?,
+            at: get_time(row, 4)?,
+        })
+    };
+    rows.iter().map(letter).collect()
+}
+
+pub(super) async fn counts(readers: &SqlitePool) -> Result<Counts, StoreError> {
+    const SQL: &str = "SELECT (SELECT count(*) FROM runs WHERE ended_at IS NULL), (SELECT count(*) FROM jobs),
+        (SELECT count(*) FROM waits), (SELECT count(*) FROM dead_letters)";
+    let row = sqlx::query(SQL).fetch_one(readers).await.map_err(from_sqlx)?;
+    Ok(Counts {
+        open_runs: get_number(&row, 0)?,
+        jobs: get_number(&row, 1)?,
+        waits: get_number(&row, 2)?,
+        dead_letters: get_number(&row, 3)?,
+    })
+}

@@ -1,0 +1,190 @@
+//! The store in one SQLite database: the embedded default.
+//!
+//! Promises: what [`Store::commit`] has answered survives a kill and the loss of power (write-ahead log, fsync with every
+//! commit); one process per data directory. One connection writes, two read and never wait for it. Never: no decision
+//! about runs, which are the orchestrator's, and no clock.
+//!
+//! In reading order: [`open`] and `migrations` (schema in `migrations/sqlite/`), `writer` (the connection and how
+//! statements get there), [`commit`], then a file per family of questions.
+
+mod catalog;
+mod commit;
+mod error;
+mod events;
+mod jobs;
+mod jsonb;
+mod migrations;
+mod open;
+mod registration;
+mod retention;
+mod rows;
+mod run_list;
+mod runs;
+mod waits;
+mod writer;
+
+use std::fs::File;
+use std::path::Path;
+
+use async_trait::async_trait;
+use callboard_actors::domain::{
+    DeadLetter, Event, EventId, Job, JobId, Lookup, Registration, RunId, RunState, SyncOutcome, Timestamp, Wait, Write,
+    Written,
+};
+use callboard_actors::ports::{
+    AppView, Counts, EventFilter, EventView, Page, RunFilter, RunSummary, RunView, Store, StoreError,
+};
+use sqlx::SqlitePool;
+
+pub use self::open::OpenError;
+use self::writer::Writer;
+
+/// The store in a data directory.
+pub struct SqliteStore {
+    writer: Writer,
+    readers: SqlitePool,
+    /// Held as long as the directory is in use.
+    _lock: File,
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore").finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens the database in this directory; both are created if they do not exist.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. A database that is newer than this program is left as it is.
+    pub async fn open(directory: &Path) -> Result<Self, OpenError> {
+        Self::open_with(directory, &[]).await
+    }
+
+    /// As [`Self::open`], with further pragmas for the connection that writes.
+    async fn open_with(directory: &Path, pragmas: &[(&'static str, String)]) -> Result<Self, OpenError> {
+        let opened = open::open(directory, pragmas).await?;
+        Ok(Self {
+            writer: Writer::new(opened.options, opened.writer),
+            readers: opened.readers,
+            _lock: opened.lock,
+        })
+    }
+
+    /// Closes the database and writes its log back into it, which makes the next start faster. Nothing is lost without.
+    ///
+    /// # Errors
+    /// When SQLite can't; the connections are gone in any case.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.readers.close().await;
+        self.writer.close().await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn commit(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
+        commit::commit(&self.writer, batch).await
+    }
+
+    async fn load_runs(&self, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
+        runs::load(&self.readers, ids).await
+    }
+
+    async fn jobs_due(
+        &self,
+        until: Timestamp,
+        after: Option<(Timestamp, JobId)>,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        jobs::due(&self.readers, until, after, limit).await
+    }
+
+    async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        jobs::next_due(&self.readers, from).await
+    }
+
+    async fn unrouted(&self, limit: usize) -> Result<Vec<Event>, StoreError> {
+        events::unrouted(&self.readers, limit).await
+    }
+
+    async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
+        events::by_id(&self.readers, ids).await
+    }
+
+    async fn wait_paths(&self, name: &str) -> Result<Vec<Option<String>>, StoreError> {
+        waits::paths(&self.readers, name).await
+    }
+
+    async fn waits(
+        &self,
+        name: &str,
+        lookups: &[Option<Lookup>],
+        after: Option<(RunId, String)>,
+        limit: usize,
+    ) -> Result<Vec<Wait>, StoreError> {
+        waits::find(&self.readers, name, lookups, after, limit).await
+    }
+
+    async fn catalog(&self) -> Result<Vec<AppView>, StoreError> {
+        catalog::all(&self.readers).await
+    }
+
+    async fn sync_app(&self, registration: &Registration) -> Result<SyncOutcome, StoreError> {
+        registration::sync(&self.writer, registration).await
+    }
+
+    async fn note_sync_error(&self, url: &str, error: Option<&str>) -> Result<(), StoreError> {
+        registration::note_error(&self.writer, url, error).await
+    }
+
+    async fn remove_app(&self, url: &str) -> Result<bool, StoreError> {
+        registration::remove(&self.writer, url).await
+    }
+
+    async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError> {
+        events::view(&self.readers, id).await
+    }
+
+    async fn list_events(&self, filter: &EventFilter) -> Result<Page<Event>, StoreError> {
+        events::list(&self.readers, filter).await
+    }
+
+    async fn run_view(&self, id: RunId) -> Result<Option<RunView>, StoreError> {
+        runs::view(&self.readers, id).await
+    }
+
+    async fn list_runs(&self, filter: &RunFilter) -> Result<Page<RunSummary>, StoreError> {
+        run_list::list(&self.readers, filter).await
+    }
+
+    async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {
+        runs::orphans(&self.readers, limit).await
+    }
+
+    async fn purge(&self, runs_before: Timestamp, events_before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        retention::purge(&self.writer, &self.readers, runs_before, events_before, limit).await
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        jobs::dead_letters(&self.readers, limit).await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        jobs::counts(&self.readers).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1")
+            .execute(&self.readers)
+            .await
+            .map_err(error::from_sqlx)?;
+        Ok(())
+    }
+}
+
+/// A limit as SQLite takes it.
+fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
