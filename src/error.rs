@@ -168,6 +168,21 @@ catalogue! {
     NoAnswer = 3003, 0, "The server does not answer",
         "Nothing listens at this address, or it is not Callboard.",
         "Is it running? Give its address with `--url`.";
+    PortTaken = 3004, 0, "The port can't be listened on",
+        "Another process listens on the port, or the address is not one of this machine's.",
+        "Choose another port with `--port`, or stop the other process; `--port 0` takes a free one.";
+    DirectoryInUse = 3005, 0, "The data directory is in use",
+        "Another instance runs on the same data directory; two would overwrite each other's work.",
+        "Stop the other instance, or choose another directory with `--data-dir`.";
+    NewerDatabase = 3006, 0, "The database is from a newer version",
+        "A newer version of Callboard has upgraded this data directory.",
+        "Start the newer version again, or restore a backup from before the upgrade.";
+    DamagedDatabase = 3007, 0, "The database is damaged",
+        "The file is no database, or SQLite finds it damaged.",
+        "Restore a backup, or choose another directory with `--data-dir`.";
+    UnusableDirectory = 3008, 0, "The data directory can't be used",
+        "It can't be made, read or written.",
+        "Check that the directory and its parents exist and may be written by this user, and that the disk has room.";
 }
 
 impl fmt::Display for Code {

@@ -1,6 +1,8 @@
 //! The daemon: it touches the world, and decides nothing.
 
+pub mod ambient;
 pub mod cli;
+pub mod daemon;
 pub mod error;
 pub mod http;
 pub mod queue;

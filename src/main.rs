@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use callboard::cli::{self, Cli, Command};
+use callboard::daemon;
 use callboard::error::Problem;
 use clap::Parser as _;
 
@@ -24,7 +25,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Dev(args) => {
             let loaded = args.settings.load()?;
             callboard::telemetry::start(&loaded.settings.log);
-            anyhow::bail!("the server is not part of this build")
+            daemon::run(&loaded.settings, async |daemon| {
+                cli::serve::greet(daemon, &loaded.settings).await
+            })?;
         }
         Command::Demo(args) => {
             let loaded = args.settings.load()?;

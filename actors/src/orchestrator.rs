@@ -39,9 +39,9 @@ pub enum Refusal {
     /// No such function.
     #[error("could not find function with ID: {0}")]
     UnknownFunction(String),
-    /// The payload of an invoke can't be made an event.
-    #[error("the payload is not valid: {0}")]
-    Payload(String),
+    /// What was sent asks for something that can't be; all problems, each in a sentence.
+    #[error("{}", .0.join("; "))]
+    Invalid(Vec<String>),
 }
 
 impl From<LinkError> for Refusal {
@@ -144,7 +144,7 @@ impl Orchestrator {
         let id = EventId::new(now, self.random.bits());
         let own = json!({ "fn_id": target.id.to_string() });
         let event =
-            engine::invoked_event(&payload, own, id, now).map_err(|error| Refusal::Payload(error.to_string()))?;
+            engine::invoked_event(&payload, own, id, now).map_err(|error| Refusal::Invalid(vec![error.to_string()]))?;
         self.accept(vec![event]).await?;
         Ok(id)
     }
@@ -165,7 +165,7 @@ impl Orchestrator {
             };
             let WaitKey::Step(step) = wait.key else { return Ok(None) };
             let memo = json!({ "data": { "signal": signal, "data": data.to_tree() } });
-            let memo = Json::from_value(&memo).map_err(|error| Refusal::Payload(error.to_string()))?;
+            let memo = Json::from_value(&memo).map_err(|error| Refusal::Invalid(vec![error.to_string()]))?;
             if self.advance(wait.run, &Input::Resumed(step, memo)).await? == Some(true) {
                 return Ok(Some(wait.run));
             }
@@ -177,9 +177,12 @@ impl Orchestrator {
     ///
     /// # Errors
     /// When the store can't, or the server is going down.
-    pub async fn cancel(&self, run: RunId, reason: &str) -> Result<Cancelled, Refusal> {
+    pub async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal> {
         for _ in 0..TRIES {
-            match self.advance(run, &Input::Cancelled(reason.to_owned())).await? {
+            match self
+                .advance(run, &Input::Cancelled("cancelled through the API".to_owned()))
+                .await?
+            {
                 Some(true) => return Ok(Cancelled::Now),
                 Some(false) => {}
                 None if self.store.run_view(run).await?.is_some() => return Ok(Cancelled::AlreadyEnded),

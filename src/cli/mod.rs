@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod dev;
+pub mod serve;
 pub mod status;
 pub mod timeline;
 

@@ -35,7 +35,7 @@ use crate::error::{Code, Problem};
 
 pub use intake::Intake;
 pub use own::openapi_json;
-pub use state::{Api, AppState, FreshClient, Options, StartOptions, Syncer};
+pub use state::{Api, AppState, Options, StartOptions, Syncer};
 
 /// Mounts every endpoint.
 ///

@@ -4,7 +4,6 @@
 //! that needs the orchestrator answers 503. The orchestrator stands behind [`Api`], so that handlers are tested without.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use actix_web::web;
 use async_trait::async_trait;
@@ -17,11 +16,7 @@ use serde_json::{Map, Value};
 
 use super::Intake;
 use crate::error::{Code, Problem};
-use crate::sdk::transport::Transport;
-use crate::sdk::{ServerKind, SigningKey, SyncClient, SyncError};
-
-/// For a connection to an app that is to register.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::sdk::{ServerKind, SigningKey, SyncError};
 
 /// The orchestrator as handlers see it. [`Orchestrator`] documents each.
 #[expect(missing_docs, reason = "documented where they are delegated to")]
@@ -93,23 +88,6 @@ pub trait Syncer: Send + Sync {
     /// # Errors
     /// When the app does not answer, or does not register.
     async fn sync(&self, url: &str) -> Result<(), SyncError>;
-}
-
-/// Makes a client for each app that is asked. Clients belong to a thread and this does not; asking is rare.
-#[derive(Debug, Clone)]
-pub struct FreshClient {
-    /// Signs the requests.
-    pub key: Option<Arc<SigningKey>>,
-    /// What to tell apps.
-    pub kind: ServerKind,
-}
-
-#[async_trait(?Send)]
-impl Syncer for FreshClient {
-    async fn sync(&self, url: &str) -> Result<(), SyncError> {
-        let transport = Transport::new(CONNECT_TIMEOUT, 1);
-        SyncClient::new(transport, self.key.clone(), self.kind).sync(url).await
-    }
 }
 
 /// What `GET /dev` tells of how the server was started.
