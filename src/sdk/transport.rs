@@ -156,7 +156,7 @@ impl Transport {
     #[must_use]
     pub fn new(connect_timeout: Duration, connections: usize) -> Self {
         let connector = awc::Connector::new()
-            .connector(connect::Watching::default())
+            .connector(connect::Watching)
             .timeout(connect_timeout)
             .handshake_timeout(connect_timeout)
             .conn_keep_alive(IDLE)
