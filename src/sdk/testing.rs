@@ -75,3 +75,10 @@ pub(super) async fn answer(stream: &mut TcpStream, bytes: &[u8]) -> String {
     stream.write_all(bytes).await.expect("writable");
     request
 }
+
+/// What a real app sent: a request or an answer, captured.
+pub(super) fn fixture(sdk: &str, name: &str) -> serde_json::Value {
+    let path = format!("{}/tests/apps/fixtures/{sdk}/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    serde_json::from_str(&text).expect("a fixture is JSON")
+}

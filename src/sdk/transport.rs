@@ -7,6 +7,8 @@
 //!   never from https down to http: with a signature, the next host could replay the call to the app.
 //! * **Truncated bodies.** awc ends a body silently when the connection closes before its announced end. The
 //!   connections are watched ([`connect`]), so that this is an error and never a shorter result.
+//! * **Bodies without an announced end.** An HTTP/1.1 answer may simply end with its connection; awc takes its body for
+//!   empty then. A success of that kind is an error here, instead of a result that is lost.
 //! * **Connections that the app has just closed.** awc looks whether an idle connection is still open before it uses
 //!   it, and idle ones are given up after [`IDLE`], before the servers in use (Node and uvicorn wait 5 s) do so. What
 //!   is left is a close that crosses with our request. A request that could not be *sent* completely has not been
@@ -154,7 +156,7 @@ impl Transport {
     #[must_use]
     pub fn new(connect_timeout: Duration, connections: usize) -> Self {
         let connector = awc::Connector::new()
-            .connector(connect::Watching::default())
+            .connector(connect::Watching)
             .timeout(connect_timeout)
             .handshake_timeout(connect_timeout)
             .conn_keep_alive(IDLE)
@@ -242,6 +244,12 @@ impl Transport {
         if announced.is_some_and(|length| length > bounds.body as u64) {
             return Err(too_large);
         }
+        let has_end = announced.is_some() || response.headers().contains_key(header::TRANSFER_ENCODING);
+        let may_be_lost = matches!(status, 200..=203 | 206..=299) && request.method != Method::HEAD;
+        if !has_end && may_be_lost && response.version() == Version::HTTP_11 {
+            let problem = "it has neither a Content-Length nor chunks, so its body can't be read".to_owned();
+            return Err(TransportError::Protocol(problem));
+        }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.next().await {
             let chunk = chunk.map_err(explain_body)?;
@@ -250,7 +258,6 @@ impl Transport {
             }
             body.extend_from_slice(&chunk);
         }
-        let has_end = announced.is_some() || response.headers().contains_key(header::TRANSFER_ENCODING);
         if has_end && watch.has_ended() {
             return Err(TransportError::Reset);
         }

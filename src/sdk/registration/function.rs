@@ -23,13 +23,13 @@ pub(super) struct Identity {
 pub(super) fn assemble(
     document: &Map<String, Value>,
     identity: Identity,
-    catch_all: bool,
+    by_hand: bool,
     context: Context<'_>,
     problems: &mut Problems,
 ) -> Function {
     let fields = Fields::new(document, "");
     check_url(&identity, problems);
-    let triggers = trigger::read(fields.array("triggers", problems), catch_all, problems);
+    let triggers = trigger::read(fields.array("triggers", problems), by_hand, problems);
     let own_retries = fields.integer("retries", problems);
     let retries = identity.step_retries.or(own_retries);
     let flow = flow::read(fields, problems);

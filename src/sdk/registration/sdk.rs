@@ -101,14 +101,15 @@ fn step(function: Fields<'_>, slug: String, name: &str, problems: &mut Problems)
         step_name: "step".to_owned(),
         step_retries: None,
     };
-    if steps.len() != 1 {
+    let mut each = steps.iter();
+    let (Some((key, step)), None) = (each.next(), each.next()) else {
         problems.add("Functions must contain one step");
-    }
-    let Some((key, Value::Object(step))) = steps.iter().next() else {
-        if !steps.is_empty() {
-            problems.add("a step must be an object");
-        }
         // One problem is enough for what follows from it.
+        identity.url = "http://localhost".to_owned();
+        return identity;
+    };
+    let Value::Object(step) = step else {
+        problems.add("a step must be an object");
         identity.url = "http://localhost".to_owned();
         return identity;
     };

@@ -15,19 +15,20 @@ const MAX_TRIGGERS: usize = 10;
 const MIN_JITTER: Duration = Duration::from_secs(1);
 const MAX_JITTER: Duration = Duration::from_secs(5 * 60);
 
-/// Reads `triggers`; none at all make a function that is only invoked. `catch_all` allows the bare `*`.
-pub(super) fn read(items: &[Value], catch_all: bool, problems: &mut Problems) -> Vec<Trigger> {
+/// Reads `triggers`; none at all make a function that is only invoked. What people write
+/// may also be the bare `*`, for every event.
+pub(super) fn read(items: &[Value], by_hand: bool, problems: &mut Problems) -> Vec<Trigger> {
     if items.len() > MAX_TRIGGERS {
         problems.add(format!(
             "This function exceeds the max number of triggers: {MAX_TRIGGERS}"
         ));
     }
-    let triggers: Vec<Trigger> = items.iter().filter_map(|item| one(item, catch_all, problems)).collect();
+    let triggers: Vec<Trigger> = items.iter().filter_map(|item| one(item, by_hand, problems)).collect();
     check_distinct(&triggers, problems);
     triggers
 }
 
-fn one(item: &Value, catch_all: bool, problems: &mut Problems) -> Option<Trigger> {
+fn one(item: &Value, by_hand: bool, problems: &mut Problems) -> Option<Trigger> {
     let Value::Object(map) = item else {
         problems.add("a trigger must be an object");
         return None;
@@ -36,7 +37,7 @@ fn one(item: &Value, catch_all: bool, problems: &mut Problems) -> Option<Trigger
     let event = fields.text("event", problems);
     let cron = fields.text("cron", problems);
     match (event, cron) {
-        (Some(event), None) => Some(event_trigger(event, fields, catch_all, problems)),
+        (Some(event), None) => Some(event_trigger(event, fields, by_hand, problems)),
         (None, Some(cron)) => Some(cron_trigger(cron, fields, problems)),
         (Some(_), Some(_)) => {
             problems.add("A trigger must specify either an event or a cron schedule, not both");
@@ -53,9 +54,9 @@ fn one(item: &Value, catch_all: bool, problems: &mut Problems) -> Option<Trigger
     }
 }
 
-fn event_trigger(event: &str, fields: Fields<'_>, catch_all: bool, problems: &mut Problems) -> Trigger {
+fn event_trigger(event: &str, fields: Fields<'_>, by_hand: bool, problems: &mut Problems) -> Trigger {
     match pattern::validate(event) {
-        Ok(()) if event == pattern::CATCH_ALL && !catch_all => {
+        Ok(()) if event == pattern::CATCH_ALL && !by_hand => {
             problems.add_coded("event_name_invalid", PatternError::Wildcard.to_string());
         }
         Ok(()) => {}

@@ -291,3 +291,90 @@ proptest! {
         prop_assert!(failed);
     }
 }
+
+/// What the real SDKs answered, read as they sent it.
+fn captured(sdk: &str, name: &str) -> Reply {
+    let fixture = crate::sdk::testing::fixture(sdk, &format!("reply-{name}"));
+    let status = u16::try_from(fixture["status"].as_u64().expect("a status")).expect("a status");
+    let head = Head::new(status, |name| fixture["headers"][name].as_str());
+    read(head, fixture["body"].as_str().expect("a body").as_bytes())
+}
+
+#[rstest]
+fn real_results(#[values("ts4", "ts3", "python")] sdk: &str, #[values("result", "streaming-result")] name: &str) {
+    assert_eq!(
+        captured(sdk, name),
+        Reply::Returned(Json::parse(r#"{"hello":"world"}"#).expect("json"))
+    );
+}
+
+#[rstest]
+fn real_steps(
+    #[values("ts4", "ts3", "python")] sdk: &str,
+    #[values(
+        ("step-run", "StepRun", 1),
+        ("signed-step-run", "StepRun", 1),
+        ("streaming-step-run", "StepRun", 1),
+        ("targeted-step-run", "StepRun", 1),
+        ("step-error", "StepError", 1),
+        ("step-failed", "StepFailed", 1),
+        ("planned-parallel", "StepPlanned", 2),
+        ("streaming-planned-parallel", "StepPlanned", 2),
+        ("sleep", "Sleep", 1),
+        ("sleep-until", "Sleep", 1),
+        ("wait-for-event", "WaitForEvent", 1),
+        ("wait-for-event-if", "WaitForEvent", 1),
+        ("invoke", "InvokeFunction", 1),
+        ("ai-infer", "AiGateway", 1)
+    )]
+    expected: (&str, &str, usize),
+) {
+    let (name, kind, count) = expected;
+    match captured(sdk, name) {
+        Reply::Steps {
+            ops, request_version, ..
+        } => {
+            assert!(ops.len() >= count, "{ops:?}");
+            assert!(format!("{:?}", ops[0].kind).starts_with(kind), "{ops:?}");
+            assert_eq!(request_version, if sdk == "ts3" { 1 } else { 2 });
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[case::a_body("error-body", false)]
+#[case::a_body_that_is_hopeless("error-non-retriable", true)]
+#[case::streamed("streaming-error-non-retriable", true)]
+#[case::an_uncaught_step("error-uncaught-step", true)]
+#[case::no_such_function("unknown-function", false)]
+#[case::no_such_step("unknown-step", false)]
+fn real_errors(#[values("ts4", "ts3", "python")] sdk: &str, #[case] name: &str, #[case] forbidden: bool) {
+    let (failure, no_retry) = failure(captured(sdk, name));
+    assert_eq!(no_retry, forbidden);
+    assert!(failure.message().len() > 5, "{failure:?}");
+    assert_ne!(
+        failure.message(),
+        "Function execution error",
+        "the app's own words were not found"
+    );
+}
+
+#[rstest]
+fn real_refusals_of_a_signature_are_explained(#[values("ts4", "ts3", "python")] sdk: &str) {
+    let (failure, no_retry) = failure(captured(sdk, "unauthorized"));
+    assert!(failure.message().contains("INNGEST_SIGNING_KEY"), "{failure:?}");
+    assert!(!no_retry);
+}
+
+#[rstest]
+#[case("ts4", "error-retry-after")]
+#[case("ts3", "error-retry-after")]
+#[case("python", "error-retry-after")]
+#[case("python", "step-retry-after")]
+fn real_delays(#[case] sdk: &str, #[case] name: &str) {
+    match captured(sdk, name) {
+        Reply::Failed { retry_after, .. } => assert!(retry_after.is_some()),
+        other => panic!("{other:?}"),
+    }
+}

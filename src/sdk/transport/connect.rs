@@ -4,8 +4,10 @@
 //! notes both for the request that is polling: a request and everything it waits for are one future, so a task-local
 //! value is theirs alone.
 //!
-//! It also switches `TCP_NODELAY` on, and looks for `localhost` on 127.0.0.1 before ::1 without asking a resolver:
-//! registration folds every spelling of the loopback into that name, and most apps listen on the former.
+//! It also switches `TCP_NODELAY` on; logs nothing (awc's own connector logs an error for every refused connection, and
+//! polling an app that is not running makes one every few seconds); and looks for `localhost` on 127.0.0.1 before ::1
+//! without asking a resolver: registration folds the spellings of the loopback into that name, and most apps listen on
+//! the former.
 
 use std::cell::Cell;
 use std::io;
@@ -15,7 +17,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use actix_rt::net::{ActixStream, Ready, TcpStream};
-use actix_tls::connect::{ConnectError, ConnectInfo, Connection, Connector, ConnectorService, Resolver};
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use actix_web::dev::Service;
 use awc::http::Uri;
 use futures_util::future::LocalBoxFuture;
@@ -101,41 +103,53 @@ impl ActixStream for Watched {
 }
 
 /// Makes watched connections.
-#[derive(Clone)]
-pub(super) struct Watching(ConnectorService);
-
-impl Default for Watching {
-    fn default() -> Self {
-        Self(Connector::new(Resolver::default()).service())
-    }
-}
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watching;
 
 impl Service<ConnectInfo<Uri>> for Watching {
     type Response = Connection<Uri, Watched>;
     type Error = ConnectError;
     type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
 
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::<ConnectInfo<Uri>>::poll_ready(&self.0, cx)
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&self, target: ConnectInfo<Uri>) -> Self::Future {
-        let target = if target.hostname().eq_ignore_ascii_case("localhost") && target.addrs().len() == 0 {
-            let port = target.port();
-            target.set_addrs([
-                SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-                SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
-            ])
-        } else {
-            target
-        };
-        let connecting = self.0.call(target);
         Box::pin(async move {
+            // Nobody watches a connection that is made for no request; there is none today.
             let _ = WATCH.try_with(|watch| watch.fresh.set(true));
-            let (stream, target) = connecting.await?.into_parts();
+            let stream = connect(target.hostname(), target.port()).await?;
             // An option that can't be set costs milliseconds, not correctness.
             let _ = stream.set_nodelay(true);
-            Ok(Connection::new(target, Watched(stream)))
+            Ok(Connection::new(target.request().clone(), Watched(stream)))
         })
     }
+}
+
+/// Tries each address of a host in turn.
+async fn connect(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let mut last = ConnectError::NoRecords;
+    for address in addresses(host, port).await? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = ConnectError::Io(error),
+        }
+    }
+    Err(last)
+}
+
+async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+    if host.eq_ignore_ascii_case("localhost") {
+        return Ok(vec![
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+        ]);
+    }
+    // In URLs, literal addresses of version 6 stand in brackets.
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let found = tokio::net::lookup_host((host, port)).await;
+    found
+        .map(Iterator::collect)
+        .map_err(|error| ConnectError::Resolver(Box::new(error)))
 }
