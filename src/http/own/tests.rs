@@ -35,8 +35,13 @@ fn the_document_describes_exactly_what_is_mounted() {
 fn the_document_refers_only_to_what_it_has() {
     let text = openapi_json();
     let document: Value = serde_json::from_str(&text).expect("JSON");
-    for reference in text.split("\"$ref\": \"#").skip(1) {
-        let pointer = reference.split('"').next().expect("a pointer");
+    let references: BTreeSet<_> = text
+        .split("\"$ref\": \"#")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(references.len() > 10, "{references:?}");
+    for pointer in references {
         assert!(document.pointer(pointer).is_some(), "{pointer}");
     }
 }
