@@ -94,6 +94,9 @@ catalogue! {
     InvalidData = 1012, 400, "The data can't be taken",
         "The data holds what can't be stored, such as a number out of range.",
         "The message says what; change that.";
+    BodyTooSlow = 1013, 408, "The body took too long",
+        "The request's body did not arrive within a minute.",
+        "Send the request again; check the connection if it lasts.";
 
     NotAnEvent = 1101, 400, "The body is not an event",
         "Events are sent as one JSON object, or as an array of them.",

@@ -91,3 +91,13 @@ async fn of_a_body_that_was_cut_short_nothing_is_accepted() {
     assert!(server.world.with(|world| world.accepted.is_empty()));
     server.handle.stop(false).await;
 }
+
+#[actix_web::test]
+async fn a_body_that_is_announced_too_large_is_refused_before_it_arrives() {
+    let server = listen();
+    let request: &[&[u8]] = &[b"POST /e/key HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n[{\"name\""];
+    let answer = talk(server.address, request).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("CB-1004"), "{answer}");
+    server.handle.stop(false).await;
+}
