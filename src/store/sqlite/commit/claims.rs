@@ -93,6 +93,19 @@ claim!(
 
 const EXISTING_RUNS: &str = "SELECT id FROM runs WHERE id IN (SELECT value FROM jsonb_each(?))";
 
+/// For a look at their plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: [(&str, &str); 8] = [
+    ("insert_unrouted", INSERT_UNROUTED),
+    ("claim_events", CLAIM_EVENTS[1]),
+    ("claim_versions", CLAIM_VERSIONS[1]),
+    ("claim_routes", CLAIM_ROUTES[1]),
+    ("release_keys", RELEASE_KEYS),
+    ("claim_runs", CLAIM_RUNS[1]),
+    ("claim_waits", CLAIM_WAITS[1]),
+    ("existing_runs", EXISTING_RUNS),
+];
+
 /// The rows of a segment's claims, and where their statements stand in the script.
 struct Claims {
     script: Script,
