@@ -94,7 +94,7 @@ pub async fn events_are_listed_from_new_to_old(store: Shared) {
         limit: 6,
         ..base.clone()
     };
-    assert_eq!(list(exact).await.1, false, "nothing behind the last one");
+    assert!(!list(exact).await.1, "nothing behind the last one");
     let outside = EventFilter {
         internal: false,
         ..base.clone()

@@ -41,7 +41,7 @@ pub async fn waits_are_paged(store: Shared) {
         set_waits(&store, run.id, own.clone()).await;
         expected.extend(own.into_iter().take(2));
     }
-    expected.sort_by(|a, b| (a.run, a.key.to_string()).cmp(&(b.run, b.key.to_string())));
+    expected.sort_by_key(|a| (a.run, a.key.to_string()));
     let lookups = [None, lookup("data.id", "n7")];
     for limit in [1, 3, 100] {
         let mut found = Vec::new();
