@@ -26,7 +26,7 @@ pub struct DevArgs {
 }
 
 /// Flags that are settings.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct SettingsArgs {
     /// Settings file, TOML or YAML.
     #[arg(long, value_name = "FILE", env = FILE_VARIABLE)]
