@@ -1,3 +1,45 @@
-//! The `callboard` binary.
+//! The `callboard` binary: reads the command line and hands over.
 
-fn main() {}
+use std::process::ExitCode;
+
+use callboard::cli::{self, Cli, Command};
+use callboard::error::Problem;
+use callboard::{daemon, demo};
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            match error.downcast_ref::<Problem>() {
+                Some(problem) => eprintln!("{}", cli::explain(problem)),
+                None => eprintln!("{error:#}"),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Dev(args) => {
+            let loaded = args.settings.load()?;
+            callboard::telemetry::start(&loaded.settings.log);
+            daemon::run(&loaded.settings, async |daemon| {
+                cli::serve::greet(daemon, &loaded.settings).await
+            })?;
+        }
+        Command::Demo(args) => demo::run(args)?,
+        Command::Status(args) => {
+            let status = actix_rt::System::new().block_on(cli::status::ask(args))?;
+            if args.json {
+                println!("{status:#}");
+            } else {
+                print!("{}", cli::status::render(&status));
+            }
+        }
+        Command::Config(args) => print!("{}", cli::config::render(&args.settings.load()?.effective)),
+        Command::Version => println!("callboard {}", env!("CARGO_PKG_VERSION")),
+    }
+    Ok(())
+}

@@ -1,9 +1,16 @@
 //! Every app and function, ready to be looked up: an immutable snapshot, replaced as a whole after each registration.
+//!
+//! Triggers are indexed by name and their expressions compiled once, so that routing an event costs a few hash look-ups.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::domain::{Function, FunctionId};
+use arc_swap::ArcSwap;
+use serde_json::Value;
+
+use crate::domain::{Event, Function, FunctionId, Skip, SkipReason, Timestamp, Trigger};
+use crate::engine::Listeners;
+use crate::expression::{Expression, Scope, pattern};
 use crate::ports::AppView;
 
 /// A snapshot of all apps and functions.
@@ -11,9 +18,72 @@ use crate::ports::AppView;
 pub struct Catalog {
     apps: Vec<AppView>,
     functions: HashMap<FunctionId, Arc<Function>>,
+    by_slug: HashMap<Arc<str>, FunctionId>,
+    /// Triggers by the event name or pattern they are written with.
+    triggers: HashMap<String, Vec<Candidate>>,
+}
+
+/// A trigger of a live function.
+#[derive(Debug, Clone)]
+struct Candidate {
+    function: Arc<Function>,
+    /// Place among the function's triggers.
+    place: usize,
+    condition: Option<Condition>,
+}
+
+/// A trigger's expression. One that does not compile was refused at registration, so it can only come from an older
+/// version of the dialect; it never matches, and says why.
+#[derive(Debug, Clone)]
+enum Condition {
+    Compiled(Expression),
+    Broken(String),
+}
+
+/// Which functions an event starts.
+#[derive(Debug, Default)]
+pub struct Matches {
+    /// These.
+    pub functions: Vec<Arc<Function>>,
+    /// Not these, although a trigger names the event.
+    pub skips: Vec<Skip>,
 }
 
 impl Catalog {
+    /// A snapshot of what the store holds.
+    #[must_use]
+    pub fn new(apps: Vec<AppView>) -> Self {
+        let mut catalog = Self::default();
+        for function in apps.iter().flat_map(|view| &view.functions) {
+            let function = Arc::new(function.clone());
+            catalog.functions.insert(function.id, Arc::clone(&function));
+            if function.archived {
+                continue;
+            }
+            catalog.by_slug.insert(Arc::clone(&function.slug), function.id);
+            for (place, trigger) in function.triggers.iter().enumerate() {
+                let Trigger::Event { event, expression } = trigger else {
+                    continue;
+                };
+                let condition = expression
+                    .as_deref()
+                    .filter(|source| !source.trim().is_empty())
+                    .map(|source| {
+                        Expression::compile(source, &["event"])
+                            .map_or_else(|error| Condition::Broken(error.to_string()), Condition::Compiled)
+                    });
+                let candidate = Candidate {
+                    function: Arc::clone(&function),
+                    place,
+                    condition,
+                };
+                catalog.triggers.entry(event.clone()).or_default().push(candidate);
+            }
+        }
+        catalog.apps = apps;
+        catalog
+    }
+
     /// All apps with their functions, archived ones included.
     #[must_use]
     pub fn apps(&self) -> &[AppView] {
@@ -26,12 +96,103 @@ impl Catalog {
         self.functions.get(&id)
     }
 
+    /// Every live function, in no particular order.
+    pub fn live_functions(&self) -> impl Iterator<Item = &Arc<Function>> {
+        self.functions.values().filter(|function| !function.archived)
+    }
+
     /// A live function by its slug or its UUID.
     #[must_use]
     pub fn find(&self, reference: &str) -> Option<&Arc<Function>> {
-        let by_id = reference.parse().ok().and_then(|id| self.functions.get(&id));
-        by_id
-            .or_else(|| self.functions.values().find(|function| &*function.slug == reference))
-            .filter(|f| !f.archived)
+        let id = self
+            .by_slug
+            .get(reference)
+            .copied()
+            .or_else(|| reference.parse().ok())?;
+        self.functions.get(&id).filter(|function| !function.archived)
+    }
+
+    /// The functions an event starts. Each at most once: the first of its triggers whose name and expression fit counts.
+    #[must_use]
+    pub fn matching(&self, event: &Event, now: Timestamp) -> Matches {
+        let mut candidates: Vec<&Candidate> = self.named(&event.name).collect();
+        if candidates.is_empty() {
+            return Matches::default();
+        }
+        candidates.sort_by_key(|candidate| (candidate.function.id, candidate.place));
+        // Parsed only if some expression wants to look at it.
+        let wants_body = candidates.iter().any(|candidate| candidate.condition.is_some());
+        let body = if wants_body { event.body.to_tree() } else { Value::Null };
+        let scope = Scope::of_event(&body, now.to_datetime());
+        let mut matches = Matches::default();
+        for of_function in candidates.chunk_by(|a, b| a.function.id == b.function.id) {
+            let mut skip = None;
+            for candidate in of_function {
+                match candidate.check(&scope) {
+                    Ok(()) => {
+                        matches.functions.push(Arc::clone(&candidate.function));
+                        skip = None;
+                        break;
+                    }
+                    Err((reason, detail)) => {
+                        skip = Some(Skip {
+                            event: event.id,
+                            function: Some(candidate.function.id),
+                            reason,
+                            detail,
+                        });
+                    }
+                }
+            }
+            matches.skips.extend(skip);
+        }
+        matches
+    }
+
+    fn named(&self, name: &str) -> impl Iterator<Item = &Candidate> {
+        let is_internal = name.starts_with(crate::domain::limits::INTERNAL_PREFIX);
+        // A catch-all is for what users send; it would otherwise hear of its own runs' ends, for ever.
+        let catch_all = (!is_internal).then(|| self.triggers.get("*")).flatten();
+        let named = pattern::candidates(name)
+            .into_iter()
+            .filter_map(|pattern| self.triggers.get(&pattern));
+        named.chain(catch_all).flatten()
+    }
+}
+
+impl Candidate {
+    fn check(&self, scope: &Scope<'_>) -> Result<(), (SkipReason, String)> {
+        match &self.condition {
+            None => Ok(()),
+            Some(Condition::Compiled(expression)) => match expression.truth(scope) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err((SkipReason::ExpressionFalse, expression.source().to_owned())),
+                Err(error) => Err((SkipReason::ExpressionError, error.to_string())),
+            },
+            Some(Condition::Broken(error)) => Err((SkipReason::ExpressionError, error.clone())),
+        }
+    }
+}
+
+impl Listeners for Catalog {
+    fn listens(&self, event_name: &str) -> bool {
+        self.named(event_name).next().is_some()
+    }
+}
+
+/// The current snapshot, shared: readers take it without waiting for anybody.
+#[derive(Debug, Clone, Default)]
+pub struct SharedCatalog(Arc<ArcSwap<Catalog>>);
+
+impl SharedCatalog {
+    /// As of now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Catalog> {
+        self.0.load_full()
+    }
+
+    /// Replaces the snapshot.
+    pub fn replace(&self, catalog: Catalog) {
+        self.0.store(Arc::new(catalog));
     }
 }

@@ -1,14 +1,28 @@
-//! The orchestrator as the daemon sees it: one cheap handle for everything that may be asked of it.
+//! The orchestrator as the daemon sees it: [`build`] starts the process tree, [`Orchestrator`] is the handle for
+//! everything that may be asked of it.
 //!
-//! Writes go to the actors, reads to the store. The handle works from any thread.
+//! Writes go to the actors, reads to the store. The handle works from any thread and is cheap to clone.
+
+mod build;
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
 
-use crate::catalog::Catalog;
-use crate::domain::{Event, EventId, Json, Registration, RunId, SyncOutcome};
+pub use build::{BuildError, Settings, World, build};
+
+use crate::catalog::{Catalog, SharedCatalog};
+use crate::domain::{Event, EventId, Failure, Json, Registration, RunId, RunState, SyncOutcome, WaitKey, WaitKind};
+use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
+use crate::link::{self, LinkError, names};
 use crate::ports::{Clock, Queue, Random, Store, StoreError};
+use crate::registrar::{self, Registrar};
+use crate::router::{AcceptEvents, Router};
+use crate::supervisor::{Drain, DrainReport, StopSignal, SupervisorHandle};
+
+/// Decisions that may lose against somebody faster before we give up.
+const TRIES: usize = 16;
 
 /// Why something asked of the orchestrator was not done.
 #[derive(Debug, thiserror::Error)]
@@ -16,18 +30,27 @@ pub enum Refusal {
     /// Too much is under way; nothing was kept. Worth another try after a second.
     #[error("the server is overloaded")]
     Overloaded,
-    /// The server is shutting down, or an actor is being restarted; nothing was kept.
+    /// The server is shutting down, or an actor is being restarted. Worth another try; whether it was done is not known.
     #[error("the server is not accepting work: {0}")]
     Unavailable(&'static str),
     /// The store can't.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The registration asks for something that can't be; all problems, each in a sentence.
-    #[error("{}", .0.join("; "))]
-    Invalid(Vec<String>),
     /// No such function.
     #[error("could not find function with ID: {0}")]
     UnknownFunction(String),
+    /// What was sent asks for something that can't be; all problems, each in a sentence.
+    #[error("{}", .0.join("; "))]
+    Invalid(Vec<String>),
+}
+
+impl From<LinkError> for Refusal {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Down(name) | LinkError::Died(name) => Self::Unavailable(name),
+            LinkError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// What came of a wish to cancel a run.
@@ -48,6 +71,8 @@ pub struct Orchestrator {
     queue: Arc<dyn Queue>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    catalog: SharedCatalog,
+    supervisor: SupervisorHandle,
 }
 
 impl std::fmt::Debug for Orchestrator {
@@ -60,45 +85,168 @@ impl Orchestrator {
     /// Accepts events: when this returns they are durable, with the runs they start.
     ///
     /// Events that are known already (the same id) are accepted silently.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down. Whether the events were kept is then not known; sending them
+    /// again with the same ids does no harm.
     pub async fn accept(&self, events: Vec<Event>) -> Result<(), Refusal> {
-        todo!("{events:?}")
+        let (reply, outcome) = oneshot::channel();
+        link::tell::<Router, _>(&self.supervisor.book, names::ROUTER, AcceptEvents { events, reply })?;
+        outcome.await.map_err(|_| Refusal::Unavailable(names::ROUTER))??;
+        Ok(())
     }
 
     /// Stores what an app says of itself; when this returns, events find its functions.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down.
     pub async fn register(&self, registration: Registration) -> Result<SyncOutcome, Refusal> {
-        todo!("{registration:?}")
+        self.registrar(|reply| registrar::Change::Register(Box::new(registration), reply))
+            .await
     }
 
     /// Forgets the app at this URL. Answers whether there was one.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down.
     pub async fn remove_app(&self, url: &str) -> Result<bool, Refusal> {
-        todo!("{url}")
+        self.registrar(|reply| registrar::Change::Remove(url.to_owned(), reply))
+            .await
+    }
+
+    /// Notes why a sync that we asked an app for failed, or that it did not.
+    pub fn note_sync(&self, url: &str, error: Option<String>) {
+        let change = registrar::Change::NoteSync(url.to_owned(), error);
+        if let Err(error) = link::tell::<Registrar, _>(&self.supervisor.book, names::REGISTRAR, change) {
+            tracing::debug!(url, %error, "the outcome of a sync was not noted");
+        }
+    }
+
+    async fn registrar<T>(
+        &self,
+        change: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> registrar::Change,
+    ) -> Result<T, Refusal> {
+        let (reply, outcome) = oneshot::channel();
+        link::tell::<Registrar, _>(&self.supervisor.book, names::REGISTRAR, change(reply))?;
+        Ok(outcome.await.map_err(|_| Refusal::Unavailable(names::REGISTRAR))??)
     }
 
     /// Runs a function by slug or UUID; `payload` holds `data` and perhaps `user`, `v`, `meta`.
+    ///
+    /// # Errors
+    /// When there is no such function; and as for [`Self::accept`].
     pub async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
-        todo!("{function}{payload:?}")
+        let catalog = self.catalog();
+        let target = catalog
+            .find(function)
+            .ok_or_else(|| Refusal::UnknownFunction(function.to_owned()))?;
+        let now = self.clock.now();
+        let id = EventId::new(now, self.random.bits());
+        let own = json!({ "fn_id": target.id.to_string() });
+        let event =
+            engine::invoked_event(&payload, own, id, now).map_err(|error| Refusal::Invalid(vec![error.to_string()]))?;
+        self.accept(vec![event]).await?;
+        Ok(id)
     }
 
     /// Delivers a signal to the run that waits for it; `None` if no run does.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down.
     pub async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal> {
-        todo!("{signal}{data}")
+        for _ in 0..TRIES {
+            let waits = self.store.waits(signal, &[None], None, 16).await?;
+            let now = self.clock.now();
+            let Some(wait) = waits
+                .into_iter()
+                .find(|wait| wait.kind == WaitKind::Signal && now < wait.expires_at)
+            else {
+                return Ok(None);
+            };
+            let WaitKey::Step(step) = wait.key else { return Ok(None) };
+            let memo = json!({ "data": { "signal": signal, "data": data.to_tree() } });
+            let memo = Json::from_value(&memo).map_err(|error| Refusal::Invalid(vec![error.to_string()]))?;
+            if self.advance(wait.run, &Input::Resumed(step, memo)).await? == Some(true) {
+                return Ok(Some(wait.run));
+            }
+        }
+        Ok(None)
     }
 
     /// Cancels a run.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down.
     pub async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal> {
-        todo!("{run}")
+        for _ in 0..TRIES {
+            match self
+                .advance(run, &Input::Cancelled("cancelled through the API".to_owned()))
+                .await?
+            {
+                Some(true) => return Ok(Cancelled::Now),
+                Some(false) => {}
+                None if self.store.run_view(run).await?.is_some() => return Ok(Cancelled::AlreadyEnded),
+                None => return Ok(Cancelled::Unknown),
+            }
+        }
+        Err(Refusal::Overloaded)
+    }
+
+    /// Decides on an input from outside, past the run's executor: its copy of the state goes stale, which it finds out with
+    /// its next decision. `None` if the run is not open, `false` if somebody was faster.
+    async fn advance(&self, run: RunId, input: &Input) -> Result<Option<bool>, Refusal> {
+        let Some(state) = self.store.load_run(run).await? else {
+            return Ok(None);
+        };
+        let catalog = self.catalog();
+        let Some(function) = catalog.function(state.function) else {
+            return Ok(None);
+        };
+        let context = Deciding {
+            now: self.clock.now(),
+            dice: self.random.unit(),
+            retry: RetryPolicy::default(),
+            listeners: &*catalog,
+        };
+        let expected = state.version;
+        let (_, changes) = engine::decide(state, function, input, &context);
+        Ok(Some(
+            link::advance(&self.supervisor.book, run, expected, changes).await?,
+        ))
+    }
+
+    /// The state of a run that has not ended, for apps that fetch it.
+    ///
+    /// # Errors
+    /// When the store can't.
+    pub async fn open_run(&self, run: RunId) -> Result<Option<RunState>, Refusal> {
+        Ok(self.store.load_run(run).await?)
     }
 
     /// Every app and function as of now.
     #[must_use]
     pub fn catalog(&self) -> Arc<Catalog> {
-        todo!()
+        self.catalog.current()
     }
 
     /// The process tree as of its last change, as JSON for operators. Answers even when the supervisor is stuck.
     #[must_use]
     pub fn status(&self) -> Value {
-        todo!()
+        serde_json::to_value(&*self.supervisor.board.read())
+            .unwrap_or_else(|error| Failure::new("Error", format!("the status does not serialise: {error}")).to_value())
+    }
+
+    /// Fires when the process has to stop because an actor it can't do without can't be kept running.
+    #[must_use]
+    pub fn stop_signal(&self) -> StopSignal {
+        self.supervisor.stop.clone()
+    }
+
+    /// Stops everything in order: no new work is begun, what is under way gets `grace` to finish, the rest is handed back.
+    pub async fn drain(&self, grace: std::time::Duration) -> DrainReport {
+        let drained = self.supervisor.address.send(Drain { grace }).await;
+        // A supervisor that is gone has nothing left to stop.
+        drained.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// For reading.

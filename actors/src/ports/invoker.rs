@@ -8,7 +8,7 @@ use crate::domain::{Call, FetchFailure, FetchRequest, FetchResponse, Reply};
 
 /// Calls apps over the wire. Lives on one thread, beside the executors that use it.
 #[async_trait(?Send)]
-pub trait Invoker {
+pub trait Invoker: std::fmt::Debug {
     /// Calls an app and reads its answer. Whatever goes wrong on the way is a [`Reply::Failed`].
     ///
     /// Dropping the future gives the call up.
@@ -22,7 +22,7 @@ pub trait Invoker {
 }
 
 /// Makes an [`Invoker`] on the thread that is going to use it.
-pub trait InvokerFactory: Send + Sync {
+pub trait InvokerFactory: std::fmt::Debug + Send + Sync {
     /// A new invoker, with connections of its own.
     fn build(&self) -> Rc<dyn Invoker>;
 }

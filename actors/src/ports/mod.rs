@@ -13,7 +13,7 @@ mod store;
 
 pub use clock::Clock;
 pub use invoker::{Invoker, InvokerFactory};
-pub use queue::{Lease, Pushed, Queue, QueueStats};
+pub use queue::{Lease, PartitionStats, Pushed, Queue, QueueStats};
 pub use random::Random;
 pub use store::{
     AppView, Counts, EventFilter, EventView, JobView, Page, RunFilter, RunSummary, RunView, StepView, Store,

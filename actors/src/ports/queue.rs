@@ -11,9 +11,10 @@ use crate::domain::{FunctionId, Job, JobId, RunId, Timestamp};
 /// A job that was handed out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lease {
-    /// The job.
+    /// The job, as it was pushed: a release delays it and does not change it.
     pub job: Job,
-    /// Counts how often this queue has handed the job out: an answer to an older lease is ignored.
+    /// Rises with every lease this queue gives, of whatever job, so that an answer to an older lease can be told and is
+    /// ignored even when the job went and came back in between.
     pub epoch: u64,
     /// When it was handed out.
     pub since: Timestamp,
@@ -24,47 +25,78 @@ pub struct Lease {
 pub struct Pushed {
     /// Jobs taken in, or known already.
     pub accepted: usize,
-    /// Jobs there was no room for: they stay in the store, to be pushed again when there is.
+    /// Jobs there was no room for, and jobs known before that had to make room for these: they stay in the store, to be
+    /// pushed again when there is.
     pub spilled: usize,
 }
 
 /// Numbers for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueueStats {
-    /// Jobs that are due and wait.
+    /// Jobs that wait and were due at the time of the last `lease`.
     pub ready: usize,
-    /// Jobs that are not due yet.
+    /// Jobs that wait and were not due then.
     pub delayed: usize,
     /// Jobs handed out.
     pub leased: usize,
-    /// Functions that have jobs here, with how many are ready and when the oldest was due.
-    pub partitions: Vec<(FunctionId, usize, Option<Timestamp>)>,
+    /// Since when the longest lease has been held.
+    pub oldest_lease: Option<Timestamp>,
+    /// How many jobs fit in; `None` where only the machine's memory bounds them.
+    pub capacity: Option<usize>,
+    /// Jobs turned away or dropped for want of room, ever.
+    pub spilled: u64,
+    /// The functions that have jobs here, in no particular order.
+    pub partitions: Vec<PartitionStats>,
+}
+
+/// The share of one function in [`QueueStats`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionStats {
+    /// Which.
+    pub function: FunctionId,
+    /// Its jobs that wait and are due.
+    pub ready: usize,
+    /// Its jobs that wait and are not due.
+    pub delayed: usize,
+    /// Its jobs handed out.
+    pub leased: usize,
+    /// When the ready job that was due first was due.
+    pub oldest: Option<Timestamp>,
 }
 
 /// The queue.
 #[async_trait]
-pub trait Queue: Send + Sync {
-    /// Takes jobs in. A job that is known already is replaced, unless it is leased: then its new version waits until the
-    /// lease is acknowledged (and is dropped if it is the same).
+pub trait Queue: std::fmt::Debug + Send + Sync {
+    /// Takes jobs in. A job that is known already is replaced, unless it is leased: then its new version waits until
+    /// the lease ends (and is dropped if it is the same). A job that waits and is pushed again unchanged stays as it
+    /// is, with the delay a release gave it.
     async fn push(&self, jobs: Vec<Job>) -> Pushed;
 
-    /// Hands out at most `max` jobs that are due at `now`, no function more than `per_function` at a time (leases it holds
-    /// already count), and turns between functions so that none starves another.
+    /// Hands out at most `max` jobs that are due at `now`, no function more than `per_function` at a time (leases it
+    /// holds already count), and turns between functions so that none starves another. Of one function's jobs that are
+    /// due, those of older runs go first, so that what was begun ends.
     async fn lease(&self, now: Timestamp, max: usize, per_function: usize) -> Vec<Lease>;
 
     /// The job is done with; the store knows its outcome. Older epochs are ignored.
     async fn acknowledge(&self, id: &JobId, epoch: u64);
 
-    /// Gives a job back undone, to be handed out again not before `due`. Older epochs are ignored.
+    /// Gives a job back undone, to be handed out again not before `due`. Where a new version waits, that one goes on,
+    /// not before both its own time and `due`. Older epochs are ignored.
     async fn release(&self, id: &JobId, epoch: u64, due: Timestamp);
 
-    /// Forgets the jobs of a run that has ended. Leased ones are forgotten when they are acknowledged.
+    /// Forgets the jobs of a run that has ended. Leased ones are forgotten when the lease ends, in whichever way,
+    /// unless they are pushed again before.
     async fn forget_run(&self, run: RunId);
 
     /// When the next job is due that is not leased: a time in the past if one is ready. `None` when there is none.
+    ///
+    /// Ready jobs of a function that `lease` found at its limit don't count until a lease of it ends: nobody could have
+    /// them, and a caller that sleeps until this time must not spin.
     async fn next_due(&self) -> Option<Timestamp>;
 
     /// Resolves when jobs have come in that may be due earlier than was known, or room has come free. May wake in vain.
+    ///
+    /// What happened before the call counts too, if no earlier call has told it. One caller waits at a time.
     async fn changed(&self);
 
     /// The leases a run holds.

@@ -1,0 +1,86 @@
+//! A leased job on its way through the executors, with the permit that bounds how many there are.
+//!
+//! Whoever holds an assignment either settles it or drops it. Dropping gives the job back at once, so when an actor dies
+//! every job it had, in its mailbox or in its hands, is handed out again without waiting for a lease to expire; and if
+//! the actor died *over* this job, that is counted against the job.
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::kernel::Permit;
+use crate::ports::Lease;
+
+/// A job that its holder did not settle.
+#[derive(Debug)]
+pub struct Abandoned {
+    /// The job.
+    pub lease: Lease,
+    /// Whether its holder panicked while handling it.
+    pub is_culprit: bool,
+}
+
+/// A leased job.
+#[derive(Debug)]
+pub struct Assignment {
+    /// `None` once settled.
+    lease: Option<Lease>,
+    /// Why the job is to be given up instead of done, if it is.
+    poisoned: Option<String>,
+    /// Returns to the pool when the assignment goes.
+    _permit: Permit,
+    abandoned: UnboundedSender<Abandoned>,
+    is_handled: bool,
+}
+
+impl Assignment {
+    /// A job to be done. `poisoned` asks for it to be given up, and says why.
+    #[must_use]
+    pub fn new(lease: Lease, poisoned: Option<String>, permit: Permit, abandoned: UnboundedSender<Abandoned>) -> Self {
+        Self {
+            lease: Some(lease),
+            poisoned,
+            _permit: permit,
+            abandoned,
+            is_handled: false,
+        }
+    }
+
+    /// The job.
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        self.lease
+            .as_ref()
+            .expect("an assignment is settled by value, so nobody can look at a settled one")
+    }
+
+    /// Why the job is to be given up, if it is.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<&str> {
+        self.poisoned.as_deref()
+    }
+
+    /// Does something on the job's account: a panic in it counts against the job.
+    pub fn handle<T>(&mut self, work: impl FnOnce(&Lease) -> T) -> T {
+        self.is_handled = true;
+        let outcome = work(self.lease());
+        self.is_handled = false;
+        outcome
+    }
+
+    /// The job is done with: nothing happens when the assignment goes.
+    #[must_use]
+    pub fn settle(mut self) -> Lease {
+        self.lease.take().expect("an assignment is settled once")
+    }
+}
+
+impl Drop for Assignment {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            // The consumer is gone only when the process ends.
+            let _ = self.abandoned.send(Abandoned {
+                lease,
+                is_culprit: self.is_handled && std::thread::panicking(),
+            });
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Feeds the executors: leases jobs while there are permits, and takes back what was abandoned.
+//!
+//! A permit travels with each job and returns when its outcome is durable, so work in flight is bounded however much is
+//! ready (P6). Executors are started when the first job for them comes; while one is down its jobs are handed back. A job
+//! over which an executor has died three times is handed out once more, to be given up.
+//!
+//! Started last and stopped first: whatever it hands out has somebody to do it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
+
+use crate::assignment::{Abandoned, Assignment};
+use crate::domain::{FunctionId, JobId};
+use crate::executor::{Executor, Perform};
+use crate::kernel::{ChildName, ChildSpec, Credits, Lookup, Observation, Supervised};
+use crate::ports::{Clock, Lease, Queue};
+use crate::supervisor::{StartChild, SupervisorHandle};
+
+/// Panics over one job after which it is given up.
+const POISONED_AFTER: u32 = 3;
+/// All permits are of one key: how much one function may have in flight is the queue's business.
+const PERMIT_KEY: &str = "";
+/// Jobs leased in one go.
+const FETCH: usize = 64;
+/// The net below the wake-ups.
+const LONGEST_NAP: Duration = Duration::from_secs(5);
+/// How long a job for an executor that is out of service is put off.
+const PUT_OFF: Duration = Duration::from_secs(5);
+
+/// Makes the spec of the executor of one function.
+pub type ExecutorSpec = Arc<dyn Fn(FunctionId) -> ChildSpec + Send + Sync>;
+
+/// Where abandoned jobs come in. It outlives the consumer, so that none is lost with it.
+#[derive(Debug, Clone)]
+pub struct Lane {
+    sender: UnboundedSender<Abandoned>,
+    receiver: Arc<Mutex<UnboundedReceiver<Abandoned>>>,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        let (sender, receiver) = unbounded_channel();
+        Self {
+            sender,
+            receiver: Arc::new(Mutex::new(receiver)),
+        }
+    }
+}
+
+/// What the consumer works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where abandoned jobs come in.
+    pub lane: Lane,
+    /// What is ready.
+    pub queue: Arc<dyn Queue>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Who starts executors, and where they are.
+    pub supervisor: SupervisorHandle,
+    /// What an executor is.
+    pub spec: ExecutorSpec,
+    /// Permits for jobs in flight.
+    pub credits: Credits,
+    /// Jobs in flight of one function.
+    pub per_function: usize,
+}
+
+/// The name of the executor of a function.
+#[must_use]
+pub fn executor_name(function: FunctionId) -> ChildName {
+    ChildName::new(format!("executor/{function}"))
+}
+
+/// The actor.
+pub struct Consumer {
+    parts: Parts,
+    state: Option<Feed>,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts")
+            .field("per_function", &self.per_function)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer").finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    /// A consumer.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            state: Some(Feed::new(parts.clone())),
+            parts,
+        }
+    }
+
+    fn turn(&mut self, feed: Feed, ctx: &mut Context<Self>) {
+        let turn = feed
+            .turn()
+            .into_actor(self)
+            .map(|feed, consumer, ctx| consumer.turn(feed, ctx));
+        ctx.spawn(turn);
+    }
+}
+
+impl Actor for Consumer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if let Some(feed) = self.state.take() {
+            self.turn(feed, ctx);
+        }
+    }
+}
+
+impl Supervised for Consumer {
+    fn observe(&self) -> Observation {
+        let gauges = self.parts.credits.gauges();
+        Observation::of(u64::try_from(gauges.in_use).unwrap_or(0))
+            .with_detail(serde_json::to_value(gauges).unwrap_or_default())
+    }
+}
+
+/// The consumer's working state, handed from turn to turn.
+struct Feed {
+    parts: Parts,
+    names: HashMap<FunctionId, ChildName>,
+    panics: HashMap<JobId, u32>,
+    /// Executors that are being started, and what waits for them.
+    starting: HashMap<FunctionId, Vec<Assignment>>,
+    started: (UnboundedSender<FunctionId>, UnboundedReceiver<FunctionId>),
+}
+
+impl Feed {
+    fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            names: HashMap::new(),
+            panics: HashMap::new(),
+            starting: HashMap::new(),
+            started: unbounded_channel(),
+        }
+    }
+
+    /// Hands out what is ready, or waits until something may be.
+    async fn turn(mut self) -> Self {
+        self.take_back().await;
+        while let Ok(function) = self.started.1.try_recv() {
+            for assignment in self.starting.remove(&function).unwrap_or_default() {
+                self.deliver(assignment).await;
+            }
+        }
+        let room = self.parts.credits.available_in_all().min(FETCH);
+        let now = self.parts.clock.now();
+        let leases = match room {
+            0 => Vec::new(),
+            room => self.parts.queue.lease(now, room, self.parts.per_function).await,
+        };
+        if leases.is_empty() {
+            self.nap(room == 0).await;
+        }
+        // From here on whatever happens to a job, it comes back.
+        let (taken, left): (Vec<_>, Vec<_>) = leases
+            .into_iter()
+            .map(|lease| self.assignment(lease))
+            .partition(Result::is_ok);
+        for lease in left.into_iter().filter_map(Result::err) {
+            self.parts
+                .queue
+                .release(&lease.job.id, lease.epoch, lease.job.due)
+                .await;
+        }
+        for assignment in taken.into_iter().flatten() {
+            self.deliver(assignment).await;
+        }
+        self
+    }
+
+    /// Waits for something to do: jobs, room, jobs given back, an executor that has come up.
+    async fn nap(&mut self, is_full: bool) {
+        let mut until = Instant::now() + LONGEST_NAP;
+        // Without room only room helps, and that announces itself.
+        if !is_full && let Some(due) = self.parts.queue.next_due().await {
+            until = until.min(Instant::now() + due.since(self.parts.clock.now()));
+        }
+        let lane = Arc::clone(&self.parts.lane.receiver);
+        let mut lane = lane.lock().await;
+        tokio::select! {
+            () = self.parts.queue.changed() => {}
+            Some(abandoned) = lane.recv() => self.give_back(abandoned).await,
+            Some(function) = self.started.1.recv() => {
+                // Back in line: delivered at the beginning of the next turn.
+                let _ = self.started.0.send(function);
+            }
+            () = tokio::time::sleep_until(until) => {}
+        }
+    }
+
+    /// A leased job with its permit; the lease back if there is none.
+    fn assignment(&mut self, lease: Lease) -> Result<Assignment, Lease> {
+        let Ok(permit) = self.parts.credits.try_acquire(PERMIT_KEY) else {
+            return Err(lease);
+        };
+        let panics = self.panics.get(&lease.job.id).copied().unwrap_or(0);
+        let poisoned = (panics >= POISONED_AFTER).then(|| {
+            self.panics.remove(&lease.job.id);
+            format!("the executor panicked {panics} times over this job")
+        });
+        Ok(Assignment::new(lease, poisoned, permit, self.parts.lane.sender.clone()))
+    }
+
+    async fn deliver(&mut self, assignment: Assignment) {
+        let function = assignment.lease().job.function;
+        if let Some(waiting) = self.starting.get_mut(&function) {
+            return waiting.push(assignment);
+        }
+        let name = self.names.entry(function).or_insert_with(|| executor_name(function));
+        match self.parts.supervisor.book.find::<Executor>(name.as_str()) {
+            Lookup::Here { address, .. } => address.do_send(Perform(assignment)),
+            Lookup::Absent => {
+                self.starting.insert(function, vec![assignment]);
+                self.start(function);
+            }
+            Lookup::Restarting { until } => {
+                self.put_off(assignment, until.saturating_duration_since(Instant::now()))
+                    .await;
+            }
+            Lookup::Quarantined { .. } => self.put_off(assignment, PUT_OFF).await,
+        }
+    }
+
+    fn start(&self, function: FunctionId) {
+        let command = self
+            .parts
+            .supervisor
+            .address
+            .send(StartChild((self.parts.spec)(function)));
+        let started = self.started.0.clone();
+        actix::spawn(async move {
+            match command.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(refusal)) => tracing::warn!(%function, %refusal, "executor not started"),
+                Err(error) => tracing::warn!(%function, %error, "executor not started"),
+            }
+            // Either way its jobs have to go somewhere; the book knows where.
+            let _ = started.send(function);
+        });
+    }
+
+    /// Hands a job back, to be tried again after a while.
+    async fn put_off(&self, assignment: Assignment, wait: Duration) {
+        let lease = assignment.settle();
+        let due = self.parts.clock.now().after(wait.max(Duration::from_millis(10)));
+        self.parts.queue.release(&lease.job.id, lease.epoch, due).await;
+    }
+
+    async fn take_back(&mut self) {
+        let lane = Arc::clone(&self.parts.lane.receiver);
+        let mut lane = lane.lock().await;
+        while let Ok(abandoned) = lane.try_recv() {
+            self.give_back(abandoned).await;
+        }
+    }
+
+    async fn give_back(&mut self, Abandoned { lease, is_culprit }: Abandoned) {
+        if is_culprit {
+            let panics = self.panics.entry(lease.job.id.clone()).or_default();
+            *panics += 1;
+            tracing::error!(job = %lease.job.id, panics, "an executor panicked over a job");
+        }
+        self.parts
+            .queue
+            .release(&lease.job.id, lease.epoch, lease.job.due)
+            .await;
+    }
+}

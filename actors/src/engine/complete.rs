@@ -1,0 +1,125 @@
+//! The end of a step: its memo is recorded, and the app is asked what comes next.
+//!
+//! Parallel steps (request version 2 on): a reply with several steps makes a group, and discovery waits until the last
+//! of the group is done. In a race, and in older request versions, every step's end is told at once.
+
+use super::decision::Decision;
+use super::finish;
+use crate::domain::{Change, Failure, HistoryKind, JobKey, Json, Step, StepId, StepOp, StepState, Timestamp, limits};
+
+/// A step whose code ran, or whose request was made.
+pub(super) struct Completion {
+    pub(super) id: StepId,
+    pub(super) op: StepOp,
+    pub(super) label: String,
+    pub(super) race: bool,
+    pub(super) memo: Json,
+    pub(super) failed: bool,
+    pub(super) attempt: u32,
+    pub(super) started_at: Timestamp,
+    pub(super) ended_at: Timestamp,
+}
+
+/// Records a step's memo and, if nothing else of its group is under way, asks the app what comes next.
+pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
+    let Completion {
+        id,
+        op,
+        label,
+        race,
+        memo,
+        failed,
+        attempt,
+        started_at,
+        ended_at,
+    } = completion;
+    if decision.run.steps.get(&id).is_some_and(Step::is_done) {
+        return;
+    }
+    if decision.run.memo_bytes() + memo.len() > limits::RUN_STATE_BYTES {
+        let message = format!(
+            "The function run exceeded the state size limit of {} bytes.",
+            limits::RUN_STATE_BYTES
+        );
+        let failure = Failure::new("InngestErrStateOverflowed", &*message)
+            .with("error", format!("InngestErrStateOverflowed: {message}"));
+        return finish::fatal(decision, &failure);
+    }
+    let known = decision.run.steps.get(&id);
+    let race = race || known.is_some_and(|step| step.race);
+    let (op, label) = known.map_or((op, label), |step| (step.op, step.label.clone()));
+    let detail = serde_json::json!({
+        "name": label,
+        "started_at": started_at.as_millis(),
+        "ended_at": ended_at.as_millis(),
+    });
+    let kind = if failed {
+        HistoryKind::StepFailed
+    } else {
+        HistoryKind::StepCompleted
+    };
+    let position = u32::try_from(decision.run.stack.len()).unwrap_or(u32::MAX);
+    let state = StepState::Done {
+        memo,
+        failed,
+        position,
+        at: decision.context.now,
+    };
+    decision.step_put(Step {
+        id: id.clone(),
+        op,
+        label,
+        race,
+        started_at,
+        state,
+    });
+    decision.note(kind, Some(id.clone()), attempt, Json::from_value(&detail).ok());
+    // Whatever was under way for the step is over: it may have been planned, and then be run by a discovery.
+    decision.job_done(&JobKey::Step(id.clone()));
+    discover(decision, id, race);
+}
+
+/// A parked step is over, with this memo.
+pub(super) fn parked(decision: &mut Decision<'_>, id: &StepId, memo: Json, failed: bool) {
+    let Some(step) = decision.run.steps.get(id).filter(|step| !step.is_done()) else {
+        return;
+    };
+    let (op, label, race, started_at) = (step.op, step.label.clone(), step.race, step.started_at);
+    if op != StepOp::Sleep {
+        decision.wait_done(id);
+        for key in [JobKey::Timeout(id.clone()), JobKey::Resume(id.clone())] {
+            decision.job_done(&key);
+        }
+    }
+    let ended_at = decision.context.now;
+    let id = id.clone();
+    complete(
+        decision,
+        Completion {
+            id,
+            op,
+            label,
+            race,
+            memo,
+            failed,
+            attempt: 0,
+            started_at,
+            ended_at,
+        },
+    );
+}
+
+fn discover(decision: &mut Decision<'_>, id: StepId, race: bool) {
+    if decision.run.group.contains(&id) {
+        let mut group = decision.run.group.clone();
+        group.remove(&id);
+        decision.push(Change::Group(group));
+    }
+    if !decision.run.group.is_empty() && !race {
+        return;
+    }
+    if decision.run.group.is_empty() && decision.run.request_version >= 2 && decision.run.plan_only {
+        decision.push(Change::PlanOnly(false));
+    }
+    decision.job_put(JobKey::Discover(id), 0, decision.context.now, None);
+}

@@ -1,0 +1,77 @@
+//! What a job that has come due leads to: a call, or an input to decide upon.
+
+use super::Input;
+use crate::domain::{Call, Function, Job, JobKey, Json, RunState, StepId, Target, limits};
+
+/// What to do about a job.
+#[derive(Debug)]
+pub enum Next {
+    /// Call the app; its answer is an [`Input::Replied`].
+    Call(Box<Call>),
+    /// Decide at once.
+    Decide(Input),
+    /// Nothing: the run has ended or has moved past the job.
+    Stale,
+}
+
+/// Says what a due job leads to. `request_id` will name the call.
+#[must_use]
+pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: String) -> Next {
+    if run.status.is_final() || !run.jobs.contains(&job.id.key) {
+        return Next::Stale;
+    }
+    let (target, stack_current) = match &job.id.key {
+        JobKey::Wake(step) => return Next::Decide(Input::Woke(step.clone())),
+        JobKey::Timeout(step) => return Next::Decide(Input::TimedOut(step.clone())),
+        JobKey::Resume(step) => {
+            let memo = job.payload.clone().unwrap_or_else(Json::null);
+            return Next::Decide(Input::Resumed(step.clone(), memo));
+        }
+        JobKey::Cancel => {
+            let reason = job
+                .payload
+                .as_ref()
+                .and_then(|reason| reason.to::<String>().ok())
+                .unwrap_or_default();
+            return Next::Decide(Input::Cancelled(reason));
+        }
+        JobKey::Step(step) if run.steps.get(step).is_none_or(crate::domain::Step::is_done) => {
+            return Next::Decide(Input::Idle(job.id.key.clone()));
+        }
+        JobKey::Step(step) => (Target::Step(step.clone()), run.stack.len()),
+        JobKey::Start => (Target::Discovery, 0),
+        JobKey::Discover(step) => (
+            Target::Discovery,
+            run.stack.iter().position(|id| id == step).map_or(0, |at| at + 1),
+        ),
+    };
+    if run.stack.len() >= limits::STEPS_PER_RUN {
+        return Next::Decide(Input::Overflowed);
+    }
+    Next::Call(Box::new(Call {
+        url: function.url.clone(),
+        run: run.id,
+        function: function.id,
+        target,
+        request_id,
+        attempt: job.attempt,
+        max_attempts: function.max_attempts(),
+        request_version: run.request_version,
+        plan_only: run.plan_only,
+        stack: run.stack.clone(),
+        stack_current,
+        events: run.events.clone(),
+        steps: memos(run),
+    }))
+}
+
+/// The memos of the completed steps, sorted by step id as canonical JSON wants its members.
+fn memos(run: &RunState) -> Vec<(StepId, Json)> {
+    let done = run
+        .stack
+        .iter()
+        .filter_map(|id| Some((id.clone(), run.steps.get(id)?.memo()?.clone())));
+    let mut memos: Vec<_> = done.collect();
+    memos.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    memos
+}

@@ -1,0 +1,133 @@
+//! The end of a run, once: its status and output, and the events that tell others.
+
+use serde_json::json;
+
+use super::decision::Decision;
+use crate::domain::{Change, Event, EventId, Failure, Json, RunStatus, Timestamp};
+
+/// The function returned.
+pub(super) fn completed(decision: &mut Decision<'_>, output: &Json) {
+    end(decision, RunStatus::Completed, output.clone(), Some(("result", output)));
+}
+
+/// The function failed, and has no attempt left.
+pub(super) fn failed(decision: &mut Decision<'_>, failure: &Failure) {
+    let output = failure.to_output();
+    end(decision, RunStatus::Failed, output.clone(), Some(("error", &output)));
+}
+
+/// The run broke a rule for which there is no second attempt.
+pub(super) fn fatal(decision: &mut Decision<'_>, failure: &Failure) {
+    let error = failure.to_output();
+    end(
+        decision,
+        RunStatus::Failed,
+        error.wrapped("error"),
+        Some(("error", &error)),
+    );
+}
+
+/// Somebody cancelled the run.
+pub(super) fn cancelled(decision: &mut Decision<'_>, reason: &str) {
+    let message = if reason.is_empty() {
+        "function cancelled"
+    } else {
+        reason
+    };
+    let error = Failure::new("Error", message).to_output();
+    end(decision, RunStatus::Cancelled, Json::null(), Some(("error", &error)));
+}
+
+fn end(decision: &mut Decision<'_>, status: RunStatus, output: Json, told: Option<(&str, &Json)>) {
+    if decision.run.status.is_final() {
+        return;
+    }
+    let at = decision.context.now;
+    decision.push(Change::Ended { status, output, at });
+    decision.note_end(status);
+    // Handlers of these two events end silently, or a handler that fails would call itself for ever.
+    let is_observer = decision.run.is_observer();
+    let reports = match status {
+        RunStatus::Completed => [Some("inngest/function.finished"), None],
+        RunStatus::Failed => [Some("inngest/function.finished"), Some("inngest/function.failed")],
+        _ => [Some("inngest/function.finished"), Some("inngest/function.cancelled")],
+    };
+    for name in reports.into_iter().flatten() {
+        if is_observer && name != "inngest/function.cancelled" {
+            continue;
+        }
+        let event = report(decision, name, status, at, told);
+        let has_listeners = decision.context.listeners.listens(name);
+        decision.push(Change::Emit { event, has_listeners });
+    }
+}
+
+/// A lifecycle event. Glued from canonical parts, members in order: it holds whole events and outputs, which need not be
+/// parsed for it.
+fn report(decision: &Decision<'_>, name: &str, status: RunStatus, at: Timestamp, told: Option<(&str, &Json)>) -> Event {
+    let run = &decision.run;
+    let first = run.events.first().map_or("{}", Json::as_str);
+    let all = run.events.iter().map(Json::as_str).collect::<Vec<_>>().join(",");
+    let word = match status {
+        RunStatus::Completed => "Completed",
+        RunStatus::Cancelled => "Cancelled",
+        _ => "Failed",
+    };
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let member = |wanted: &str| match told {
+        Some((name, value)) if name == wanted => format!("\"{name}\":{value},"),
+        _ => String::new(),
+    };
+    let correlation =
+        correlation_id(decision).map_or(String::new(), |id| format!("\"correlation_id\":{},", quoted(&id)));
+    let data = format!(
+        "{{\"_inngest\":{{\"status\":\"{word}\"}},{correlation}{error}\"event\":{first},\"events\":[{all}],\
+         \"function_id\":{function},{result}\"run_id\":\"{run}\"}}",
+        error = member("error"),
+        function = quoted(&decision.function.slug),
+        result = member("result"),
+        run = run.id,
+    );
+    let id = EventId::derive(at, &format!("{name}:{}", run.id));
+    // The run's id as the event's: whatever reports it, handlers run once.
+    let external_id = if name == "inngest/function.finished" {
+        id.to_string()
+    } else {
+        run.id.to_string()
+    };
+    Event::glued(name, id, external_id, at, &data)
+}
+
+/// Who invoked the run, if somebody did.
+fn correlation_id(decision: &Decision<'_>) -> Option<String> {
+    if decision.run.event_name != "inngest/function.invoked" {
+        return None;
+    }
+    let event = decision.run.events.first()?.to_tree();
+    Some(event.pointer("/data/_inngest/correlation_id")?.as_str()?.to_owned())
+}
+
+/// The event that tells an invoking run that what it invoked does not exist or may not run.
+pub(crate) fn refused_invoke(invoked: &Event, failure: &Failure, at: Timestamp) -> Option<Event> {
+    let body = invoked.body.to_tree();
+    let meta = body.pointer("/data/_inngest")?;
+    let correlation = meta.get("correlation_id")?.as_str()?.to_owned();
+    let data = json!({
+        "_inngest": { "status": "Failed" },
+        "correlation_id": correlation,
+        "error": failure.to_output(),
+        "event": body,
+        "events": [body],
+        "function_id": meta.get("fn_id"),
+        "run_id": "",
+    });
+    let data = Json::from_value(&data).ok()?;
+    let id = EventId::derive(at, &format!("refused:{}", invoked.id));
+    Some(Event::glued(
+        "inngest/function.finished",
+        id,
+        id.to_string(),
+        at,
+        data.as_str(),
+    ))
+}

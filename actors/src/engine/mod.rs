@@ -1,0 +1,200 @@
+//! The pure core: what happened goes in, what must become true comes out.
+//!
+//! [`decide`] takes a run's state and an [`Input`] and gives the next state with the [`Change`]s that lead there. It reads
+//! no clock and rolls no dice (both arrive in [`Context`]), and it is the only place where a run's fate is decided.
+//!
+//! ```text
+//!                     ┌──────────── attempt failed, attempts left: the same job, later ─────────────┐
+//!                     ▼                                                                             │
+//!   event ──► [Start] ──► call ──► reply ─┬─ returned ───────────────────────────────► Completed    │
+//!                          ▲              ├─ failed ── no attempts left ─────────────► Failed       │
+//!                          │              │      └────────────────────────────────────────────────────┘
+//!                          │              └─ opcodes, each once per step:
+//!                          │                   StepRun, StepFailed ── memo recorded ─────────┐
+//!                          │                   StepPlanned ── [Step] ── call for that step ──┤
+//!                          │                   Sleep ── [Wake] ── null recorded ─────────────┤
+//!                          │                   WaitForEvent, WaitForSignal, Invoke           │
+//!                          │                     ├─ [Resume] ── memo recorded ───────────────┤
+//!                          │                     └─ [Timeout] ── null or error recorded ─────┤
+//!                          └───────────────── [Discover] ◄── when no parallel sibling is left ┘
+//!
+//!   [Cancel] at any time ──► Cancelled                      [Name] is a job
+//! ```
+//!
+//! Promises, each a property test:
+//! * a run that has not ended has a job (P4);
+//! * a recorded memo never changes (P3): a second report of a step that is done is a no-op;
+//! * a step that is under way is not begun again when the SDK reports it again, as it does in every discovery;
+//! * nothing happens to a run that has ended.
+
+mod complete;
+mod decision;
+mod dispatch;
+mod finish;
+mod plan;
+mod reply;
+pub mod retry;
+mod start;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+
+pub use dispatch::{Next, dispatch};
+pub(crate) use finish::refused_invoke;
+pub use plan::invoke_key;
+pub use retry::RetryPolicy;
+pub use start::{invoked_event, start};
+
+use crate::domain::{
+    Change, DeadLetter, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json, Reply,
+    RunState, RunStatus, StepId, StepOp, Timestamp,
+};
+use decision::Decision;
+
+/// What the engine is told beside a run and an input.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Now.
+    pub now: Timestamp,
+    /// Chance, in [0, 1).
+    pub dice: f64,
+    /// How long failed attempts wait.
+    pub retry: RetryPolicy,
+    /// Which of the server's own events start functions.
+    pub listeners: &'a dyn Listeners,
+}
+
+/// Knows which names of events start functions.
+pub trait Listeners: std::fmt::Debug {
+    /// Whether an event of this name might start a function.
+    fn listens(&self, event_name: &str) -> bool;
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A call came back.
+    Replied(Box<Replied>),
+    /// A sleep is over.
+    Woke(StepId),
+    /// A wait's time is up.
+    TimedOut(StepId),
+    /// A wait brought this memo.
+    Resumed(StepId, Json),
+    /// Somebody wants the run cancelled, for this reason.
+    Cancelled(String),
+    /// A job turned out to have nothing left to do.
+    Idle(JobKey),
+    /// The run has more steps than it may have.
+    Overflowed,
+    /// Attempts at this job keep killing the executor; why.
+    Poisoned(JobKey, String),
+}
+
+/// A call that came back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replied {
+    /// The job that asked for it.
+    pub job: Job,
+    /// The answer.
+    pub reply: Reply,
+    /// When the call went out.
+    pub called_at: Timestamp,
+    /// What came of the requests that its gateway steps asked for.
+    pub fetched: HashMap<StepId, Result<FetchResponse, FetchFailure>>,
+    /// Which of the signals that its steps want to wait for have a waiter elsewhere.
+    pub signals_taken: HashSet<String>,
+}
+
+/// Decides what an input makes of a run.
+///
+/// The state that comes back is one version on. If the changes can't be committed under the version that went in, both
+/// are void: load the run again and decide again.
+#[must_use]
+pub fn decide(run: RunState, function: &Function, input: &Input, context: &Context<'_>) -> (RunState, Vec<Change>) {
+    let mut decision = Decision::new(run, function, context);
+    if decision.run.status.is_final() {
+        return decision.finish();
+    }
+    match input {
+        Input::Replied(replied) => reply::replied(&mut decision, replied),
+        Input::Woke(step) => {
+            decision.job_done(&JobKey::Wake(step.clone()));
+            complete::parked(&mut decision, step, Json::null(), false);
+        }
+        Input::TimedOut(step) => {
+            decision.job_done(&JobKey::Timeout(step.clone()));
+            let (memo, failed) = timeout_memo(decision.run.steps.get(step).map(|step| step.op));
+            complete::parked(&mut decision, step, memo, failed);
+        }
+        Input::Resumed(step, memo) => {
+            decision.job_done(&JobKey::Resume(step.clone()));
+            let failed = decision
+                .run
+                .steps
+                .get(step)
+                .is_some_and(|step| step.op == StepOp::Invoke)
+                && memo.as_str().starts_with("{\"error\":");
+            complete::parked(&mut decision, step, memo.clone(), failed);
+        }
+        Input::Cancelled(reason) => finish::cancelled(&mut decision, reason),
+        Input::Idle(job) => decision.job_done(job),
+        Input::Overflowed => finish::fatal(&mut decision, &overflow()),
+        Input::Poisoned(job, reason) => {
+            let (id, at) = (decision.run.id, context.now);
+            decision.push(Change::Buried(DeadLetter {
+                run: id,
+                job: job.to_string(),
+                function: function.id,
+                reason: reason.clone(),
+                at,
+            }));
+            finish::failed(&mut decision, &Failure::new("PoisonousJob", reason.as_str()));
+        }
+    }
+    decision.ensure_owned();
+    decision.finish()
+}
+
+/// A run with more steps than it may have.
+fn overflow() -> Failure {
+    let limit = crate::domain::limits::STEPS_PER_RUN;
+    Failure::new(
+        "InngestErrFunctionOverflowed",
+        format!("The function run exceeded the step limit of {limit} steps."),
+    )
+    .with("error", "function has too many steps")
+}
+
+fn timeout_memo(op: Option<StepOp>) -> (Json, bool) {
+    const NAME: &str = "InngestInvokeTimeoutError";
+    const MESSAGE: &str = "Timed out waiting for invoked function to complete";
+    match op {
+        Some(StepOp::Invoke) => {
+            let failure = Failure::new(NAME, MESSAGE).with("error", format!("{NAME}: {MESSAGE}"));
+            (failure.to_json().wrapped("error"), true)
+        }
+        _ => (Json::null(), false),
+    }
+}
+
+impl Decision<'_> {
+    /// P4 as code: a run that goes on and has lost its last job is asked again what it wants.
+    ///
+    /// It comes to this when a reply holds nothing new and nothing is under way, for instance when a step's second report
+    /// is all it holds.
+    fn ensure_owned(&mut self) {
+        if self.run.status.is_final() || !self.run.jobs.is_empty() {
+            return;
+        }
+        let key = self.run.stack.last().cloned().map_or(JobKey::Start, JobKey::Discover);
+        self.job_put(key, 0, self.context.now, None);
+    }
+
+    /// Notes the end of the run.
+    fn note_end(&mut self, status: RunStatus) {
+        let detail = Json::from_value(&serde_json::json!({ "status": status.as_str() })).ok();
+        self.note(HistoryKind::RunEnded, None, 0, detail);
+    }
+}

@@ -1,0 +1,306 @@
+//! An app's reply: what becomes of the run, of its steps, and of the job that asked.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::complete::{Completion, complete};
+use super::decision::Decision;
+use super::plan::{Plan, Problem, plan};
+use super::{Replied, finish};
+use crate::domain::{
+    Change, Failure, HistoryKind, JobKey, Json, Opcode, OpcodeKind, Reply, Step, StepId, StepOp, StepState, Timestamp,
+    WaitKind,
+};
+
+pub(super) fn replied(decision: &mut Decision<'_>, replied: &Replied) {
+    if decision.run.started_at.is_none() {
+        decision.push(Change::Started { at: replied.called_at });
+        decision.note(HistoryKind::RunStarted, None, 0, None);
+    }
+    match &replied.reply {
+        Reply::Returned(output) => finish::completed(decision, output),
+        Reply::Failed {
+            failure,
+            status,
+            no_retry,
+            retry_after,
+        } => {
+            attempt_failed(
+                decision,
+                replied,
+                None,
+                failure,
+                *status,
+                *no_retry,
+                retry_after.as_deref(),
+            );
+        }
+        Reply::Steps {
+            ops,
+            request_version,
+            no_retry,
+            retry_after,
+        } => {
+            let rules = Rules {
+                no_retry: *no_retry,
+                retry_after: retry_after.as_deref(),
+            };
+            steps(decision, replied, ops, *request_version, rules);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Rules<'a> {
+    no_retry: bool,
+    retry_after: Option<&'a str>,
+}
+
+fn steps(decision: &mut Decision<'_>, replied: &Replied, ops: &[Opcode], version: i32, rules: Rules<'_>) {
+    let mut plans = Vec::with_capacity(ops.len());
+    for op in ops {
+        match plan(&decision.run, decision.function, replied, op, decision.context) {
+            Ok(plan) => plans.push((op, plan)),
+            Err(Problem::Fatal(failure)) => return finish::fatal(decision, &failure),
+            Err(Problem::Attempt(failure)) => {
+                return attempt_failed(decision, replied, Some(op), &failure, None, false, rules.retry_after);
+            }
+        }
+    }
+    if let Some(silence) = silence(decision, replied, &plans) {
+        let failure = Failure::new("Error", silence);
+        return attempt_failed(decision, replied, None, &failure, None, false, rules.retry_after);
+    }
+    if decision.run.request_version < 0 {
+        decision.push(Change::RequestVersion(version));
+    }
+    parallel(decision, ops);
+    decision.job_done(&replied.job.id.key);
+    // Waits first: a sibling may be about to cause what is waited for.
+    let (first, rest): (Vec<_>, Vec<_>) = plans
+        .into_iter()
+        .partition(|(op, _)| matches!(op.kind, OpcodeKind::WaitForEvent { .. }));
+    for (op, plan) in first.into_iter().chain(rest) {
+        act(decision, replied, op, plan, rules);
+    }
+}
+
+/// Says what is wrong with a reply that leads nowhere: taking it for an answer would leave the run without a next step,
+/// or have the app asked the same for ever.
+fn silence(decision: &Decision<'_>, replied: &Replied, plans: &[(&Opcode, Plan)]) -> Option<&'static str> {
+    let does = |plan: &Plan| !matches!(plan, Plan::Nothing);
+    if plans.iter().any(|(_, plan)| matches!(plan, Plan::Complete(_))) {
+        return None;
+    }
+    if let JobKey::Step(target) = &replied.job.id.key {
+        let answers = |(op, plan): &(&Opcode, Plan)| op.id == *target && does(plan) && !matches!(plan, Plan::Call);
+        return (!plans.iter().any(answers)).then_some("the app did not run the step it was asked for");
+    }
+    let is_alone = decision.run.jobs.len() == 1;
+    let has_news = plans.iter().any(|(_, plan)| does(plan));
+    (is_alone && !has_news).then_some("the app found no step to run and did not return either")
+}
+
+/// Keeps the books of parallel steps; see [`super::complete`].
+fn parallel(decision: &mut Decision<'_>, ops: &[Opcode]) {
+    if ops.iter().filter(|op| op.kind != OpcodeKind::Lazy).count() < 2 {
+        return;
+    }
+    if !decision.run.plan_only {
+        decision.push(Change::PlanOnly(true));
+    }
+    if decision.run.request_version >= 2 && ops.iter().any(Opcode::is_plan) {
+        let drives = |op: &&Opcode| {
+            !matches!(
+                op.kind,
+                OpcodeKind::None | OpcodeKind::Lazy | OpcodeKind::RunComplete { .. } | OpcodeKind::DiscoveryRequest
+            )
+        };
+        let is_open = |id: &StepId| !decision.run.steps.get(id).is_some_and(Step::is_done);
+        let group: BTreeSet<_> = ops
+            .iter()
+            .filter(drives)
+            .map(|op| op.id.clone())
+            .filter(is_open)
+            .collect();
+        decision.push(Change::Group(group));
+    }
+}
+
+fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, rules: Rules<'_>) {
+    let now = decision.context.now;
+    match plan {
+        Plan::Nothing => {}
+        Plan::Record { op: kind, memo, failed } => {
+            let (started_at, ended_at) = times(op, replied, now);
+            let attempt = replied.job.attempt;
+            let (id, label, race) = (op.id.clone(), op.label.clone(), op.race);
+            complete(
+                decision,
+                Completion {
+                    id,
+                    op: kind,
+                    label,
+                    race,
+                    memo,
+                    failed,
+                    attempt,
+                    started_at,
+                    ended_at,
+                },
+            );
+        }
+        Plan::Retry { op: kind, failure } => {
+            if rules.no_retry || replied.job.attempt + 1 >= decision.function.max_attempts() {
+                let (started_at, ended_at) = times(op, replied, now);
+                let attempt = replied.job.attempt;
+                let memo = failure.to_json().wrapped("error");
+                let (id, label, race) = (op.id.clone(), op.label.clone(), op.race);
+                complete(
+                    decision,
+                    Completion {
+                        id,
+                        op: kind,
+                        label,
+                        race,
+                        memo,
+                        failed: true,
+                        attempt,
+                        started_at,
+                        ended_at,
+                    },
+                );
+            } else {
+                retry(decision, replied, Some(op), &failure, None, rules.retry_after);
+            }
+        }
+        Plan::Call => {
+            park(decision, op, StepOp::Run, StepState::Planned);
+            decision.job_put(JobKey::Step(op.id.clone()), 0, now, None);
+        }
+        Plan::Sleep { until } => {
+            park(decision, op, StepOp::Sleep, StepState::Parked { until });
+            decision.job_put(JobKey::Wake(op.id.clone()), 0, until, None);
+        }
+        Plan::Wait { op: kind, wait, emit } => {
+            let until = wait.expires_at;
+            park(decision, op, kind, StepState::Parked { until });
+            let is_invoke = wait.kind == WaitKind::Invoke;
+            decision.push(Change::WaitPut(*wait));
+            decision.job_put(JobKey::Timeout(op.id.clone()), 0, until, None);
+            if let (true, Some(event)) = (is_invoke, emit) {
+                decision.push(Change::Emit {
+                    event: *event,
+                    has_listeners: true,
+                });
+            }
+        }
+        Plan::Complete(output) => finish::completed(decision, &output),
+        Plan::Again => decision.job_put(JobKey::Discover(op.id.clone()), 0, now, None),
+    }
+}
+
+fn park(decision: &mut Decision<'_>, op: &Opcode, kind: StepOp, state: StepState) {
+    let started_at = decision.context.now;
+    let until = match state {
+        StepState::Parked { until } => Some(until.as_millis()),
+        _ => None,
+    };
+    let detail = json!({ "name": op.label, "op": kind.as_str(), "until": until });
+    decision.step_put(Step {
+        id: op.id.clone(),
+        op: kind,
+        label: op.label.clone(),
+        race: op.race,
+        started_at,
+        state,
+    });
+    decision.note(
+        HistoryKind::StepScheduled,
+        Some(op.id.clone()),
+        0,
+        Json::from_value(&detail).ok(),
+    );
+}
+
+/// When a step's code ran: as the SDK says or, if it does not, for as long as the call took.
+fn times(op: &Opcode, replied: &Replied, now: Timestamp) -> (Timestamp, Timestamp) {
+    const NANOS_PER_MILLI: i64 = 1_000_000;
+    match op.timing {
+        Some((start, duration)) if start > 0 && duration >= 0 => (
+            Timestamp::from_millis(start / NANOS_PER_MILLI),
+            Timestamp::from_millis(start.saturating_add(duration) / NANOS_PER_MILLI),
+        ),
+        _ => (replied.called_at, now),
+    }
+}
+
+/// The attempt came to nothing: it is made again later, or the run has failed.
+fn attempt_failed(
+    decision: &mut Decision<'_>,
+    replied: &Replied,
+    op: Option<&Opcode>,
+    failure: &Failure,
+    status: Option<u16>,
+    no_retry: bool,
+    retry_after: Option<&str>,
+) {
+    if no_retry || replied.job.attempt + 1 >= decision.function.max_attempts() {
+        note_failure(decision, replied, op, failure, status, None);
+        if failure.name().starts_with("InngestErr") {
+            return finish::fatal(decision, failure);
+        }
+        return finish::failed(decision, failure);
+    }
+    retry(decision, replied, op, failure, status, retry_after);
+}
+
+/// The same job again, after a wait.
+fn retry(
+    decision: &mut Decision<'_>,
+    replied: &Replied,
+    op: Option<&Opcode>,
+    failure: &Failure,
+    status: Option<u16>,
+    retry_after: Option<&str>,
+) {
+    let context = decision.context;
+    let due = context
+        .retry
+        .next(replied.job.attempt, retry_after, context.now, context.dice);
+    note_failure(decision, replied, op, failure, status, Some(due));
+    decision.job_put(replied.job.id.key.clone(), replied.job.attempt + 1, due, None);
+}
+
+fn note_failure(
+    decision: &mut Decision<'_>,
+    replied: &Replied,
+    op: Option<&Opcode>,
+    failure: &Failure,
+    status: Option<u16>,
+    retry_at: Option<Timestamp>,
+) {
+    let target = match &replied.job.id.key {
+        JobKey::Step(step) => Some(step.clone()),
+        _ => None,
+    };
+    let step = op
+        .map(|op| op.id.clone())
+        .filter(|id| !id.as_str().is_empty())
+        .or(target);
+    let name = op.map(|op| op.label.clone());
+    let detail = json!({
+        "error": failure.to_value(),
+        "name": name,
+        "retry_at": retry_at.map(Timestamp::as_millis),
+        "started_at": replied.called_at.as_millis(),
+        "status": status,
+    });
+    decision.note(
+        HistoryKind::AttemptFailed,
+        step,
+        replied.job.attempt,
+        Json::from_value(&detail).ok(),
+    );
+}

@@ -1,0 +1,106 @@
+//! The beginning of a run.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::domain::{
+    Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, RunId, RunState, Timestamp, Wait, WaitKey,
+    WaitKind, limits,
+};
+use crate::expression::{Expression, time};
+
+/// The run that `event` starts of `function`: always the same one, so that starting it twice starts it once.
+///
+/// An event of the future starts its run then; the run exists, and can be cancelled, from now on.
+#[must_use]
+pub fn start(function: &Function, event: &Event, now: Timestamp) -> NewRun {
+    let id = RunId::derive(event.id, function.id);
+    let events: Arc<[_]> = Arc::new([event.body.clone()]);
+    let mut state = RunState::new(id, function.id, event.name.clone(), vec![event.id], events);
+    let job_id = JobId {
+        run: id,
+        key: JobKey::Start,
+    };
+    let due = event.ts.max(now);
+    let job = Job {
+        id: job_id,
+        function: function.id,
+        attempt: 0,
+        due,
+        payload: None,
+    };
+    state.jobs.insert(JobKey::Start);
+    let idempotency = event.has_own_id.then(|| event.external_id.clone());
+    NewRun {
+        waits: cancel_waits(function, event, id, now),
+        state,
+        job,
+        idempotency,
+    }
+}
+
+/// One wait for each of the function's cancel rules that can match at all.
+fn cancel_waits(function: &Function, event: &Event, run: RunId, now: Timestamp) -> Vec<Wait> {
+    let mut waits = Vec::with_capacity(function.flow.cancel.len());
+    for (rule, place) in function.flow.cancel.iter().zip(0..) {
+        let timeout = rule.timeout.as_deref().filter(|text| !text.is_empty());
+        let expires_at = timeout
+            .and_then(|text| time::timeout(text, now.to_datetime()).ok())
+            .map_or(now.after(limits::DEFAULT_WAIT), Timestamp::from_datetime);
+        let mut wait = Wait {
+            run,
+            function: function.id,
+            key: WaitKey::Cancel(place),
+            kind: WaitKind::Cancel,
+            name: rule.event.clone(),
+            lookup: None,
+            condition: None,
+            created_at: now,
+            expires_at,
+        };
+        if let Some(condition) = rule
+            .condition
+            .as_deref()
+            .filter(|condition| !condition.trim().is_empty())
+        {
+            let bound = Expression::compile(condition, &["event", "async"]).and_then(|e| e.bind(&event.body.to_tree()));
+            // Registration refuses conditions that don't compile.
+            let Ok(bound) = bound else { continue };
+            if bound.constant == Some(false) {
+                continue;
+            }
+            wait.lookup = bound.equality.map(|equality| Lookup {
+                path: equality.path,
+                key: equality.key,
+            });
+            wait.condition = Some(bound.expression.source().to_owned());
+        }
+        waits.push(wait);
+    }
+    waits
+}
+
+/// The event that runs one particular function. `own` is the server's part of its data, with the target in `fn_id`.
+///
+/// # Errors
+/// When the payload's `data` or `user` is not an object, or holds numbers that JSON can't represent.
+pub fn invoked_event(
+    payload: &Map<String, Value>,
+    own: Value,
+    id: EventId,
+    now: Timestamp,
+) -> Result<Event, JsonError> {
+    let mut data = match payload.get("data") {
+        Some(Value::Object(data)) => data.clone(),
+        _ => Map::new(),
+    };
+    data.insert("_inngest".to_owned(), own);
+    let user = payload
+        .get("user")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
+    let rest = |key: &str| payload.get(key).cloned();
+    Event::invoked(id, now, data, user, rest("v"), rest("meta"))
+}

@@ -1,0 +1,134 @@
+//! Random histories: whatever an app answers, in whatever order, the promises hold ([`Case::check`] after each decision)
+//! and the run can always be brought to its end.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Move {
+    /// The n-th job of the run is done, and its call (if it makes one) brings this.
+    Job(usize, Answer),
+    /// An answer that is not waited for any more.
+    Stray(usize),
+    Cancel,
+}
+
+#[derive(Debug, Clone)]
+enum Answer {
+    Ops(Vec<(u8, u8, bool)>, i32),
+    Return,
+    Fail { no_retry: bool },
+}
+
+fn answers() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        8 => (prop::collection::vec((0u8..11, 0u8..8, any::<bool>()), 0..5), 0..3).prop_map(|(ops, version)| Answer::Ops(ops, version)),
+        1 => Just(Answer::Return),
+        2 => any::<bool>().prop_map(|no_retry| Answer::Fail { no_retry }),
+    ]
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        20 => (any::<usize>(), answers()).prop_map(|(job, answer)| Move::Job(job, answer)),
+        3 => (0usize..8).prop_map(Move::Stray),
+        1 => Just(Move::Cancel),
+    ]
+}
+
+fn opcode((kind, id, race): (u8, u8, bool)) -> Value {
+    let id = format!("s{id}");
+    let opts = if race {
+        json!({"parallelMode": "race", "timeout": "1h"})
+    } else {
+        json!({"timeout": "1h"})
+    };
+    match kind {
+        0 | 1 => json!({"op": "StepRun", "id": id, "data": {"n": kind}, "opts": opts}),
+        2 => json!({"op": "StepError", "id": id, "error": {"message": "m"}}),
+        3 => json!({"op": "StepFailed", "id": id, "error": {"message": "m"}}),
+        4 | 5 => json!({"op": "StepPlanned", "id": id, "opts": opts}),
+        6 => json!({"op": "Sleep", "id": id, "name": "1s", "opts": opts}),
+        7 => json!({"op": "WaitForEvent", "id": id, "name": "x", "opts": opts}),
+        8 => json!({"op": "InvokeFunction", "id": id, "opts": {"function_id": "f"}}),
+        9 => json!({"op": "DeferAdd", "id": id}),
+        _ => json!({"op": "None"}),
+    }
+}
+
+fn apply(case: &mut Case, step: Move) {
+    match step {
+        Move::Cancel => drop(case.give(Input::Cancelled("test".to_owned()))),
+        Move::Stray(n) => {
+            let step = StepId::from(format!("s{n}").as_str());
+            for input in [
+                Input::Woke(step.clone()),
+                Input::TimedOut(step.clone()),
+                Input::Resumed(step, Json::null()),
+            ] {
+                // Only what could come: a job that is gone is never dispatched, an event may come twice.
+                if matches!(input, Input::Resumed(..)) {
+                    case.give(input);
+                }
+            }
+        }
+        Move::Job(n, answer) => {
+            let all: Vec<_> = case.run.jobs.iter().cloned().collect();
+            let Some(key) = all.get(n % all.len().max(1)) else {
+                return;
+            };
+            let reply = match answer {
+                Answer::Ops(ops, version) => steps(version, &Value::Array(ops.into_iter().map(opcode).collect())),
+                Answer::Return => Reply::Returned(Json::null()),
+                Answer::Fail { no_retry } => Reply::Failed {
+                    failure: Failure::new("E", "m"),
+                    status: None,
+                    no_retry,
+                    retry_after: None,
+                },
+            };
+            match dispatched(case, &key.to_string()) {
+                Next::Call(_) => drop(case.reply(&key.to_string(), reply)),
+                Next::Decide(input) => drop(case.give(input)),
+                Next::Stale => panic!("a job of the run is stale: {key}"),
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_promises_hold_whatever_happens(history in prop::collection::vec(moves(), 0..40)) {
+        let mut case = Case::new();
+        for step in history {
+            apply(&mut case, step);
+        }
+    }
+
+    #[test]
+    fn every_run_can_be_brought_to_its_end(history in prop::collection::vec(moves(), 0..30)) {
+        let mut case = Case::new();
+        for step in history {
+            apply(&mut case, step);
+        }
+        // An app that has had enough: it finishes every planned step, and returns when it is asked what comes next.
+        for _ in 0..100 {
+            let Some(key) = case.run.jobs.iter().next().cloned() else { break };
+            match dispatched(&case, &key.to_string()) {
+                Next::Call(call) => match call.target {
+                    crate::domain::Target::Step(step) => {
+                        case.ops(&key.to_string(), json!([{"op": "StepRun", "id": step.as_str(), "data": null}]));
+                    }
+                    crate::domain::Target::Discovery => drop(case.returns(&key.to_string(), &json!(null))),
+                },
+                Next::Decide(input) => drop(case.give(input)),
+                Next::Stale => panic!("a job of the run is stale: {key}"),
+            }
+        }
+        prop_assert!(case.run.status.is_final(), "still open with {:?}", case.keys());
+    }
+}

@@ -1,0 +1,239 @@
+//! Waits for events, signals and other runs; sleeps and their operands; requests made for the app.
+
+use std::time::Duration;
+
+use rstest::rstest;
+use serde_json::json;
+
+use super::*;
+use crate::domain::{FetchFailure, FetchResponse, Wait, WaitKind};
+
+fn wait_of(changes: &[Change]) -> Wait {
+    changes
+        .iter()
+        .find_map(|change| match change {
+            Change::WaitPut(wait) => Some(wait.clone()),
+            _ => None,
+        })
+        .expect("a wait")
+}
+
+#[test]
+fn a_wait_is_bound_to_its_runs_event_and_indexed() {
+    let mut case = Case::new();
+    let op = json!([{"op": "WaitForEvent", "id": "w", "name": "shop/picked",
+        "opts": {"timeout": "1h", "if": "event.data.id == async.data.id"}}]);
+    let wait = wait_of(&case.ops("start", op));
+    assert_eq!((wait.kind, wait.name.as_str()), (WaitKind::Event, "shop/picked"));
+    assert_eq!(wait.expires_at, NOW.after(Duration::from_secs(3600)));
+    let lookup = wait.lookup.expect("an index");
+    assert_eq!(lookup.path, "data.id");
+    assert_eq!(
+        lookup.key,
+        crate::expression::Equality::key_of(&json!({"data": {"id": 7.0}}), "data.id")
+    );
+    assert!(!wait.condition.expect("a condition").contains("event."));
+    assert_eq!(case.keys(), keys(["timeout:w"]));
+}
+
+#[test]
+fn the_event_itself_is_the_memo_and_the_timeout_goes() {
+    let mut case = Case::new();
+    case.ops(
+        "start",
+        json!([{"op": "WaitForEvent", "id": "w", "name": "x", "opts": {"timeout": "1h"}}]),
+    );
+    let memo = Json::parse(r#"{"name":"x","data":{},"id":"1","ts":1,"user":{}}"#).expect("JSON");
+    case.give(Input::Resumed(StepId::from("w"), memo.clone()));
+    assert_eq!(case.memo("w"), Some(memo.to_string()));
+    assert_eq!(case.keys(), keys(["discover:w"]));
+    assert!(
+        case.give(Input::TimedOut(StepId::from("w"))).is_empty(),
+        "the second to come finds nothing to do"
+    );
+}
+
+#[test]
+fn a_wait_that_times_out_is_null() {
+    let mut case = Case::new();
+    case.ops(
+        "start",
+        json!([{"op": "WaitForEvent", "id": "w", "name": "x", "opts": {"timeout": ""}}]),
+    );
+    assert_eq!(
+        case.jobs[&JobKey::Timeout(StepId::from("w"))].due,
+        NOW,
+        "no text, no patience"
+    );
+    case.give(Input::TimedOut(StepId::from("w")));
+    assert_eq!(case.memo("w").as_deref(), Some("null"));
+    case.give(Input::Resumed(StepId::from("w"), Json::parse("{}").expect("JSON")));
+    assert_eq!(case.memo("w").as_deref(), Some("null"), "recorded once");
+}
+
+#[test]
+fn a_condition_that_does_not_compile_fails_the_run() {
+    let mut case = Case::new();
+    case.ops(
+        "start",
+        json!([{"op": "WaitForEvent", "id": "w", "name": "x", "opts": {"timeout": "1h", "if": "event.data ==="}}]),
+    );
+    assert_eq!(case.run.status, RunStatus::Failed);
+    let error = &case.output.expect("an output").to_tree()["error"];
+    assert_eq!(
+        error["error"],
+        "InvalidExpression: Wait for event If expression failed to compile"
+    );
+    assert_eq!(error["name"], "InvalidExpression");
+    assert!(
+        error["stack"]
+            .as_str()
+            .is_some_and(|stack| stack.starts_with("error compiling expression: ERROR: <input>:1:"))
+    );
+}
+
+#[rstest]
+#[case("Sleep", json!({"duration": "400d"}))]
+#[case("WaitForEvent", json!({"event": "x", "timeout": "400d"}))]
+fn a_wait_of_more_than_a_year_fails_the_run(#[case] op: &str, #[case] opts: Value) {
+    let mut case = Case::new();
+    case.ops("start", json!([{"op": op, "id": "w", "opts": opts}]));
+    assert_eq!(case.run.status, RunStatus::Failed);
+    assert_eq!(
+        case.output.expect("an output").to_tree()["error"]["name"],
+        "InngestErrTimeoutTooLong"
+    );
+}
+
+#[rstest]
+#[case("", 0)]
+#[case("1d2h", 26 * 3_600_000)]
+#[case("500ms", 500)]
+#[case("2025-06-15T15:06:50.000Z", 10_000)]
+#[case("2020-01-01T00:00:00.000Z", 0)]
+fn sleeps(#[case] operand: &str, #[case] millis: u64) {
+    let mut case = Case::new();
+    case.ops("start", json!([{"op": "Sleep", "id": "s", "name": operand}]));
+    assert_eq!(
+        case.jobs[&JobKey::Wake(StepId::from("s"))].due,
+        NOW.after(Duration::from_millis(millis))
+    );
+}
+
+#[test]
+fn an_operand_that_makes_no_sense_is_a_failed_attempt_of_the_whole_reply() {
+    let mut case = Case::new();
+    case.ops(
+        "start",
+        json!([{"op": "StepRun", "id": "a", "data": 1}, {"op": "Sleep", "id": "s", "name": "a while"}]),
+    );
+    assert_eq!((case.keys(), case.attempt("start")), (keys(["start"]), 1));
+    assert_eq!(case.memo("a"), None, "nothing of it has happened");
+}
+
+#[test]
+fn an_invoke_emits_its_event_once_and_waits_for_the_answer() {
+    let mut case = Case::new();
+    let op = json!([{"op": "InvokeFunction", "id": "i", "displayName": "ask",
+        "opts": {"function_id": "shop-other", "payload": {"data": {"q": 1}, "v": "2"}, "timeout": null}}]);
+    let wait = wait_of(&case.ops("start", op));
+    let [event] = &case.events[..] else { panic!("one event") };
+    let body = event.body.to_tree();
+    let correlation = format!("{}.i", case.run.id);
+    assert_eq!(event.name, "inngest/function.invoked");
+    assert_eq!((&body["data"]["q"], &body["v"]), (&json!(1), &json!("2")));
+    assert_eq!(body["data"]["_inngest"]["fn_id"], "shop-other");
+    assert_eq!(body["data"]["_inngest"]["correlation_id"], correlation.as_str());
+    assert_eq!(wait.lookup, Some(invoke_key(&correlation)));
+    assert_eq!(wait.expires_at, NOW.after(crate::domain::limits::DEFAULT_WAIT));
+    let memo = Json::parse(r#"{"error":{"name":"E","message":"m"}}"#).expect("JSON");
+    case.give(Input::Resumed(StepId::from("i"), memo));
+    let StepState::Done { failed, .. } = case.run.steps[&StepId::from("i")].state else {
+        panic!("done")
+    };
+    assert!(failed);
+}
+
+#[test]
+fn an_invoke_that_times_out_is_an_error() {
+    let mut case = Case::new();
+    case.ops(
+        "start",
+        json!([{"op": "InvokeFunction", "id": "i", "opts": {"function_id": "f", "timeout": "1s"}}]),
+    );
+    case.give(Input::TimedOut(StepId::from("i")));
+    let memo: Value = serde_json::from_str(&case.memo("i").expect("a memo")).expect("JSON");
+    assert_eq!(memo["error"]["name"], "InngestInvokeTimeoutError");
+    assert_eq!(
+        memo["error"]["message"],
+        "Timed out waiting for invoked function to complete"
+    );
+}
+
+#[test]
+fn an_invoked_run_answers_to_its_invoker() {
+    let own = json!({"fn_id": "shop-charge", "correlation_id": "01ABC.step"});
+    let id = EventId::new(NOW, 9);
+    let event = invoked_event(&serde_json::Map::new(), own, id, NOW).expect("an event");
+    let mut case = Case::with(function(0), &event);
+    case.returns("start", &json!(5));
+    assert_eq!(case.events[0].body.to_tree()["data"]["correlation_id"], "01ABC.step");
+}
+
+#[test]
+fn a_signal_that_somebody_waits_for_is_a_conflict_unless_replaced() {
+    let op = |conflict: &str| json!([{"op": "WaitForSignal", "id": "s", "opts": {"signal": "task/1", "conflict": conflict}}]);
+    let with = |conflict: &str| {
+        let mut case = Case::new();
+        let mut replied = case.replied("start", steps(2, &op(conflict)));
+        replied.signals_taken.insert("task/1".to_owned());
+        case.give(Input::Replied(Box::new(replied)));
+        case
+    };
+    let failed = with("fail");
+    assert_eq!(failed.run.status, RunStatus::Failed);
+    let message = &failed.output.expect("an output").to_tree()["error"]["message"];
+    assert_eq!(message, "Signal conflict; signal wait already exists for another run");
+    assert_eq!(with("replace").keys(), keys(["timeout:s"]));
+}
+
+#[rstest]
+#[case("Gateway")]
+#[case("AIGateway")]
+fn a_request_is_recorded_or_tried_again(#[case] op: &str) {
+    let ops = json!([{"op": op, "id": "g", "opts": {"url": "http://127.0.0.1/"}}]);
+    let memo = Json::parse(r#"{"data":{"status_code":200}}"#).expect("JSON");
+    let mut case = Case::with(function(1), &event(json!({})));
+    let answer = |case: &mut Case, outcome| {
+        let mut replied = case.replied("start", steps(2, &ops));
+        replied.fetched.insert(StepId::from("g"), outcome);
+        case.give(Input::Replied(Box::new(replied)))
+    };
+    let failure = Failure::new("GatewayError", "nobody there");
+    answer(
+        &mut case,
+        Err(FetchFailure {
+            failure: failure.clone(),
+        }),
+    );
+    assert_eq!((case.keys(), case.attempt("start")), (keys(["start"]), 1));
+    let mut other = Case {
+        jobs: case.jobs.clone(),
+        run: case.run.clone(),
+        ..Case::with(function(1), &event(json!({})))
+    };
+    answer(
+        &mut case,
+        Ok(FetchResponse {
+            memo: memo.clone(),
+            at: NOW,
+        }),
+    );
+    assert_eq!(case.memo("g"), Some(memo.to_string()));
+    answer(&mut other, Err(FetchFailure { failure }));
+    assert_eq!(
+        other.memo("g").as_deref(),
+        Some(r#"{"error":{"message":"nobody there","name":"GatewayError"}}"#)
+    );
+    assert_eq!(other.keys(), keys(["discover:g"]), "the function may catch it");
+}

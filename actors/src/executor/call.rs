@@ -1,0 +1,117 @@
+//! A call to the app, from the decision to make it to the reply in the run's line.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use futures_util::future::join_all;
+
+use super::slot::Task;
+use super::{Executor, Local, Parts};
+use crate::assignment::Assignment;
+use crate::domain::{
+    Call, Failure, FetchFailure, FetchRequest, FetchResponse, Job, Opcode, OpcodeKind, Reply, RunId, StepId, WaitKind,
+};
+use crate::engine::{Input, Replied};
+
+impl Executor {
+    /// Calls the app. The reply takes its place in the run's line when it comes.
+    pub(super) fn call(&self, run: RunId, call: Call, assignment: Assignment, ctx: &mut Context<Self>) {
+        let job = assignment.lease().job.clone();
+        let (parts, local, calls) = (self.parts.clone(), self.local.clone(), Rc::clone(&self.calls));
+        calls.set(calls.get() + 1);
+        // A task of its own: a panic in there costs this attempt, and nothing else.
+        let task = actix::spawn(reply_to(parts.clone(), local, call, job.clone()));
+        let called_at = parts.clock.now();
+        let then = task.into_actor(self).map(move |outcome, executor: &mut Self, ctx| {
+            calls.set(calls.get() - 1);
+            let replied = outcome.unwrap_or_else(|error| Replied {
+                job,
+                reply: Reply::Failed {
+                    failure: Failure::new("InternalError", format!("the call could not be carried out: {error}")),
+                    status: None,
+                    no_retry: false,
+                    retry_after: None,
+                },
+                called_at,
+                fetched: HashMap::new(),
+                signals_taken: HashSet::new(),
+            });
+            let Some(slot) = executor.slots.get_mut(&run) else {
+                return;
+            };
+            slot.calls -= 1;
+            let input = Some(Input::Replied(Box::new(replied)));
+            slot.tasks.push_back(Task {
+                assignment,
+                input,
+                tries: 0,
+            });
+            executor.go_on(run, ctx);
+        });
+        ctx.spawn(then);
+    }
+}
+
+/// The reply to a call, with everything the engine needs to decide on it.
+async fn reply_to(parts: Parts, local: Local, call: Call, job: Job) -> Replied {
+    let called_at = parts.clock.now();
+    let run = call.run;
+    let reply = local.invoker.call(call).await;
+    let (mut fetched, mut signals_taken) = (HashMap::new(), HashSet::new());
+    if let Reply::Steps { ops, .. } = &reply {
+        fetched = fetch(&parts, &local, ops).await;
+        signals_taken = taken(&parts, run, ops).await;
+    }
+    Replied {
+        job,
+        reply,
+        called_at,
+        fetched,
+        signals_taken,
+    }
+}
+
+/// Makes the requests that a reply's gateway steps ask for, side by side.
+async fn fetch(parts: &Parts, local: &Local, ops: &[Opcode]) -> HashMap<StepId, Result<FetchResponse, FetchFailure>> {
+    let requests = ops.iter().filter_map(|op| {
+        let (options, ai) = match &op.kind {
+            OpcodeKind::AiGateway(options) => (options.clone(), true),
+            OpcodeKind::Gateway(options) => (options.clone(), false),
+            _ => return None,
+        };
+        let request = FetchRequest {
+            options,
+            ai,
+            timeout: parts.fetch_timeout,
+        };
+        Some(async move { (op.id.clone(), local.invoker.fetch(request).await) })
+    });
+    join_all(requests).await.into_iter().collect()
+}
+
+/// Which of the signals a reply's steps want to wait for have a waiter already.
+async fn taken(parts: &Parts, run: RunId, ops: &[Opcode]) -> HashSet<String> {
+    let mut taken = HashSet::new();
+    for op in ops {
+        let OpcodeKind::WaitForSignal {
+            signal, replace: false, ..
+        } = &op.kind
+        else {
+            continue;
+        };
+        match parts.store.waits(signal, &[None], None, 16).await {
+            Ok(waits)
+                if waits
+                    .iter()
+                    .any(|wait| wait.kind == WaitKind::Signal && wait.run != run) =>
+            {
+                taken.insert(signal.clone());
+            }
+            Ok(_) => {}
+            // Without an answer the wait is set; the store lets the newest waiter have the signal.
+            Err(error) => tracing::warn!(%run, signal, %error, "waiters of a signal not known"),
+        }
+    }
+    taken
+}

@@ -1,0 +1,408 @@
+//! The executor of one function: does its jobs.
+//!
+//! For each job: bring the run's state, ask the engine what the job leads to, call the app if it says so, let the engine
+//! decide what the answer means, and have the decision committed. The executor does the I/O around the engine and
+//! decides nothing.
+//!
+//! Inputs of one run are decided one after another, in the order in which they came; different runs, and the calls of
+//! parallel steps of one run, go side by side. A decision that can't be committed because the run has moved on is made
+//! again from the state in the database.
+//!
+//! Each call runs in a task of its own, so a panic there fails one attempt and nothing else. What a dying executor had in
+//! hand goes back to the queue by itself (see [`Assignment`]).
+
+mod call;
+mod loader;
+mod slot;
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use tokio::time::Instant;
+
+use crate::assignment::Assignment;
+use crate::catalog::SharedCatalog;
+use crate::domain::{Function, FunctionId, RunId};
+use crate::engine::{self, Context as Deciding, Input, Next, RetryPolicy};
+use crate::kernel::{AddressBook, Boot, Observation, Supervised};
+use crate::link;
+use crate::ports::{Clock, Invoker, Queue, Random, Store};
+use crate::run_cache::RunCache;
+use crate::supervisor::{RestChild, Supervisor};
+pub use loader::Loader;
+use slot::{Slot, Task};
+
+/// An executor that has had nothing to do for so long is put to rest.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long a job waits whose run could not be loaded or whose decision could not be committed.
+const SETBACK: Duration = Duration::from_millis(500);
+/// Decisions on one input that may lose against somebody faster before the job is handed back.
+const TRIES: u32 = 5;
+
+/// Do this job.
+#[derive(Debug)]
+pub struct Perform(pub Assignment);
+
+impl Message for Perform {
+    type Result = ();
+}
+
+/// What an executor works with; the same for all of a thread.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// Where jobs are acknowledged.
+    pub queue: Arc<dyn Queue>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+    /// Functions as they are now.
+    pub catalog: SharedCatalog,
+    /// States between two jobs.
+    pub cache: RunCache,
+    /// Where the writer is.
+    pub book: AddressBook,
+    /// Who puts an idle executor to rest.
+    pub supervisor: Addr<Supervisor>,
+    /// How long failed attempts wait.
+    pub retry: RetryPolicy,
+    /// How long a request made on an app's behalf may take.
+    pub fetch_timeout: Duration,
+}
+
+/// What lives on the executor's thread and can't leave it.
+#[derive(Debug, Clone)]
+pub struct Local {
+    /// Calls apps.
+    pub invoker: Rc<dyn Invoker>,
+    /// Reads run states, many at a time.
+    pub loader: Rc<Loader>,
+}
+
+/// The actor.
+pub struct Executor {
+    id: FunctionId,
+    boot: Boot,
+    parts: Parts,
+    local: Local,
+    slots: HashMap<RunId, Slot>,
+    calls: Rc<Cell<u64>>,
+    idle_since: Instant,
+    is_stopping: bool,
+    done: u64,
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor")
+            .field("function", &self.id)
+            .field("runs", &self.slots.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Executor {
+    /// The executor of function `id`.
+    #[must_use]
+    pub fn new(id: FunctionId, boot: Boot, parts: Parts, local: Local) -> Self {
+        Self {
+            id,
+            boot,
+            parts,
+            local,
+            slots: HashMap::new(),
+            calls: Rc::default(),
+            idle_since: Instant::now(),
+            is_stopping: false,
+            done: 0,
+        }
+    }
+
+    fn function(&self) -> Option<Arc<Function>> {
+        self.parts.catalog.current().function(self.id).cloned()
+    }
+
+    /// Goes on with a run's next task, if its last one is through.
+    fn go_on(&mut self, run: RunId, ctx: &mut Context<Self>) {
+        loop {
+            let Some(slot) = self.slots.get_mut(&run) else { return };
+            if slot.is_busy {
+                return;
+            }
+            if slot.tasks.is_empty() {
+                return self.leave(run, ctx);
+            }
+            if slot.state.is_none() {
+                slot.state = self.parts.cache.take(run).map(Box::new);
+            }
+            if slot.state.is_none() {
+                slot.is_busy = true;
+                return self.load(run, ctx);
+            }
+            let Some(task) = slot.tasks.pop_front() else { return };
+            self.begin(run, task, ctx);
+        }
+    }
+
+    /// Reads a run's state from the store.
+    fn load(&self, run: RunId, ctx: &mut Context<Self>) {
+        let loaded = Rc::clone(&self.local.loader).load(run);
+        let then = loaded.into_actor(self).map(move |loaded, executor: &mut Self, ctx| {
+            let Some(slot) = executor.slots.get_mut(&run) else {
+                return;
+            };
+            slot.is_busy = false;
+            match loaded {
+                Ok(Some(state)) => slot.state = Some(Box::new(state)),
+                // It has ended: its jobs went with it, and so do these.
+                Ok(None) => executor.drop_tasks(run),
+                Err(error) => {
+                    tracing::warn!(%run, %error, "run not loaded, trying again");
+                    executor.set_back(run);
+                }
+            }
+            executor.go_on(run, ctx);
+        });
+        ctx.spawn(then);
+    }
+
+    /// One task, with the run's state at hand.
+    fn begin(&mut self, run: RunId, task: Task, ctx: &mut Context<Self>) {
+        let Some(function) = self.function() else {
+            // Functions are archived, never deleted, so this is a catalog that has not been read yet.
+            tracing::warn!(function = %self.id, "the executor's function is not in the catalog");
+            return self.hand_back(task.assignment);
+        };
+        let Task {
+            mut assignment,
+            input,
+            tries,
+        } = task;
+        let Some(slot) = self.slots.get_mut(&run) else { return };
+        let Some(state) = slot.state.as_deref() else { return };
+        if let Some(input) = input {
+            return self.decide(
+                run,
+                &function,
+                Decidable {
+                    assignment,
+                    input,
+                    tries,
+                },
+                ctx,
+            );
+        }
+        if let Some(reason) = assignment.poisoned() {
+            let input = Input::Poisoned(assignment.lease().job.id.key.clone(), reason.to_owned());
+            return self.decide(
+                run,
+                &function,
+                Decidable {
+                    assignment,
+                    input,
+                    tries,
+                },
+                ctx,
+            );
+        }
+        let request_id = RunId::new(self.parts.clock.now(), self.parts.random.bits()).to_string();
+        match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request_id)) {
+            Next::Stale => self.acknowledge(assignment),
+            Next::Decide(input) => self.decide(
+                run,
+                &function,
+                Decidable {
+                    assignment,
+                    input,
+                    tries,
+                },
+                ctx,
+            ),
+            Next::Call(call) => {
+                slot.calls += 1;
+                self.call(run, *call, assignment, ctx);
+            }
+        }
+    }
+
+    /// Decides on an input and has the decision committed.
+    fn decide(&mut self, run: RunId, function: &Function, what: Decidable, ctx: &mut Context<Self>) {
+        let Decidable {
+            mut assignment,
+            input,
+            tries,
+        } = what;
+        let Some(slot) = self.slots.get_mut(&run) else { return };
+        let Some(state) = slot.state.take() else { return };
+        let expected = state.version;
+        let catalog = self.parts.catalog.current();
+        let context = Deciding {
+            now: self.parts.clock.now(),
+            dice: self.parts.random.unit(),
+            retry: self.parts.retry,
+            listeners: &*catalog,
+        };
+        let (next, changes) = assignment.handle(|_| engine::decide(*state, function, &input, &context));
+        if changes.is_empty() {
+            slot.state = Some(Box::new(next));
+            return self.acknowledge(assignment);
+        }
+        slot.is_busy = true;
+        let book = self.parts.book.clone();
+        let committed = async move { link::advance(&book, run, expected, changes).await };
+        let then = committed
+            .into_actor(self)
+            .map(move |outcome, executor: &mut Self, ctx| {
+                let Some(slot) = executor.slots.get_mut(&run) else {
+                    return;
+                };
+                slot.is_busy = false;
+                match outcome {
+                    Ok(true) => {
+                        slot.state = Some(Box::new(next));
+                        executor.acknowledge(assignment);
+                    }
+                    // From here on the state is loaded anew.
+                    Ok(false) if tries < TRIES => {
+                        slot.tasks.push_front(Task {
+                            assignment,
+                            input: Some(input),
+                            tries: tries + 1,
+                        });
+                    }
+                    Ok(false) => executor.hand_back(assignment),
+                    Err(error) => {
+                        // Whether it was written is not known; the state in the database will tell.
+                        tracing::warn!(%run, %error, "decision not committed, trying again");
+                        executor.hand_back(assignment);
+                        executor.set_back(run);
+                    }
+                }
+                executor.go_on(run, ctx);
+            });
+        ctx.spawn(then);
+    }
+
+    /// The run has nothing to do now: its state goes to the cache if it is going to be needed at once.
+    fn leave(&mut self, run: RunId, ctx: &mut Context<Self>) {
+        let Some(slot) = self.slots.get(&run) else { return };
+        if slot.calls > 0 {
+            return;
+        }
+        if let Some(Slot { state: Some(state), .. }) = self.slots.remove(&run)
+            && state.jobs.iter().any(crate::domain::JobKey::is_call)
+        {
+            self.parts.cache.put(*state);
+        }
+        if self.slots.is_empty() {
+            self.idle_since = Instant::now();
+            if self.is_stopping {
+                ctx.stop();
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, assignment: Assignment) {
+        self.done += 1;
+        let queue = Arc::clone(&self.parts.queue);
+        let lease = assignment.settle();
+        actix::spawn(async move { queue.acknowledge(&lease.job.id, lease.epoch).await });
+    }
+
+    /// Gives a job back, to be handed out again after a moment.
+    fn hand_back(&self, assignment: Assignment) {
+        let queue = Arc::clone(&self.parts.queue);
+        let due = self.parts.clock.now().after(SETBACK);
+        let lease = assignment.settle();
+        actix::spawn(async move { queue.release(&lease.job.id, lease.epoch, due).await });
+    }
+
+    /// Gives a run's waiting jobs back. Replies among them are lost: their calls are made again (P3 allows it).
+    fn set_back(&mut self, run: RunId) {
+        let tasks = self
+            .slots
+            .get_mut(&run)
+            .map(|slot| std::mem::take(&mut slot.tasks))
+            .unwrap_or_default();
+        for task in tasks {
+            self.hand_back(task.assignment);
+        }
+    }
+
+    fn drop_tasks(&mut self, run: RunId) {
+        let tasks = self
+            .slots
+            .get_mut(&run)
+            .map(|slot| std::mem::take(&mut slot.tasks))
+            .unwrap_or_default();
+        for task in tasks {
+            self.acknowledge(task.assignment);
+        }
+    }
+
+    fn rest_if_idle(&self) {
+        if self.slots.is_empty() && self.idle_since.elapsed() >= IDLE {
+            let (name, generation) = (self.boot.name.clone(), Some(self.boot.generation));
+            self.parts.supervisor.do_send(RestChild { name, generation });
+        }
+    }
+}
+
+/// Something to decide on.
+struct Decidable {
+    assignment: Assignment,
+    input: Input,
+    tries: u32,
+}
+
+impl Actor for Executor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        // Whatever one function has under way comes through here; how much that is, the permits decide.
+        ctx.set_mailbox_capacity(1024);
+        ctx.run_interval(IDLE, |executor, _| executor.rest_if_idle());
+    }
+}
+
+impl Supervised for Executor {
+    fn observe(&self) -> Observation {
+        let name = self.function().map(|function| function.slug.to_string());
+        Observation::of(self.calls.get()).with_detail(serde_json::json!({
+            "function": name,
+            "runs": self.slots.len(),
+            "jobs_done": self.done,
+        }))
+    }
+
+    fn wind_down(&mut self, ctx: &mut Context<Self>) {
+        self.is_stopping = true;
+        if self.slots.is_empty() {
+            ctx.stop();
+        }
+    }
+}
+
+impl Handler<Perform> for Executor {
+    type Result = ();
+
+    fn handle(&mut self, Perform(assignment): Perform, ctx: &mut Context<Self>) {
+        if self.is_stopping {
+            return self.hand_back(assignment);
+        }
+        let run = assignment.lease().job.id.run;
+        let slot = self.slots.entry(run).or_default();
+        slot.tasks.push_back(Task {
+            assignment,
+            input: None,
+            tries: 0,
+        });
+        self.go_on(run, ctx);
+    }
+}

@@ -1,0 +1,170 @@
+//! Looks after what nobody else does: audits promise P4, and deletes what has outlived its keep.
+//!
+//! A run that has not ended and has no job would wait for ever. It can't come into being; the janitor looks anyway, says so
+//! loudly if it finds one, and gives it a job.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+
+use crate::catalog::SharedCatalog;
+use crate::domain::{JobKey, RunId};
+use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
+use crate::kernel::{AddressBook, Observation, Supervised};
+use crate::link::{self, LinkError};
+use crate::ports::{Clock, Random, Store};
+
+/// From one audit to the next.
+const AUDIT: Duration = Duration::from_secs(60);
+/// From one round of deletions to the next, while there is nothing left to delete.
+const PURGE: Duration = Duration::from_secs(600);
+/// Runs looked at or deleted in one go.
+const PAGE: usize = 500;
+
+/// How long what has ended is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Runs, from their end.
+    pub runs: Duration,
+    /// Events that no kept run was started by, from their arrival.
+    pub events: Duration,
+}
+
+/// What the janitor works with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+    /// Functions as they are now.
+    pub catalog: SharedCatalog,
+    /// Where the writer is.
+    pub book: AddressBook,
+    /// What is kept for how long.
+    pub retention: Retention,
+}
+
+/// The actor.
+pub struct Janitor {
+    parts: Parts,
+    report: Report,
+}
+
+#[derive(Debug, Clone, Default, serde::Serialize)]
+struct Report {
+    audits: u64,
+    orphans_found: u64,
+    rows_deleted: u64,
+}
+
+impl std::fmt::Debug for Janitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Janitor")
+            .field("report", &self.report)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Janitor {
+    /// A janitor.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            report: Report::default(),
+        }
+    }
+
+    fn audit(&self, ctx: &mut Context<Self>) {
+        let parts = self.parts.clone();
+        let audit = async move { audit(&parts).await }
+            .into_actor(self)
+            .map(|outcome, janitor: &mut Self, _| match outcome {
+                Ok(orphans) => {
+                    janitor.report.audits += 1;
+                    janitor.report.orphans_found += orphans;
+                }
+                Err(error) => tracing::warn!(%error, "audit failed"),
+            });
+        ctx.spawn(audit);
+    }
+
+    fn purge(&self, ctx: &mut Context<Self>) {
+        let parts = self.parts.clone();
+        let purge = async move {
+            let now = parts.clock.now();
+            let (runs, events) = (now.before(parts.retention.runs), now.before(parts.retention.events));
+            parts.store.purge(runs, events, PAGE).await
+        };
+        let then = purge.into_actor(self).map(|outcome, janitor: &mut Self, ctx| {
+            let wait = match outcome {
+                Ok(0) => PURGE,
+                // There may be more; others get their turn at the database in between.
+                Ok(rows) => {
+                    janitor.report.rows_deleted += rows;
+                    Duration::from_secs(1)
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "deleting what has outlived its keep failed");
+                    PURGE
+                }
+            };
+            ctx.run_later(wait, |janitor, ctx| janitor.purge(ctx));
+        });
+        ctx.spawn(then);
+    }
+}
+
+impl Actor for Janitor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_interval(AUDIT, |janitor, ctx| janitor.audit(ctx));
+        ctx.run_later(AUDIT, |janitor, ctx| janitor.purge(ctx));
+    }
+}
+
+impl Supervised for Janitor {
+    fn observe(&self) -> Observation {
+        Observation::of(0).with_detail(serde_json::to_value(&self.report).unwrap_or_default())
+    }
+}
+
+async fn audit(parts: &Parts) -> Result<u64, LinkError> {
+    let orphans = parts.store.orphans(PAGE).await?;
+    let mut found = 0;
+    for run in orphans {
+        if adopt(parts, run).await? {
+            found += 1;
+            tracing::error!(%run, "a run had nothing to wait for; it has been given a job");
+        }
+    }
+    Ok(found)
+}
+
+/// Gives a run that has no job one, by telling the engine that a job it does not have is done.
+async fn adopt(parts: &Parts, run: RunId) -> Result<bool, LinkError> {
+    let Some(state) = parts.store.load_run(run).await? else {
+        return Ok(false);
+    };
+    let catalog = parts.catalog.current();
+    let Some(function) = catalog.function(state.function) else {
+        return Ok(false);
+    };
+    if !state.jobs.is_empty() {
+        return Ok(false);
+    }
+    let context = Deciding {
+        now: parts.clock.now(),
+        dice: parts.random.unit(),
+        retry: RetryPolicy::default(),
+        listeners: &*catalog,
+    };
+    let expected = state.version;
+    let (_, changes) = engine::decide(state, function, &Input::Idle(JobKey::Start), &context);
+    link::advance(&parts.book, run, expected, changes).await
+}

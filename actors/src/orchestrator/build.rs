@@ -1,0 +1,302 @@
+//! The process tree: which actors there are, on which threads, in which order.
+//!
+//! ```text
+//!   order  child                 on giving up           thread
+//!   1      state-writer          stop the process       work
+//!   2      router, registrar     stop the process       work
+//!   3      executor/<function>   quarantine, probe      work    (started on demand, put to rest when idle)
+//!   4      scheduler, janitor    stop the process       work
+//!   5      consumer              stop the process       work    (starts last, stops first)
+//! ```
+//!
+//! The work thread is the one that serves HTTP: an event's way from the request to the writer, and a reply's way from the
+//! app to the next call, cross no thread. The supervisor has a thread of its own.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::ArbiterHandle;
+use tokio::sync::Notify;
+
+use super::Orchestrator;
+use crate::catalog::SharedCatalog;
+use crate::consumer::{self, Consumer, executor_name};
+use crate::domain::FunctionId;
+use crate::engine::RetryPolicy;
+use crate::executor::{self, Executor, Loader, Local};
+use crate::janitor::{self, Janitor, Retention};
+use crate::kernel::credit::Limits;
+use crate::kernel::{ChildSpec, Credits, GiveUp, Placement, RestartKind, RestartPolicy, Supervised};
+use crate::link::names;
+use crate::ports::{Clock, InvokerFactory, Queue, Random, Store, StoreError};
+use crate::registrar::{self, Registrar};
+use crate::router::{self, Router};
+use crate::run_cache::RunCache;
+use crate::scheduler::{self, Scheduler};
+use crate::state_writer::{self, StateWriter};
+use crate::supervisor::{self, Refusal, Sources, StartTree, Supervisor};
+
+/// The world, as the daemon provides it.
+#[derive(Clone)]
+pub struct World {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// Calls apps.
+    pub invoker: Arc<dyn InvokerFactory>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").finish_non_exhaustive()
+    }
+}
+
+/// What an operator may set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long failed attempts wait.
+    pub retry: RetryPolicy,
+    /// Jobs in flight, at the most.
+    pub jobs_in_flight: usize,
+    /// Jobs in flight of one function, at the most.
+    pub jobs_per_function: usize,
+    /// How far ahead of their time jobs are held in memory.
+    pub horizon: Duration,
+    /// Bytes of run states kept between two jobs.
+    pub cache_bytes: usize,
+    /// How long a request made on an app's behalf may take.
+    pub fetch_timeout: Duration,
+    /// What is kept for how long.
+    pub retention: Retention,
+    /// How actors that fail are restarted.
+    pub restart: RestartPolicy,
+    /// When a function whose executor can't be kept running is tried again.
+    pub quarantine_probe: Duration,
+    /// How long calls in flight may take to finish in a drain.
+    pub drain_grace: Duration,
+    /// Heartbeats.
+    pub supervision: supervisor::Settings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self {
+            retry: RetryPolicy::default(),
+            jobs_in_flight: 1_000,
+            jobs_per_function: 500,
+            horizon: Duration::from_secs(10),
+            cache_bytes: 32 * 1024 * 1024,
+            fetch_timeout: Duration::from_secs(300),
+            retention: Retention {
+                runs: DAY * 30,
+                events: DAY * 30,
+            },
+            restart: RestartPolicy::default(),
+            quarantine_probe: Duration::from_secs(300),
+            drain_grace: Duration::from_secs(25),
+            supervision: supervisor::Settings::default(),
+        }
+    }
+}
+
+/// Why the tree did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The catalog could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A child could not be started.
+    #[error("the process tree did not start: {0}")]
+    Tree(#[from] Refusal),
+    /// The supervisor's thread is gone.
+    #[error("the supervisor did not start")]
+    Supervisor,
+}
+
+thread_local! {
+    /// What the executors of this thread share; none of it can leave the thread.
+    static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
+}
+
+/// Starts the process tree: the supervisor on its own thread, everybody else on `work`.
+///
+/// # Errors
+/// When the store can't be read, or a child the process can't do without does not start.
+pub async fn build(
+    world: World,
+    settings: Settings,
+    root: &ArbiterHandle,
+    work: ArbiterHandle,
+) -> Result<Orchestrator, BuildError> {
+    let catalog = SharedCatalog::default();
+    let functions_changed = Arc::new(Notify::new());
+    let registrar = registrar::Parts {
+        store: Arc::clone(&world.store),
+        catalog: catalog.clone(),
+        changed: Arc::clone(&functions_changed),
+    };
+    registrar::refresh(&registrar).await?;
+
+    let (dice, wall) = (Arc::clone(&world.random), Arc::clone(&world.clock));
+    let sources = Sources {
+        dice: Box::new(move || dice.unit()),
+        wall_ms: Box::new(move || wall.now().as_millis()),
+    };
+    let supervisor = Supervisor::start_on(root, settings.supervision, sources);
+    let book = supervisor.book.clone();
+    let placement = Placement::new("work", work);
+    let cache = RunCache::new(settings.cache_bytes);
+    let unrouted = Arc::new(Notify::new());
+
+    let child = Children {
+        placement: placement.clone(),
+        policy: settings.restart,
+    };
+    let writer = state_writer::Parts {
+        store: Arc::clone(&world.store),
+        queue: Arc::clone(&world.queue),
+        clock: Arc::clone(&world.clock),
+        cache: cache.clone(),
+        unrouted: Arc::clone(&unrouted),
+        horizon: settings.horizon,
+    };
+    let router = router::Parts {
+        store: Arc::clone(&world.store),
+        clock: Arc::clone(&world.clock),
+        catalog: catalog.clone(),
+        book: book.clone(),
+        unrouted,
+    };
+    let scheduler = scheduler::Parts {
+        store: Arc::clone(&world.store),
+        queue: Arc::clone(&world.queue),
+        clock: Arc::clone(&world.clock),
+        catalog: catalog.clone(),
+        changed: functions_changed,
+        book: book.clone(),
+        horizon: settings.horizon,
+    };
+    let janitor = janitor::Parts {
+        store: Arc::clone(&world.store),
+        clock: Arc::clone(&world.clock),
+        random: Arc::clone(&world.random),
+        catalog: catalog.clone(),
+        book: book.clone(),
+        retention: settings.retention,
+    };
+    let executor = executor::Parts {
+        store: Arc::clone(&world.store),
+        queue: Arc::clone(&world.queue),
+        clock: Arc::clone(&world.clock),
+        random: Arc::clone(&world.random),
+        catalog: catalog.clone(),
+        cache,
+        book: book.clone(),
+        supervisor: supervisor.address.clone(),
+        retry: settings.retry,
+        fetch_timeout: settings.fetch_timeout,
+    };
+    let consumer = consumer::Parts {
+        lane: consumer::Lane::default(),
+        queue: Arc::clone(&world.queue),
+        clock: Arc::clone(&world.clock),
+        supervisor: supervisor.clone(),
+        spec: executor_spec(executor, Arc::clone(&world.invoker), placement, &settings),
+        credits: Credits::new(Limits {
+            total: settings.jobs_in_flight,
+            per_key: settings.jobs_in_flight,
+            waiting: 0,
+        }),
+        per_function: settings.jobs_per_function,
+    };
+    let tree = vec![
+        child.spec(names::WRITER, "state-writer", 1, move || {
+            StateWriter::new(writer.clone())
+        }),
+        child.spec(names::ROUTER, "router", 2, move || Router::new(router.clone())),
+        child.spec(names::REGISTRAR, "registrar", 2, move || {
+            Registrar::new(registrar.clone())
+        }),
+        child.spec(names::SCHEDULER, "scheduler", 4, move || {
+            Scheduler::new(scheduler.clone())
+        }),
+        child.spec(names::JANITOR, "janitor", 4, move || Janitor::new(janitor.clone())),
+        child.spec(names::CONSUMER, "consumer", 5, move || Consumer::new(consumer.clone())),
+    ];
+    supervisor
+        .address
+        .send(StartTree(tree))
+        .await
+        .map_err(|_| BuildError::Supervisor)??;
+    let World {
+        store,
+        queue,
+        clock,
+        random,
+        ..
+    } = world;
+    Ok(Orchestrator {
+        store,
+        queue,
+        clock,
+        random,
+        catalog,
+        supervisor,
+    })
+}
+
+/// What the children there is one of have in common.
+struct Children {
+    placement: Placement,
+    policy: RestartPolicy,
+}
+
+impl Children {
+    fn spec<A: Supervised>(
+        &self,
+        name: &'static str,
+        role: &'static str,
+        order: u16,
+        factory: impl Fn() -> A + Send + Sync + 'static,
+    ) -> ChildSpec {
+        ChildSpec::new(name, role, self.placement.clone(), move |_| factory())
+            .with_policy(self.policy)
+            .with_order(order)
+    }
+}
+
+fn executor_spec(
+    parts: executor::Parts,
+    invoker: Arc<dyn InvokerFactory>,
+    placement: Placement,
+    settings: &Settings,
+) -> consumer::ExecutorSpec {
+    let (policy, grace, probe_after) = (settings.restart, settings.drain_grace, settings.quarantine_probe);
+    Arc::new(move |id: FunctionId| {
+        let (parts, invoker) = (parts.clone(), Arc::clone(&invoker));
+        let factory = move |boot| {
+            let local = LOCAL.with_borrow_mut(|local| {
+                let make = || Local {
+                    invoker: invoker.build(),
+                    loader: Loader::new(Arc::clone(&parts.store)).into(),
+                };
+                local.get_or_insert_with(make).clone()
+            });
+            Executor::new(id, boot, parts.clone(), local)
+        };
+        ChildSpec::new(executor_name(id), "executor", placement.clone(), factory)
+            .with_restart(RestartKind::Permanent)
+            .with_policy(policy)
+            .with_give_up(GiveUp::Quarantine { probe_after })
+            .with_order(3)
+            .with_stop_grace(grace)
+    })
+}

@@ -1,0 +1,130 @@
+//! Registers apps, one at a time, and keeps the catalog that everybody reads.
+//!
+//! Promises: when a registration is answered it is durable, and every event accepted from then on sees it. Never: it does
+//! not talk to apps (the daemon's sync client does) and does not validate (the parser has).
+
+use std::sync::Arc;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use tokio::sync::{Notify, oneshot};
+
+use crate::catalog::{Catalog, SharedCatalog};
+use crate::domain::{Registration, SyncOutcome};
+use crate::kernel::{Observation, Supervised};
+use crate::ports::{Store, StoreError};
+
+/// Something to be done about an app.
+#[derive(Debug)]
+pub enum Change {
+    /// It says what it has.
+    Register(Box<Registration>, oneshot::Sender<Result<SyncOutcome, StoreError>>),
+    /// The app at this URL is to be forgotten.
+    Remove(String, oneshot::Sender<Result<bool, StoreError>>),
+    /// A sync that we asked for failed, or went well.
+    NoteSync(String, Option<String>),
+}
+
+impl Message for Change {
+    type Result = ();
+}
+
+/// What the registrar works with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// What everybody reads.
+    pub catalog: SharedCatalog,
+    /// Rung when functions have changed.
+    pub changed: Arc<Notify>,
+}
+
+/// The actor.
+pub struct Registrar {
+    parts: Parts,
+    syncs: u64,
+}
+
+impl std::fmt::Debug for Registrar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registrar")
+            .field("syncs", &self.syncs)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Registrar {
+    /// A registrar.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, syncs: 0 }
+    }
+}
+
+impl Actor for Registrar {
+    type Context = Context<Self>;
+}
+
+impl Supervised for Registrar {
+    fn observe(&self) -> Observation {
+        let functions = self.parts.catalog.current().live_functions().count();
+        Observation::of(0).with_detail(serde_json::json!({ "syncs": self.syncs, "functions": functions }))
+    }
+}
+
+impl Handler<Change> for Registrar {
+    type Result = ();
+
+    fn handle(&mut self, change: Change, ctx: &mut Context<Self>) {
+        let parts = self.parts.clone();
+        let work = async move { carry_out(&parts, change).await };
+        // `wait`: the next registration begins when this one is done.
+        ctx.wait(work.into_actor(self).map(|(), registrar, _| registrar.syncs += 1));
+    }
+}
+
+async fn carry_out(parts: &Parts, change: Change) {
+    match change {
+        Change::Register(registration, reply) => {
+            let outcome = parts.store.sync_app(&registration).await;
+            if let Ok(SyncOutcome { modified: true }) = outcome {
+                let app = &registration.app;
+                tracing::info!(app = %app.name, url = app.url, functions = registration.functions.len(), "app registered");
+            }
+            let _ = reply.send(refreshed(parts, outcome, |outcome| outcome.modified).await);
+        }
+        Change::Remove(url, reply) => {
+            let outcome = parts.store.remove_app(&url).await;
+            let _ = reply.send(refreshed(parts, outcome, |removed| *removed).await);
+        }
+        Change::NoteSync(url, error) => {
+            if let Err(failed) = parts.store.note_sync_error(&url, error.as_deref()).await {
+                tracing::warn!(url, %failed, "the outcome of a sync could not be noted");
+            } else if let Err(failed) = refresh(parts).await {
+                tracing::warn!(%failed, "the catalog could not be read");
+            }
+        }
+    }
+}
+
+/// Passes an outcome on, after the catalog shows it.
+async fn refreshed<T>(
+    parts: &Parts,
+    outcome: Result<T, StoreError>,
+    changed: impl Fn(&T) -> bool,
+) -> Result<T, StoreError> {
+    let outcome = outcome?;
+    if changed(&outcome) {
+        refresh(parts).await?;
+    }
+    Ok(outcome)
+}
+
+/// Reads the catalog anew and tells who plans by it.
+pub(crate) async fn refresh(parts: &Parts) -> Result<(), StoreError> {
+    let apps = parts.store.catalog().await?;
+    parts.catalog.replace(Catalog::new(apps));
+    parts.changed.notify_waiters();
+    parts.changed.notify_one();
+    Ok(())
+}

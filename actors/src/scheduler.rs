@@ -1,0 +1,229 @@
+//! Time: brings jobs to the queue before they are due, and fires crons.
+//!
+//! The store knows when every job is due; memory knows only those due within the horizon, so a million sleeping runs cost
+//! disk. New jobs that are due soon reach the queue without the scheduler; it is there for the rest: those that come into
+//! the horizon, those for which there was no room, and, after a restart, all of them.
+//!
+//! A cron tick is an event whose id follows from function, schedule and tick: whoever accepts it first wins, and it fires
+//! once however many instances try, or how often one is restarted.
+
+mod cron;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::sync::Notify;
+
+use crate::catalog::SharedCatalog;
+use crate::domain::{JobId, JobKey, RunId, Timestamp, Write};
+use crate::kernel::{AddressBook, Observation, Supervised};
+use crate::link::{self, LinkError};
+use crate::ports::{Clock, Queue, Store, StoreError};
+use cron::Plan;
+
+/// Jobs read at a time.
+const PAGE: usize = 1_000;
+/// Wait after something failed.
+const RETRY: Duration = Duration::from_millis(500);
+/// With jobs left out for want of room: how often the store is asked again.
+const SPILL_CHECK: Duration = Duration::from_millis(200);
+/// The net below everything: how often all due jobs are brought to the queue again, which knows most of them.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// What the scheduler works with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// Where jobs go.
+    pub queue: Arc<dyn Queue>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Whose crons there are.
+    pub catalog: SharedCatalog,
+    /// Rung when functions have changed.
+    pub changed: Arc<Notify>,
+    /// Where the writer is.
+    pub book: AddressBook,
+    /// How far ahead jobs are brought to the queue.
+    pub horizon: Duration,
+}
+
+/// The actor.
+pub struct Scheduler {
+    state: Option<Time>,
+    fired: u64,
+    brought: u64,
+}
+
+impl std::fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scheduler")
+            .field("fired", &self.fired)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scheduler {
+    /// A scheduler that begins by bringing everything that is due.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let time = Time {
+            parts,
+            until: Timestamp::MIN,
+            swept_at: Timestamp::MIN,
+            has_spilled: false,
+            crons: Plan::default(),
+            turn: Turn::default(),
+        };
+        Self {
+            state: Some(time),
+            fired: 0,
+            brought: 0,
+        }
+    }
+
+    fn turn(&mut self, time: Time, ctx: &mut Context<Self>) {
+        let turn = time.turn().into_actor(self).map(|mut time, scheduler, ctx| {
+            let Turn { fired, brought } = std::mem::take(&mut time.turn);
+            scheduler.fired += fired;
+            scheduler.brought += brought;
+            scheduler.turn(time, ctx);
+        });
+        ctx.spawn(turn);
+    }
+}
+
+impl Actor for Scheduler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if let Some(time) = self.state.take() {
+            self.turn(time, ctx);
+        }
+    }
+}
+
+impl Supervised for Scheduler {
+    fn observe(&self) -> Observation {
+        Observation::of(0).with_detail(serde_json::json!({ "cron_ticks": self.fired, "jobs_brought": self.brought }))
+    }
+}
+
+#[derive(Default)]
+struct Turn {
+    fired: u64,
+    brought: u64,
+}
+
+/// The scheduler's working state, handed from turn to turn.
+struct Time {
+    parts: Parts,
+    /// Jobs due before this have been brought to the queue.
+    until: Timestamp,
+    /// When everything that was due was last brought again.
+    swept_at: Timestamp,
+    /// Whether there was no room for some.
+    has_spilled: bool,
+    crons: Plan,
+    turn: Turn,
+}
+
+impl Time {
+    async fn turn(mut self) -> Self {
+        let wait = match self.work().await {
+            Ok(wait) => wait,
+            Err(error) => {
+                tracing::warn!(%error, "scheduling failed, trying again");
+                RETRY
+            }
+        };
+        let changed = Arc::clone(&self.parts.changed);
+        let _ = tokio::time::timeout(wait, changed.notified()).await;
+        self
+    }
+
+    /// Does what is to be done now; answers how long there is nothing to do.
+    async fn work(&mut self) -> Result<Duration, LinkError> {
+        let now = self.parts.clock.now();
+        self.bring(now).await?;
+        let catalog = self.parts.catalog.current();
+        self.crons.follow(&catalog, now);
+        let ticks = self.crons.due(now);
+        if !ticks.is_empty() {
+            self.turn.fired += u64::try_from(ticks.len()).unwrap_or(0);
+            let writes = ticks
+                .into_iter()
+                .map(|tick| Write::Accept(tick.into_accept(now)))
+                .collect();
+            link::commit(&self.parts.book, writes, false).await?;
+        }
+        let cron = self
+            .crons
+            .next()
+            .map_or(Duration::MAX, |next| next.since(now).max(Duration::from_millis(1)));
+        let bring = if self.has_spilled {
+            SPILL_CHECK
+        } else {
+            self.parts.horizon / 2
+        };
+        Ok(cron.min(bring))
+    }
+
+    /// Brings the jobs that have come into the horizon; now and then, and after a lack of room, all that are due.
+    async fn bring(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let is_sweep = now.since(self.swept_at) >= SWEEP || now < self.swept_at;
+        if self.has_spilled && !is_sweep && !self.has_room().await {
+            return Ok(());
+        }
+        let from = if is_sweep || self.has_spilled {
+            Timestamp::MIN
+        } else {
+            self.until
+        };
+        let until = now.after(self.parts.horizon);
+        if until <= from {
+            // The clock was set back; what is due is in the queue.
+            return Ok(());
+        }
+        let mut after: Option<(Timestamp, JobId)> = (from > Timestamp::MIN).then(|| cursor_before(from));
+        self.has_spilled = false;
+        loop {
+            let page = self.parts.store.jobs_due(until, after.take(), PAGE).await?;
+            let is_last = page.len() < PAGE;
+            after = page.last().map(|job| (job.due, job.id.clone()));
+            self.turn.brought += u64::try_from(page.len()).unwrap_or(0);
+            let pushed = self.parts.queue.push(page).await;
+            if pushed.spilled > 0 {
+                self.has_spilled = true;
+                break;
+            }
+            if is_last {
+                break;
+            }
+        }
+        self.until = until;
+        if is_sweep {
+            self.swept_at = now;
+        }
+        Ok(())
+    }
+
+    /// Whether at least half of what was there when there was no room has been done.
+    async fn has_room(&self) -> bool {
+        let stats = self.parts.queue.stats().await;
+        stats
+            .capacity
+            .is_none_or(|capacity| stats.ready + stats.delayed < capacity / 2)
+    }
+}
+
+/// The place before every job due at `from`.
+fn cursor_before(from: Timestamp) -> (Timestamp, JobId) {
+    let id = JobId {
+        run: RunId::first_at(Timestamp::MIN),
+        key: JobKey::Cancel,
+    };
+    (from, id)
+}

@@ -1,0 +1,177 @@
+//! `callboard-bench`: starts a server, an SDK-protocol app and a load generator on this machine, and prints one table.
+//!
+//! Promises: loopback only; bounded in count and time; the server it started is gone when it returns. Exits with 1 when a run
+//! was lost or a step executed twice, and with `--check` also when a figure misses its limit.
+//! Never: builds anything; compares with figures of another run.
+
+mod app;
+mod ledger;
+mod load;
+mod report;
+mod scenario;
+mod server;
+mod workload;
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::app::App;
+use crate::ledger::Ledger;
+use crate::load::Load;
+use crate::report::{Limit, Report};
+use crate::scenario::Plan;
+use crate::server::Server;
+use crate::workload::Workload;
+
+/// Load, latency and memory figures of a Callboard server, all on this machine.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Options {
+    /// What to measure; may be repeated. Everything by default.
+    #[arg(long, value_enum)]
+    scenario: Vec<Scenario>,
+    /// Runs in flight of the throughput scenarios.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    in_flight: u16,
+    /// Seconds of warm-up before each throughput window.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=60))]
+    warm_up: u64,
+    /// Seconds of each window.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Runs of the sleepers scenario.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    sleepers: u32,
+    /// Seconds each of them sleeps.
+    #[arg(long, env = "CALLBOARD_BENCH_SLEEP_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    sleep_seconds: u64,
+    /// The server's binary; by default the one next to this program.
+    #[arg(long, env = "CALLBOARD_BIN", value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// One more argument for the started server; may be repeated.
+    #[arg(long, allow_hyphen_values = true, value_name = "ARG")]
+    server_arg: Vec<String>,
+    /// Measure this running server instead of starting one.
+    #[arg(long, conflicts_with_all = ["binary", "server_arg"])]
+    url: Option<String>,
+    /// The process of the server given with --url, for memory and CPU figures.
+    #[arg(long, requires = "url")]
+    pid: Option<u32>,
+    /// Exit with 1 when a figure misses its limit.
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    Idle,
+    NoStep,
+    OneStep,
+    TenSteps,
+    Latency,
+    Sleepers,
+}
+
+/// In this order: the idle server has to be fresh, and what the sleepers leave behind must not disturb the others.
+const ALL: [Scenario; 6] = [
+    Scenario::Idle,
+    Scenario::Latency,
+    Scenario::NoStep,
+    Scenario::OneStep,
+    Scenario::TenSteps,
+    Scenario::Sleepers,
+];
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match actix_rt::System::new().block_on(run(&options)) {
+        Ok(report) => {
+            print!("{}", report.table());
+            let good = report.exact() && (!options.check || report.keeps_limits());
+            ExitCode::from(u8::from(!good))
+        }
+        Err(error) => {
+            eprintln!("callboard-bench: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(options: &Options) -> anyhow::Result<Report> {
+    let client = client();
+    let mut server = match &options.url {
+        Some(url) => Server::attach(url, options.pid),
+        None => Server::start(&server::find_binary(options.binary.as_deref())?, &options.server_arg)?,
+    };
+    server.ready(&client).await?;
+    let measured = measure(options, &client, &server).await;
+    measured.map_err(|error| match server.last_output() {
+        output if output.is_empty() => error,
+        output => error.context(format!("the server's last output:\n{output}\n")),
+    })
+}
+
+async fn measure(options: &Options, client: &awc::Client, server: &Server) -> anyhow::Result<Report> {
+    let plan = Plan {
+        in_flight: options.in_flight.into(),
+        warm_up: Duration::from_secs(options.warm_up),
+        window: Duration::from_secs(options.seconds),
+        sleepers: options.sleepers as usize,
+        sleep: Duration::from_secs(options.sleep_seconds),
+    };
+    let ledger = Rc::new(RefCell::new(Ledger::open(plan.sleep)));
+    let app = App::serve(Rc::clone(&ledger), plan.sleep).await?;
+    app.register(client, &server.url).await?;
+    let load = Load {
+        client: client.clone(),
+        server: server.url.as_str().into(),
+        ledger: Rc::clone(&ledger),
+        refused: Rc::new(Cell::new(0)),
+    };
+
+    let mut report = Report::default();
+    for scenario in ALL {
+        if !options.scenario.is_empty() && !options.scenario.contains(&scenario) {
+            continue;
+        }
+        eprintln!("{scenario:?} …");
+        match scenario {
+            Scenario::Idle => scenario::idle(server, &plan, &mut report).await,
+            Scenario::Latency => scenario::latency(&load, &plan, &mut report).await?,
+            Scenario::Sleepers => scenario::sleepers(&load, server, &plan, &mut report).await?,
+            Scenario::NoStep | Scenario::OneStep | Scenario::TenSteps => {
+                let (workload, limit) = match scenario {
+                    Scenario::NoStep => (Workload::NoStep, Limit::at_least(3000.0).aim(6000.0)),
+                    Scenario::OneStep => (Workload::OneStep, Limit::at_least(2000.0).aim(4000.0)),
+                    _ => (Workload::TenSteps, Limit::at_least(700.0).aim(1300.0)),
+                };
+                scenario::throughput(&load, server, &plan, workload, limit, &mut report).await?;
+            }
+        }
+    }
+    let ledger = ledger.borrow();
+    report.fault("all", ledger.retried, "retried calls");
+    report.fault("all", ledger.twins, "calls of a second run for one event");
+    report.fault("all", ledger.unknown, "calls that made no sense");
+    if load.refused.get() > 0 {
+        eprintln!("the server asked {} times to send an event later", load.refused.get());
+    }
+    Ok(report)
+}
+
+fn client() -> awc::Client {
+    // Shorter than any server's own keep-alive, so that no event is sent into a connection that is being closed.
+    let connector = awc::Connector::new()
+        .limit(8192)
+        .conn_keep_alive(Duration::from_secs(2));
+    awc::Client::builder()
+        .connector(connector)
+        .timeout(Duration::from_secs(30))
+        .disable_redirects()
+        .finish()
+}

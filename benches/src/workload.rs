@@ -1,0 +1,133 @@
+//! The functions the bench app offers, and their place on the wire.
+//!
+//! Promises: a workload's step ids and outputs depend on nothing but the workload and the step's index.
+//! Never: runs anything; the app answers, the generator sends.
+
+use std::time::Duration;
+
+/// The app's id; wire ids of functions are `<app id>-<workload id>`.
+pub(crate) const APP_ID: &str = "bench";
+
+/// What one run has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Workload {
+    NoStep,
+    OneStep,
+    TenSteps,
+    /// One sleep and nothing else.
+    Sleep,
+}
+
+impl Workload {
+    pub(crate) const ALL: [Self; 4] = [Self::NoStep, Self::OneStep, Self::TenSteps, Self::Sleep];
+
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::NoStep => "no-step",
+            Self::OneStep => "one-step",
+            Self::TenSteps => "ten-steps",
+            Self::Sleep => "sleep",
+        }
+    }
+
+    /// How many memos a run has when it is complete.
+    pub(crate) fn steps(self) -> usize {
+        match self {
+            Self::NoStep => 0,
+            Self::OneStep | Self::Sleep => 1,
+            Self::TenSteps => 10,
+        }
+    }
+
+    /// The workload a call's query (`fnId=bench-…&stepId=…`) asks for.
+    pub(crate) fn from_query(query: &str) -> Option<Self> {
+        let fn_id = query.split('&').find_map(|pair| pair.strip_prefix("fnId="))?;
+        let local = fn_id.strip_prefix(APP_ID)?.strip_prefix('-')?;
+        Self::ALL.into_iter().find(|workload| workload.id() == local)
+    }
+
+    /// The body of the 206 that reports step `index`. The id is opaque to the server; like an SDK's it has 40 hex digits.
+    pub(crate) fn operation(self, index: usize, sleep: Duration) -> String {
+        let id = format!("{:08x}{:032x}", 0xb0a4_u32, index + 1);
+        if self == Self::Sleep {
+            return format!(
+                r#"[{{"id":"{id}","op":"Sleep","name":"{}s","displayName":"nap","opts":{{}},"userland":{{"id":"nap"}},"data":null}}]"#,
+                sleep.as_secs()
+            );
+        }
+        // 100 bytes of output, quotes included.
+        let output = format!("{index:098}");
+        format!(
+            r#"[{{"id":"{id}","op":"StepRun","name":"step-{index}","displayName":"step-{index}","opts":{{}},"userland":{{"id":"step-{index}"}},"data":"{output}"}}]"#
+        )
+    }
+
+    /// The event that starts a run, in the form of `POST /e/{key}` with a single event.
+    pub(crate) fn event(self, number: usize) -> String {
+        format!(r#"{{"name":"bench/{}","data":{{"n":{number}}}}}"#, self.id())
+    }
+}
+
+/// The registration request of an app that serves all workloads at `url`.
+pub(crate) fn registration(url: &str) -> serde_json::Value {
+    let functions: Vec<_> = Workload::ALL
+        .into_iter()
+        .map(|workload| {
+            let id = format!("{APP_ID}-{}", workload.id());
+            serde_json::json!({
+                "id": id,
+                "name": workload.id(),
+                "triggers": [{"event": format!("bench/{}", workload.id())}],
+                "steps": {"step": {
+                    "id": "step",
+                    "name": "step",
+                    "runtime": {"type": "http", "url": format!("{url}?fnId={id}&stepId=step")},
+                }},
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "url": url,
+        "deployType": "ping",
+        "framework": "bench",
+        "appName": APP_ID,
+        "sdk": "js:v4.24.0",
+        "v": "0.1",
+        "capabilities": {},
+        "functions": functions,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_names_its_workload() {
+        for workload in Workload::ALL {
+            let query = format!("fnId={APP_ID}-{}&stepId=step", workload.id());
+            assert_eq!(Workload::from_query(&query), Some(workload));
+        }
+        assert_eq!(Workload::from_query("stepId=step"), None);
+        assert_eq!(Workload::from_query("fnId=bench-unknown"), None);
+    }
+
+    #[test]
+    fn a_step_reports_one_operation_with_a_hundred_byte_output() {
+        let text = Workload::TenSteps.operation(9, Duration::ZERO);
+        let operations: Vec<serde_json::Value> = serde_json::from_str(&text).expect("valid JSON");
+        assert_eq!(operations.len(), 1);
+        assert_eq!(operations[0]["op"], "StepRun");
+        assert_eq!(operations[0]["id"].as_str().map(str::len), Some(40));
+        assert_eq!(operations[0]["data"].to_string().len(), 100);
+        assert_ne!(text, Workload::TenSteps.operation(8, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_sleep_names_its_length() {
+        let text = Workload::Sleep.operation(0, Duration::from_secs(60));
+        let operations: Vec<serde_json::Value> = serde_json::from_str(&text).expect("valid JSON");
+        assert_eq!(operations[0]["op"], "Sleep");
+        assert_eq!(operations[0]["name"], "60s");
+    }
+}

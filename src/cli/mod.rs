@@ -1,0 +1,93 @@
+//! The command line: one file per subcommand. Texts are for people; every flag of the server is also a setting.
+
+pub mod config;
+pub mod dev;
+pub mod serve;
+pub mod status;
+pub mod timeline;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::{Code, Problem};
+
+/// Runs apps written with the Inngest SDKs: events start functions, and every run is driven to its end, step by step,
+/// whatever crashes on the way.
+#[derive(Debug, Parser)]
+#[command(name = "callboard", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a server for development: no keys, no other services, everything in one directory.
+    #[command(after_help = dev::EXAMPLES)]
+    Dev(dev::DevArgs),
+    /// Show what the parts of a running server are doing.
+    Status(status::StatusArgs),
+    /// Show every setting with its value and where that comes from.
+    Config(config::ConfigArgs),
+    /// Start a server with a small app, send it an event, and watch the run.
+    Demo(DemoArgs),
+    /// Print the version.
+    Version,
+}
+
+/// Arguments of `callboard demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Keep the server running when the run has ended, to look around.
+    #[arg(long)]
+    pub keep_running: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its type")]
+    pub settings: dev::SettingsArgs,
+}
+
+/// What a command's failure looks like: the code, the case and what to do.
+#[must_use]
+pub fn explain(problem: &Problem) -> String {
+    let Problem { code, message, .. } = problem;
+    let hint = match code {
+        // The list of problems says it all.
+        Code::InvalidSettings => "`callboard config --help` lists the flags; config/default.toml explains every key.",
+        code => code.remedy(),
+    };
+    format!("{code}: {message}\n{hint}")
+}
+
+/// A table without the blanks that pad its last column.
+fn trimmed(table: &comfy_table::Table) -> String {
+    let lines = table.lines().map(|line| line.trim().to_owned() + "\n");
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_and_flag_says_what_it_does() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {}",
+                    command.get_name(),
+                    argument.get_id()
+                );
+            }
+        }
+    }
+}

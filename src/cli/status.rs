@@ -1,0 +1,196 @@
+//! `callboard status`: what the parts of a running server are doing.
+//!
+//! Reads `GET /api/v1/supervisor` as it comes: members it does not know are ignored, missing ones shown as `-`, so that
+//! it goes with servers of other versions.
+
+use std::time::Duration;
+
+use awc::http::header::AUTHORIZATION;
+use clap::Args;
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde_json::Value;
+
+use crate::error::{Code, Problem};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Arguments of `callboard status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Address of the server.
+    #[arg(long, default_value = "http://127.0.0.1:8288")]
+    pub url: String,
+    /// Signing key, should the server ask for one.
+    #[arg(long, value_name = "KEY", env = "INNGEST_SIGNING_KEY", hide_env_values = true)]
+    pub signing_key: Option<String>,
+    /// Print the answer as it is.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Asks the server.
+///
+/// # Errors
+/// [`Code::NoAnswer`].
+pub async fn ask(args: &StatusArgs) -> Result<Value, Problem> {
+    let url = format!("{}/api/v1/supervisor", args.url.trim_end_matches('/'));
+    let no_answer = |why: String| Problem::new(Code::NoAnswer, format!("{url}: {why}"));
+    let mut request = awc::Client::builder().timeout(PATIENCE).finish().get(&url);
+    if let Some(key) = &args.signing_key {
+        request = request.insert_header((AUTHORIZATION, format!("Bearer {key}")));
+    }
+    let mut answer = request.send().await.map_err(|error| no_answer(error.to_string()))?;
+    let status = answer.status();
+    let body = answer
+        .json::<Value>()
+        .await
+        .map_err(|error| no_answer(error.to_string()))?;
+    if status.is_success() {
+        return Ok(body);
+    }
+    let message = body["error"]["message"].as_str().unwrap_or("(no message)");
+    Err(no_answer(format!("{status}, {message}")))
+}
+
+/// The process tree for people.
+#[must_use]
+pub fn render(status: &Value) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header([
+            "PART",
+            "STATE",
+            "RESTARTS",
+            "IN FLIGHT",
+            "UPTIME",
+            "HEARTBEAT",
+            "LAST EXIT",
+        ]);
+    let now = status["taken_at_ms"].as_i64();
+    let mut children: Vec<&Value> = status["children"]
+        .as_array()
+        .map(|all| all.iter().collect())
+        .unwrap_or_default();
+    children.sort_by_key(|child| (child["order"].as_u64(), child["name"].as_str().unwrap_or_default()));
+    let state = match (status["stop_reason"].as_str(), status["draining"].as_bool()) {
+        (Some(reason), _) => format!("stopping: {reason}"),
+        (None, Some(true)) => "draining".to_owned(),
+        (None, _) => "running".to_owned(),
+    };
+    table.add_row(["supervisor".to_owned(), state]);
+    let last = children.len().saturating_sub(1);
+    for (position, child) in children.into_iter().enumerate() {
+        let branch = if position == last { "└─" } else { "├─" };
+        table.add_row([
+            format!("{branch} {}", text(&child["name"])),
+            state_of(child, now),
+            format!(
+                "{} ({} of late)",
+                text(&child["restarts_total"]),
+                text(&child["restarts_in_window"])
+            ),
+            text(&child["in_flight"]),
+            age(&child["uptime_ms"]),
+            age(&child["heartbeat_age_ms"]),
+            exit_of(&child["last_exit"], now),
+        ]);
+    }
+    super::trimmed(&table)
+}
+
+fn state_of(child: &Value, now: Option<i64>) -> String {
+    let state = text(&child["state"]).replace('_', " ");
+    if let Some(until) = child["until_ms"].as_i64() {
+        return format!("{state}, back in {}", span(until - now.unwrap_or(until)));
+    }
+    match child["reason"].as_str() {
+        Some(reason) => format!("{state}: {}", short(reason)),
+        None => state,
+    }
+}
+
+fn exit_of(exit: &Value, now: Option<i64>) -> String {
+    if exit.is_null() {
+        return "-".to_owned();
+    }
+    let kind = text(&exit["kind"]).replace('_', " ");
+    let said = ["text", "message", "reason"].iter().find_map(|key| exit[*key].as_str());
+    let said = said.map(|said| format!(": {}", short(said))).unwrap_or_default();
+    let ago = exit["at_ms"]
+        .as_i64()
+        .zip(now)
+        .map(|(at, now)| format!(", {} ago", span(now - at)));
+    format!("{kind}{said}{}", ago.unwrap_or_default())
+}
+
+/// The first line, if it is not too long.
+fn short(text: &str) -> String {
+    const SHOWN: usize = 60;
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn age(millis: &Value) -> String {
+    millis.as_i64().map_or_else(|| "-".to_owned(), span)
+}
+
+/// A span in the unit that suits it.
+fn span(millis: i64) -> String {
+    match millis.max(0) {
+        millis @ ..1_000 => format!("{millis}ms"),
+        millis @ ..60_000 => format!("{}s", millis / 1_000),
+        millis @ ..3_600_000 => format!("{}m{:02}s", millis / 60_000, millis / 1_000 % 60),
+        millis => format!("{}h{:02}m", millis / 3_600_000, millis / 60_000 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn shows_the_tree_in_the_order_of_starts() {
+        let status = json!({
+            "taken_at_ms": 100_000, "draining": false, "stop_reason": null,
+            "children": [
+                {"name": "executor/shop", "order": 3, "state": "backing_off", "until_ms": 100_400, "restarts_total": 2,
+                 "restarts_in_window": 1, "in_flight": 0, "uptime_ms": null, "heartbeat_age_ms": null,
+                 "last_exit": {"kind": "panicked", "text": "index out of bounds\nstack", "at_ms": 98_000}},
+                {"name": "router", "order": 2, "state": "running", "restarts_total": 0, "restarts_in_window": 0,
+                 "in_flight": 4, "uptime_ms": 75_000, "heartbeat_age_ms": 12, "last_exit": null},
+            ],
+        });
+        let shown = render(&status);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(
+            lines[1].contains("supervisor") && lines[1].contains("running"),
+            "{shown}"
+        );
+        assert!(lines[2].contains("├─ router") && lines[2].contains("1m15s"), "{shown}");
+        assert!(lines[3].contains("└─ executor/shop"), "{shown}");
+        assert!(lines[3].contains("backing off, back in 400ms"), "{shown}");
+        assert!(lines[3].contains("panicked: index out of bounds, 2s ago"), "{shown}");
+    }
+
+    #[test]
+    fn an_answer_of_another_version_still_prints() {
+        assert!(render(&json!({"children": [{"name": "x"}]})).contains("└─ x"));
+        assert!(render(&json!({})).contains("supervisor"));
+    }
+}

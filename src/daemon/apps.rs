@@ -1,0 +1,102 @@
+//! Between the sync client, which talks to apps, and the orchestrator, which knows them.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use callboard_actors::orchestrator::Orchestrator;
+
+use crate::http::Syncer;
+use crate::sdk::discovery::{Apps, Poller, SyncClient, SyncError, Watch, ports};
+use crate::sdk::transport::Transport;
+use crate::sdk::{ServerKind, SigningKey};
+use crate::settings::Settings;
+
+/// For a connection to an app.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How to talk to apps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TransportSettings {
+    /// Connections at the most.
+    pub(super) connections: usize,
+}
+
+thread_local! {
+    /// The client of this thread: connections can't leave theirs.
+    static CLIENT: OnceCell<SyncClient> = const { OnceCell::new() };
+}
+
+/// Asks apps to register.
+#[derive(Debug, Clone)]
+pub(super) struct Sync {
+    transport: TransportSettings,
+    key: Option<Arc<SigningKey>>,
+}
+
+impl Sync {
+    pub(super) fn new(transport: TransportSettings, key: Option<Arc<SigningKey>>) -> Self {
+        Self { transport, key }
+    }
+
+    fn client(&self) -> SyncClient {
+        CLIENT.with(|client| {
+            let make = || {
+                let transport = Transport::new(CONNECT_TIMEOUT, self.transport.connections);
+                SyncClient::new(transport, self.key.clone(), ServerKind::Dev)
+            };
+            client.get_or_init(make).clone()
+        })
+    }
+}
+
+#[async_trait(?Send)]
+impl Syncer for Sync {
+    async fn sync(&self, url: &str) -> Result<(), SyncError> {
+        self.client().sync(url).await
+    }
+}
+
+/// What to poll, if anything. The server's own port is not looked at.
+pub(super) fn watch(settings: &Settings, own_port: u16) -> Option<Watch> {
+    let interval = settings.sdk.poll_interval;
+    let urls = settings.sdk.urls.clone();
+    if urls.is_empty() && !settings.sdk.discovery && interval.is_none() {
+        return None;
+    }
+    let port = std::env::var("PORT").ok().and_then(|port| port.parse().ok());
+    let ports = || ports(port).into_iter().filter(|port| *port != own_port).collect();
+    // Without polling, what was given is asked once.
+    const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    Some(Watch {
+        urls,
+        ports: settings.sdk.discovery.then(ports),
+        interval: interval.unwrap_or(NEVER),
+    })
+}
+
+/// Polls until the thread ends.
+pub(super) async fn poll(sync: &Sync, orchestrator: Orchestrator, watch: Watch) {
+    Poller::new(sync.client(), Rc::new(Known(orchestrator)), watch)
+        .run()
+        .await;
+}
+
+/// The apps there are.
+struct Known(Orchestrator);
+
+#[async_trait(?Send)]
+impl Apps for Known {
+    fn known(&self) -> Vec<String> {
+        // Without an SDK's name they were registered by hand, and nobody may answer there.
+        let catalog = self.0.catalog();
+        let with_sdk = catalog.apps().iter().filter(|view| !view.app.sdk.is_empty());
+        with_sdk.map(|view| view.app.url.clone()).collect()
+    }
+
+    async fn note(&self, url: &str, error: Option<&SyncError>) {
+        self.0.note_sync(url, error.map(ToString::to_string));
+    }
+}

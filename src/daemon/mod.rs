@@ -1,0 +1,287 @@
+//! The daemon: puts the parts together, runs them, and takes them apart in order.
+//!
+//! ```text
+//!   thread   what lives there
+//!   main     the supervisor; signals; nothing that could hold it up
+//!   work     HTTP, the actors, calls to apps: an event's way in and a run's way on cross no thread
+//!   sqlite   one thread for the writer's connection, one for each reader
+//! ```
+//!
+//! Promises: when [`Daemon::start`] returns, the server answers on its ports and everything that was under way when the
+//! last process ended goes on. [`Daemon::stop`] loses nothing: what does not finish in time is in the database.
+
+mod apps;
+mod listen;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_rt::{Arbiter, ArbiterHandle, System};
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, web};
+use anyhow::Context as _;
+use callboard_actors::engine::RetryPolicy;
+use callboard_actors::janitor::Retention;
+use callboard_actors::kernel::RestartPolicy;
+use callboard_actors::orchestrator::{self, Orchestrator, World};
+use callboard_actors::supervisor::StopReason;
+use tokio::sync::oneshot;
+
+use crate::ambient::{SystemClock, ThreadRandom};
+use crate::error::{Code, Problem};
+use crate::http::{self, AppState, Intake, Options, StartOptions};
+use crate::queue::embedded::{Capacity, EmbeddedQueue};
+use crate::sdk::{HttpInvokerFactory, ServerKind, Settings as InvokerSettings, SigningKey};
+use crate::settings::Settings;
+use crate::store::sqlite::{OpenError, SqliteStore};
+
+/// Connections to apps, at the most, beyond the calls that may be in flight: syncs, fetches and scans.
+const SPARE_CONNECTIONS: usize = 256;
+/// How long connections may take to finish their requests once everything behind them has stopped.
+const HTTP_GRACE_SECONDS: u64 = 2;
+
+/// A running server.
+#[derive(Debug)]
+pub struct Daemon {
+    orchestrator: Orchestrator,
+    server: ServerHandle,
+    store: Arc<SqliteStore>,
+    addresses: Vec<SocketAddr>,
+    grace: Duration,
+}
+
+impl Daemon {
+    /// Starts a development server. To be called on the main thread's [`System`], which becomes the supervisor's.
+    ///
+    /// # Errors
+    /// When the data directory can't be used, a port is taken, or an actor does not start.
+    pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let store = SqliteStore::open(&settings.data.dir).await.map_err(cannot_open)?;
+        let store = Arc::new(store);
+        let listeners = listen::bind(&settings.api.addr, settings.api.port)?;
+        let addresses: Vec<SocketAddr> = listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect();
+        let port = addresses.first().map_or(settings.api.port, SocketAddr::port);
+
+        let key = signing_key(settings)?;
+        let transport = apps::TransportSettings {
+            connections: settings.limits.calls + SPARE_CONNECTIONS,
+        };
+        let syncer = apps::Sync::new(transport, key.clone());
+        let state = web::Data::new(AppState::new(options(settings, key.clone(), syncer.clone())));
+
+        let (server, work) = serve(listeners, state.clone()).await?;
+        let invoker = HttpInvokerFactory::new(InvokerSettings {
+            call_timeout: settings.sdk.call_timeout,
+            connections: transport.connections,
+            key,
+            ..InvokerSettings::default()
+        });
+        let capacity = Capacity {
+            total: settings.queue.capacity,
+            per_function: settings.queue.capacity.div_ceil(4),
+        };
+        let world = World {
+            store: store.clone(),
+            queue: Arc::new(EmbeddedQueue::new(capacity)),
+            invoker: Arc::new(invoker),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(ThreadRandom),
+        };
+        let orchestrator =
+            orchestrator::build(world, tree_settings(settings), &Arbiter::current(), work.clone()).await?;
+        state.ready(Arc::new(orchestrator.clone()));
+        if let Some(watch) = apps::watch(settings, port) {
+            let (syncer, orchestrator) = (syncer, orchestrator.clone());
+            work.spawn_fn(move || {
+                actix_rt::spawn(async move { apps::poll(&syncer, orchestrator, watch).await });
+            });
+        }
+        let grace = settings.shutdown.grace;
+        Ok(Self {
+            orchestrator,
+            server,
+            store,
+            addresses,
+            grace,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What it runs.
+    #[must_use]
+    pub fn orchestrator(&self) -> &Orchestrator {
+        &self.orchestrator
+    }
+
+    /// Waits until an actor that the process can't do without can't be kept running.
+    pub async fn broken(&self) -> StopReason {
+        self.orchestrator.stop_signal().fired().await
+    }
+
+    /// Stops in order: no new job is begun, calls in flight get the grace period, the writer and the server leave last.
+    ///
+    /// # Errors
+    /// When the database can't be closed; nothing is lost even then.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let report = self.orchestrator.drain(self.grace).await;
+        for orphan in &report.orphans {
+            tracing::warn!(name = %orphan.name, in_flight = orphan.in_flight, "stopped before it was done; it goes on at the next start");
+        }
+        self.server.stop(true).await;
+        self.store.close().await.context("the database could not be closed")
+    }
+}
+
+/// Starts the HTTP server with one worker, whose thread the actors share. Answers that thread's arbiter.
+async fn serve(
+    listeners: Vec<std::net::TcpListener>,
+    state: web::Data<AppState>,
+) -> anyhow::Result<(ServerHandle, ArbiterHandle)> {
+    let (sender, arbiter) = oneshot::channel();
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    let mut server = HttpServer::new(move || {
+        // The first worker is the only one; a second would be the first one's successor, and the process stops then.
+        if let Some(sender) = sender.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = sender.send(Arbiter::current());
+        }
+        let state = state.clone();
+        App::new().configure(move |cfg| http::configure(cfg, state.clone()))
+    })
+    .workers(1)
+    .disable_signals()
+    .keep_alive(Duration::from_secs(75))
+    .shutdown_timeout(HTTP_GRACE_SECONDS);
+    for listener in listeners {
+        server = server.listen(listener).context("the port can't be listened on")?;
+    }
+    let server = server.run();
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    let arbiter = arbiter.await.context("the HTTP server did not start")?;
+    Ok((handle, arbiter))
+}
+
+fn cannot_open(error: OpenError) -> Problem {
+    let code = match &error {
+        OpenError::InUse { .. } => Code::DirectoryInUse,
+        OpenError::Newer { .. } => Code::NewerDatabase,
+        OpenError::Damaged { .. } => Code::DamagedDatabase,
+        OpenError::Directory { .. } | OpenError::Database { .. } => Code::UnusableDirectory,
+    };
+    Problem::new(code, error.to_string())
+}
+
+fn signing_key(settings: &Settings) -> anyhow::Result<Option<Arc<SigningKey>>> {
+    use secrecy::ExposeSecret as _;
+    let key = settings
+        .keys
+        .signing
+        .as_ref()
+        .map(|key| SigningKey::parse(key.expose_secret()));
+    Ok(key.transpose().context("the signing key")?.map(Arc::new))
+}
+
+fn options(settings: &Settings, key: Option<Arc<SigningKey>>, syncer: apps::Sync) -> Options {
+    Options {
+        kind: ServerKind::Dev,
+        signing_key: key,
+        event_keys: settings.keys.event.clone(),
+        require_event_keys: false,
+        request_bytes: settings.limits.request_bytes,
+        intake: Intake::new(settings.limits.intake_events, settings.limits.intake_bytes),
+        default_app_url: settings.sdk.default_app_url.clone(),
+        syncer: Box::new(syncer),
+        start: StartOptions {
+            urls: settings.sdk.urls.clone(),
+            discovery: settings.sdk.discovery,
+            poll_interval: settings.sdk.poll_interval.map_or(0, |interval| interval.as_secs()),
+            retry_interval: settings.retry.interval.map_or(0, |interval| interval.as_secs()),
+        },
+    }
+}
+
+/// What the process tree is told of the settings.
+fn tree_settings(settings: &Settings) -> orchestrator::Settings {
+    /// Stands for ever.
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    let supervision = settings.supervision;
+    orchestrator::Settings {
+        retry: settings.retry.interval.map_or(RetryPolicy::Backoff, RetryPolicy::Fixed),
+        jobs_in_flight: settings.limits.calls,
+        jobs_per_function: settings.limits.calls_per_function,
+        horizon: settings.queue.horizon,
+        retention: Retention {
+            // One for both, as yet; for ever if either is.
+            runs: match (settings.retention.finished_runs, settings.retention.failed_runs) {
+                (Some(finished), Some(failed)) => finished.max(failed),
+                _ => CENTURY,
+            },
+            events: settings.retention.events.unwrap_or(CENTURY),
+        },
+        restart: RestartPolicy {
+            base: supervision.backoff_base,
+            factor: supervision.backoff_factor,
+            cap: supervision.backoff_cap,
+            max_restarts: supervision.max_restarts,
+            window: supervision.window,
+            ..RestartPolicy::default()
+        },
+        drain_grace: settings.shutdown.grace,
+        ..orchestrator::Settings::default()
+    }
+}
+
+/// Runs a server until it is told to stop or can't go on. To be called from `main`.
+///
+/// # Errors
+/// When the server does not start, or had to stop.
+pub fn run(settings: &Settings, started: impl AsyncFnOnce(&Daemon) -> anyhow::Result<Then>) -> anyhow::Result<()> {
+    System::new().block_on(async {
+        let daemon = Daemon::start(settings).await?;
+        let mut signals = listen::Signals::new()?;
+        let serving = async {
+            match started(&daemon).await? {
+                Then::Stop => Ok(None),
+                Then::Serve => Ok::<_, anyhow::Error>(Some(())),
+            }
+        };
+        let broken = tokio::select! {
+            outcome = serving => match outcome? {
+                None => None,
+                Some(()) => tokio::select! {
+                    reason = daemon.broken() => Some(reason),
+                    () = signals.stop() => None,
+                },
+            },
+            reason = daemon.broken() => Some(reason),
+            () = signals.stop() => None,
+        };
+        tracing::info!("stopping");
+        tokio::select! {
+            stopped = daemon.stop() => stopped?,
+            () = signals.stop() => anyhow::bail!("stopped at once, as asked twice; what was under way goes on at the next start"),
+        }
+        match broken {
+            None => Ok(()),
+            Some(reason) => anyhow::bail!("the server had to stop: {reason}"),
+        }
+    })
+}
+
+/// What a command wants once the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Serve until told to stop.
+    Serve,
+    /// Stop: it has seen what it wanted.
+    Stop,
+}

@@ -1,0 +1,337 @@
+//! The catalogue of errors that an operator or a user of the API can see.
+//!
+//! Each has a stable code, a cause and a remedy. `docs/errors.md` is this catalogue printed ([`page`]; a test compares
+//! the two). A code is never given a new meaning; one that is no longer used keeps its number.
+
+use std::fmt::{self, Write as _};
+
+use callboard_actors::orchestrator::Refusal;
+use callboard_actors::ports::StoreError;
+use serde_json::Value;
+
+use crate::sdk::RegistrationError;
+
+macro_rules! catalogue {
+    ($($name:ident = $number:literal, $status:literal, $title:literal, $cause:literal, $remedy:literal;)*) => {
+        /// A stable error code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Code {
+            $(#[doc = $title] $name = $number,)*
+        }
+
+        impl Code {
+            /// All of them, by number.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// As users see it: `CB-1001`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => concat!("CB-", $number)),* }
+            }
+
+            /// The HTTP status that goes with it; 0 for errors that never leave the command line.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$name => $status),* }
+            }
+
+            /// A few words.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),* }
+            }
+
+            /// Why it happens.
+            #[must_use]
+            pub const fn cause(self) -> &'static str {
+                match self { $(Self::$name => $cause),* }
+            }
+
+            /// What to do about it.
+            #[must_use]
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy),* }
+            }
+        }
+    };
+}
+
+catalogue! {
+    MalformedJson = 1001, 400, "The body is not JSON",
+        "The request's body does not parse, or a member has another type than the one documented.",
+        "Send a JSON body; the message names the line and column.";
+    NotUtf8 = 1002, 400, "The body is not UTF-8",
+        "JSON has to be UTF-8, and the request's body has bytes that are not.",
+        "Encode the body as UTF-8.";
+    TooDeep = 1003, 400, "The body is nested too deeply",
+        "Objects and arrays are nested more than 127 levels deep.",
+        "Flatten the data.";
+    TooLarge = 1004, 413, "The body is too large",
+        "The request's body is larger than `limits.request_bytes`.",
+        "Send less at a time, or raise `limits.request_bytes`.";
+    BodyCutShort = 1005, 400, "The body was cut short",
+        "The connection broke off, or the body is not as long as its headers say.",
+        "Send the request again.";
+    EncodedBody = 1006, 415, "The body is compressed",
+        "The request has a `Content-Encoding`; bodies are taken as they are.",
+        "Send the body uncompressed.";
+    InvalidParameter = 1007, 400, "A parameter is invalid",
+        "A part of the path or of the query is not of the expected form.",
+        "The message names the parameter and what it may be.";
+    UnknownRoute = 1008, 404, "There is nothing at this address",
+        "No endpoint has this path.",
+        "Check the path; `GET /api/v1/openapi.json` lists the endpoints.";
+    MethodNotAllowed = 1009, 405, "This method is not allowed here",
+        "The endpoint exists, but not for this method.",
+        "Use one of the methods of the `Allow` header.";
+    Unauthorized = 1010, 401, "Authentication failed",
+        "A signing key is configured, and the request carries no or another one.",
+        "Send `Authorization: Bearer <key>` with the signing key or its hash; SDKs do when `INNGEST_SIGNING_KEY` is set.";
+    WrongServerKind = 1011, 400, "The app expects another kind of server",
+        "The app runs in development mode and the server does not, or the other way round.",
+        "Set `INNGEST_DEV=1` in the app for `callboard dev`, `INNGEST_DEV=0` otherwise.";
+    InvalidData = 1012, 400, "The data can't be taken",
+        "The data holds what can't be stored, such as a number out of range.",
+        "The message says what; change that.";
+    BodyTooSlow = 1013, 408, "The body took too long",
+        "The request's body did not arrive within a minute.",
+        "Send the request again; check the connection if it lasts.";
+
+    NotAnEvent = 1101, 400, "The body is not an event",
+        "Events are sent as one JSON object, or as an array of them.",
+        "Send `{\"name\":…,\"data\":{…}}` or an array of such objects.";
+    InvalidEvent = 1102, 400, "An event is invalid",
+        "An event has no name, a reserved one, data that is no object, a time out of range, or is too large.",
+        "Correct the event; the message says what is wrong. Events before it in the same request to `/e/` were accepted.";
+    TooManyEvents = 1103, 400, "There are too many events in one request",
+        "A request holds at most 5,000 events.",
+        "Send them in several requests.";
+    EventKeyUnknown = 1104, 401, "The event key is unknown",
+        "Event keys are configured, and the one in the path is none of them.",
+        "Set `INNGEST_EVENT_KEY` in the sender to one of the keys in `keys.event`.";
+    EventKeysMissing = 1105, 503, "No event keys are configured",
+        "The server requires event keys and has none.",
+        "Configure `keys.event`.";
+
+    InvalidRegistration = 1201, 400, "The registration is invalid",
+        "A function asks for something that can't be; nothing of the registration was stored.",
+        "Correct the functions named in the message.";
+    UnknownFunction = 1202, 404, "There is no such function",
+        "No function has this slug or UUID, or a later registration has left it out.",
+        "List the functions with `GET /api/v1/functions`; is the app registered?";
+    UnknownApp = 1203, 404, "There is no such app",
+        "No app has registered under this name or URL.",
+        "List the apps with `GET /api/v1/apps`.";
+    SyncFailed = 1204, 502, "The app could not be synced",
+        "The app at this URL did not answer, or refused to register.",
+        "Is the app running, and is this the URL that it serves its functions at? The message has its answer.";
+
+    UnknownEvent = 1301, 404, "There is no such event",
+        "No event has this id, or it is older than `retention.events`.",
+        "Use the id that sending the event answered.";
+    UnknownRun = 1302, 404, "There is no such run",
+        "No run has this id, or it ended longer ago than `retention.finished_runs` allows.",
+        "List the runs with `GET /api/v1/runs`.";
+    RunEnded = 1303, 410, "The run's state is gone",
+        "The run has ended or never was; its state is only served while it is under way.",
+        "None: an app that asks for it is late, and its answer is not needed any more.";
+    NoSignal = 1304, 404, "No run waits for this signal",
+        "A signal reaches the run that waits for it at that moment, and none does.",
+        "Send it when the run waits.";
+
+    Overloaded = 2001, 503, "The server is overloaded",
+        "As many events or bytes are on their way in as `limits` allows. Nothing of the request was kept.",
+        "Try again after `Retry-After`; the SDKs do. If it lasts, send slower or raise `limits`.";
+    Unavailable = 2002, 503, "The server is not accepting work",
+        "It is starting, shutting down, or restarting a part of itself. Whether anything of the request was kept is not known.",
+        "Try again after `Retry-After`, events with the same ids or seed; `callboard status` shows which part.";
+    DatabaseUnavailable = 2003, 503, "The database is unavailable",
+        "The database is busy or can't be reached. Whether anything of the request was kept is not known.",
+        "Try again, events with the same ids or seed; check the database if it lasts.";
+    DatabaseFull = 2004, 503, "The disk is full",
+        "The database has no room left. Nothing of the request was kept.",
+        "Make room in `data.dir`.";
+    DatabaseRefused = 2005, 500, "The database refuses",
+        "The database refuses this very request, and would again.",
+        "Report it with the log lines of that moment.";
+    DatabaseCorrupt = 2006, 500, "The database holds something unreadable",
+        "What was read makes no sense: another version wrote it, or the file is damaged.",
+        "Start the version that wrote it, or restore a backup.";
+    Internal = 2007, 500, "Something went wrong inside",
+        "A defect.",
+        "Report it with the log lines of that moment.";
+
+    InvalidSettings = 3001, 0, "The settings are invalid",
+        "A key is unknown, or a value is not of the expected form or out of range.",
+        "Correct what is listed; `callboard config` shows each value and where it comes from.";
+    UnreadableSettings = 3002, 0, "The settings file can't be read",
+        "The file does not exist, or is neither TOML nor YAML.",
+        "Check the path given by `--config`, and the line the message names.";
+    NoAnswer = 3003, 0, "The server does not answer",
+        "Nothing listens at this address, or it is not Callboard.",
+        "Is it running? Give its address with `--url`.";
+    PortTaken = 3004, 0, "The port can't be listened on",
+        "Another process listens on the port, or the address is not one of this machine's.",
+        "Choose another port with `--port`, or stop the other process; `--port 0` takes a free one.";
+    DirectoryInUse = 3005, 0, "The data directory is in use",
+        "Another instance runs on the same data directory; two would overwrite each other's work.",
+        "Stop the other instance, or choose another directory with `--data-dir`.";
+    NewerDatabase = 3006, 0, "The database is from a newer version",
+        "A newer version of Callboard has upgraded this data directory.",
+        "Start the newer version again, or restore a backup from before the upgrade.";
+    DamagedDatabase = 3007, 0, "The database is damaged",
+        "The file is no database, or SQLite finds it damaged.",
+        "Restore a backup, or choose another directory with `--data-dir`.";
+    UnusableDirectory = 3008, 0, "The data directory can't be used",
+        "It can't be made, read or written.",
+        "Check that the directory and its parents exist and may be written by this user, and that the disk has room.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An error that somebody gets to see.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message} ({code})")]
+pub struct Problem {
+    /// Which kind.
+    pub code: Code,
+    /// This very case, for people.
+    pub message: String,
+    /// Particulars for programs.
+    pub details: Option<Value>,
+}
+
+impl Problem {
+    /// A problem with this message.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            details: None,
+        }
+    }
+
+    /// With particulars.
+    #[must_use]
+    pub fn with(mut self, details: impl Into<Value>) -> Self {
+        self.details = Some(details.into());
+        self
+    }
+}
+
+impl From<Code> for Problem {
+    fn from(code: Code) -> Self {
+        Self::new(code, code.title())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Unavailable(_) => Code::DatabaseUnavailable,
+            StoreError::Full(_) => Code::DatabaseFull,
+            StoreError::Refused(_) => Code::DatabaseRefused,
+            StoreError::Corrupt(_) => Code::DatabaseCorrupt,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::Overloaded => Self::new(Code::Overloaded, message),
+            Refusal::Unavailable(_) => Self::new(Code::Unavailable, message),
+            Refusal::Store(error) => error.into(),
+            Refusal::Invalid(problems) => Self::new(Code::InvalidData, message).with(problems),
+            Refusal::UnknownFunction(_) => Self::new(Code::UnknownFunction, message),
+        }
+    }
+}
+
+impl From<RegistrationError> for Problem {
+    fn from(error: RegistrationError) -> Self {
+        let message = error.to_string();
+        match error {
+            RegistrationError::Syntax(_) => Self::new(Code::MalformedJson, message),
+            RegistrationError::NoApp => Self::new(Code::InvalidRegistration, message),
+            RegistrationError::Invalid(problems) => {
+                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                Self::new(Code::InvalidRegistration, message).with(problems)
+            }
+        }
+    }
+}
+
+/// The catalogue as the page `docs/errors.md`.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Errors\n\n\
+         Every error carries one of these codes, in the log and in the answer: as `error.code` on `/api/v1`, as `code` on the\n\
+         routes that SDKs use. Messages may change from version to version, codes do not.\n",
+    );
+    for code in Code::ALL {
+        let status = match code.status() {
+            0 => String::new(),
+            status => format!(" (HTTP {status})"),
+        };
+        let _ = write!(
+            page,
+            "\n## {code}: {title}{status}\n\n{cause}\n\n**What to do.** {remedy}\n",
+            title = code.title(),
+            cause = code.cause(),
+            remedy = code.remedy()
+        );
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_page_and_the_catalogue_agree() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(path, page()).expect("docs/ is writable");
+        }
+        let written = std::fs::read_to_string(path).expect("the page exists");
+        assert!(
+            written == page(),
+            "docs/errors.md is out of date; `BLESS=1 cargo test the_page_and_the_catalogue_agree` rewrites it"
+        );
+    }
+
+    #[test]
+    fn codes_are_unique_and_ordered() {
+        let numbers: Vec<u16> = Code::ALL.iter().map(|code| *code as u16).collect();
+        assert!(numbers.is_sorted());
+        assert_eq!(numbers.iter().collect::<HashSet<_>>().len(), numbers.len());
+        for code in Code::ALL {
+            assert_eq!(code.as_str(), format!("CB-{}", *code as u16));
+            assert!(!code.cause().is_empty() && !code.remedy().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_refusal_for_lack_of_room_is_worth_another_try() {
+        for refusal in [
+            Refusal::Overloaded,
+            Refusal::Unavailable("draining"),
+            Refusal::Store(StoreError::Unavailable("busy".to_owned())),
+        ] {
+            assert_eq!(Problem::from(refusal).code.status(), 503);
+        }
+    }
+}

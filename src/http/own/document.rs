@@ -1,0 +1,60 @@
+//! The OpenAPI document of `/api/v1`, generated from the handlers.
+
+use utoipa::OpenApi;
+
+use super::{apps, events, functions, operator, runs, view};
+use crate::http::answer;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Callboard",
+        description = "Send events, see what they start, and look after the runs. Errors carry a stable code; docs/errors.md lists them."
+    ),
+    paths(
+        events::send,
+        events::list,
+        events::get,
+        runs::list,
+        runs::get,
+        runs::cancel,
+        functions::list,
+        functions::register,
+        apps::list,
+        apps::sync,
+        operator::supervisor,
+        operator::dead_letters,
+        operator::openapi
+    ),
+    components(schemas(
+        answer::ErrorBody,
+        answer::ErrorDetail,
+        view::Event,
+        view::Run,
+        view::RunDetail,
+        view::Step,
+        view::Attempt,
+        view::Pending,
+        view::Function,
+        view::FunctionRef,
+        view::App
+    )),
+    tags(
+        (name = "events", description = "What happened"),
+        (name = "runs", description = "What it started"),
+        (name = "functions", description = "What can be started"),
+        (name = "operations", description = "How the server is doing")
+    )
+)]
+struct Document;
+
+/// The document as JSON text.
+///
+/// # Panics
+/// Never: a document that was built from derives has nothing that JSON can't say.
+#[must_use]
+pub fn openapi_json() -> String {
+    Document::openapi()
+        .to_pretty_json()
+        .expect("a generated document serialises")
+}

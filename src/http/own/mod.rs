@@ -1,0 +1,53 @@
+//! `/api/v1`: our own API, and its description.
+//!
+//! Answers are the thing itself; lists are `{"<things>":[…],"cursor"?}` and are walked from new to old. Errors are
+//! `{"error":{…}}`. Times are RFC 3339 in UTC.
+
+mod apps;
+mod document;
+mod events;
+mod functions;
+mod operator;
+mod reading;
+mod runs;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig};
+
+use super::auth;
+
+pub use document::openapi_json;
+
+/// Mounts each path with its methods. The same table is what a test compares the OpenAPI document with.
+macro_rules! endpoints {
+    ($($path:literal => $($method:ident $handler:path),+;)*) => {
+        fn mount(cfg: &mut ServiceConfig) {
+            $(cfg.service(web::resource($path)$(.route(web::$method().to($handler)))+);)*
+        }
+
+        #[cfg(test)]
+        const MOUNTED: &[(&str, &str)] = &[$($((stringify!($method), concat!("/api/v1", $path)),)+)*];
+    };
+}
+
+endpoints! {
+    "/events" => post events::send, get events::list;
+    "/events/{id}" => get events::get;
+    "/runs" => get runs::list;
+    "/runs/{id}" => get runs::get;
+    "/runs/{id}/cancel" => post runs::cancel;
+    "/functions" => get functions::list, post functions::register;
+    "/apps" => get apps::list;
+    "/apps/sync" => post apps::sync;
+    "/supervisor" => get operator::supervisor;
+    "/dead-letters" => get operator::dead_letters;
+    "/openapi.json" => get operator::openapi;
+}
+
+/// The scope of our own API.
+pub(super) fn routes(cfg: &mut ServiceConfig) {
+    cfg.service(web::scope("/api/v1").configure(mount).wrap(from_fn(auth::own_writes)));
+}

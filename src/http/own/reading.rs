@@ -1,0 +1,55 @@
+//! What the list endpoints have in common: limits, cursors, filters.
+
+use std::str::FromStr;
+
+use callboard_actors::domain::Timestamp;
+
+use crate::error::{Code, Problem};
+use crate::http::sdk::stored_events::instant;
+
+/// Items a list has unless told otherwise, and at most.
+const DEFAULT_LIMIT: usize = 20;
+const MAX_LIMIT: usize = 100;
+
+/// How many items to list.
+///
+/// # Errors
+/// When it is not a number from 1 to 100.
+pub(super) fn limit(text: Option<&str>) -> Result<usize, Problem> {
+    let Some(text) = text else {
+        return Ok(DEFAULT_LIMIT);
+    };
+    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    limit.ok_or_else(|| invalid("limit", text, "a number from 1 to 100"))
+}
+
+/// An id of the path or of a cursor.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn id<T: FromStr>(key: &str, text: &str) -> Result<T, Problem> {
+    text.parse()
+        .map_err(|_| invalid(key, text, "an id of 26 letters and digits"))
+}
+
+/// A parameter that may be left out or empty.
+pub(super) fn given(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+/// A time that may be left out.
+///
+/// # Errors
+/// When it is neither RFC 3339 nor milliseconds.
+pub(super) fn time(key: &str, text: Option<&String>) -> Result<Option<Timestamp>, Problem> {
+    given(text).map(|text| instant(text, key)).transpose()
+}
+
+/// A parameter that is not what it may be.
+pub(super) fn invalid(key: &str, text: &str, expected: &str) -> Problem {
+    let shown: String = text.chars().take(64).collect();
+    Problem::new(
+        Code::InvalidParameter,
+        format!("`{key}` is `{shown}`; it may be {expected}"),
+    )
+}

@@ -1,0 +1,162 @@
+//! `/api/v1/runs`.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Path, Query};
+use callboard_actors::catalog::Catalog;
+use callboard_actors::domain::{FunctionId, RunId, RunStatus};
+use callboard_actors::orchestrator::Cancelled;
+use callboard_actors::ports::RunFilter;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{reading, view};
+use crate::error::{Code, Problem};
+use crate::http::answer::{ErrorBody, OwnError};
+use crate::http::state::State;
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    /// `queued`, `running`, `completed`, `failed`, `cancelled`; several with commas.
+    #[param(example = "running,queued")]
+    status: Option<String>,
+    /// A function's slug or UUID.
+    function: Option<String>,
+    /// An app's name.
+    app: Option<String>,
+    /// Created then or later: RFC 3339, or milliseconds since 1970.
+    from: Option<String>,
+    /// Created before.
+    until: Option<String>,
+    /// Of the page before.
+    cursor: Option<String>,
+    /// 1 to 100.
+    #[param(value_type = Option<u8>)]
+    limit: Option<String>,
+}
+
+impl ListQuery {
+    fn filter(&self, catalog: &Catalog) -> Result<RunFilter, Problem> {
+        Ok(RunFilter {
+            statuses: statuses(reading::given(self.status.as_ref()))?,
+            functions: functions(
+                catalog,
+                reading::given(self.function.as_ref()),
+                reading::given(self.app.as_ref()),
+            )?,
+            from: reading::time("from", self.from.as_ref())?,
+            until: reading::time("until", self.until.as_ref())?,
+            before: reading::given(self.cursor.as_ref())
+                .map(|text| reading::id("cursor", text))
+                .transpose()?,
+            limit: reading::limit(reading::given(self.limit.as_ref()))?,
+        })
+    }
+}
+
+fn statuses(text: Option<&str>) -> Result<Vec<RunStatus>, Problem> {
+    let names = text.into_iter().flat_map(|text| text.split(','));
+    let parse = |name: &str| {
+        let expected = "queued, running, completed, failed or cancelled";
+        RunStatus::parse(name.trim()).ok_or_else(|| reading::invalid("status", name, expected))
+    };
+    names.map(parse).collect()
+}
+
+/// The functions meant by a function, an app or both; archived ones too, for their runs remain.
+fn functions(catalog: &Catalog, function: Option<&str>, app: Option<&str>) -> Result<Option<Vec<FunctionId>>, Problem> {
+    if function.is_none() && app.is_none() {
+        return Ok(None);
+    }
+    if let Some(app) = app.filter(|app| !catalog.apps().iter().any(|view| *view.app.name == **app)) {
+        return Err(Problem::new(Code::UnknownApp, format!("there is no app `{app}`")));
+    }
+    let of_app = catalog
+        .apps()
+        .iter()
+        .filter(|view| app.is_none_or(|app| *view.app.name == *app));
+    let meant: Vec<FunctionId> = of_app
+        .flat_map(|view| &view.functions)
+        .filter(|one| function.is_none_or(|text| *one.slug == *text || one.id.to_string().eq_ignore_ascii_case(text)))
+        .map(|one| one.id)
+        .collect();
+    match function {
+        Some(function) if meant.is_empty() => {
+            let message = format!("there is no function `{function}`");
+            Err(Problem::new(Code::UnknownFunction, message))
+        }
+        _ => Ok(Some(meant)),
+    }
+}
+
+/// A page of runs.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Runs {
+    runs: Vec<view::Run>,
+    /// For the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+}
+
+/// List runs, from new to old.
+#[utoipa::path(
+    get, path = "/api/v1/runs", tag = "runs", params(ListQuery),
+    responses((status = 200, body = Runs), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn list(query: Query<ListQuery>, state: State) -> Result<HttpResponse, OwnError> {
+    let api = state.api()?;
+    let catalog = api.catalog();
+    let page = api.store().list_runs(&query.filter(&catalog)?).await?;
+    let last = page.items.last().map(|run| run.id.to_string());
+    Ok(HttpResponse::Ok().json(Runs {
+        runs: page.items.iter().map(|run| view::Run::of(&catalog, run)).collect(),
+        cursor: last.filter(|_| page.has_more),
+    }))
+}
+
+/// Look at a run: its steps with their attempts and times, and what it is waiting for.
+#[utoipa::path(
+    get, path = "/api/v1/runs/{id}", tag = "runs", params(("id" = String, Path)),
+    responses((status = 200, body = view::RunDetail), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn get(id: Path<String>, state: State) -> Result<HttpResponse, OwnError> {
+    let id: RunId = reading::id("id", &id)?;
+    let api = state.api()?;
+    let found = api.store().run_view(id).await?.ok_or_else(|| unknown(id))?;
+    let leases = if found.summary.status.is_final() {
+        Vec::new()
+    } else {
+        api.queue().leases_of(id).await
+    };
+    let detail = view::RunDetail::of(&api.catalog(), &found, &leases, api.clock().now());
+    Ok(HttpResponse::Ok().json(detail))
+}
+
+fn unknown(id: RunId) -> Problem {
+    Problem::new(Code::UnknownRun, format!("there is no run {id}"))
+}
+
+/// What came of a wish to cancel.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CancelOutcome {
+    #[schema(value_type = String)]
+    id: RunId,
+    /// False if the run had ended before.
+    cancelled: bool,
+}
+
+/// Cancel a run. Asking again changes nothing.
+#[utoipa::path(
+    post, path = "/api/v1/runs/{id}/cancel", tag = "runs", params(("id" = String, Path)),
+    responses((status = 200, body = CancelOutcome), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody))
+)]
+pub(super) async fn cancel(id: Path<String>, state: State) -> Result<HttpResponse, OwnError> {
+    let id: RunId = reading::id("id", &id)?;
+    let cancelled = match state.api()?.cancel(id).await? {
+        Cancelled::Now => true,
+        Cancelled::AlreadyEnded => false,
+        Cancelled::Unknown => return Err(unknown(id).into()),
+    };
+    Ok(HttpResponse::Ok().json(CancelOutcome { id, cancelled }))
+}

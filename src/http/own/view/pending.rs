@@ -1,0 +1,103 @@
+//! What an unfinished run is waiting for, and who sees to it (P4: there is always somebody).
+
+use callboard_actors::domain::{JobKey, StepId, Timestamp};
+use callboard_actors::ports::{JobView, Lease, RunView, WaitView};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::rfc3339;
+
+/// One thing that an unfinished run is waiting for.
+#[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
+pub(in crate::http::own) struct Pending {
+    /// `call` (the app's answer), `retry`, `start`, `sleep`, `event`, `signal`, `invoke`, `resume` or `cancel`.
+    pub(super) what: &'static str,
+    /// Who sees to it: `lease` (an executor, now), `queue`, `timer` or `wait`.
+    pub(super) owner: &'static str,
+    /// The step concerned, by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) step: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) step_id: Option<String>,
+    /// The event or signal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    /// What the event has to fulfil.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) condition: Option<String>,
+    /// The attempt, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) attempt: Option<u32>,
+    /// Since when it is at work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) since: Option<String>,
+    /// When it goes on at the latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) until: Option<String>,
+}
+
+impl Pending {
+    pub(super) fn all(view: &RunView, leases: &[Lease], now: Timestamp) -> Vec<Self> {
+        let jobs = view.jobs.iter().filter_map(|job| of_job(job, view, leases, now));
+        let waits = view.waits.iter().filter(|wait| wait.kind != "cancel");
+        jobs.chain(waits.map(|wait| of_wait(wait, view))).collect()
+    }
+}
+
+fn label(view: &RunView, id: &StepId) -> Option<String> {
+    let step = view.steps.iter().find(|step| step.id == *id);
+    step.map(|step| step.label.clone())
+}
+
+fn of_job(job: &JobView, view: &RunView, leases: &[Lease], now: Timestamp) -> Option<Pending> {
+    let key: JobKey = job.key.parse().ok()?;
+    let lease = leases.iter().find(|lease| lease.job.id.key == key);
+    let is_later = job.due > now;
+    let (what, step) = match &key {
+        JobKey::Start | JobKey::Discover(_) | JobKey::Step(_) if job.attempt > 0 && is_later => {
+            ("retry", key_step(&key))
+        }
+        JobKey::Start if is_later => ("start", None),
+        JobKey::Start | JobKey::Discover(_) | JobKey::Step(_) => ("call", key_step(&key)),
+        JobKey::Wake(step) => ("sleep", Some(step)),
+        // The wait itself is listed, with this as its end.
+        JobKey::Timeout(step) if view.waits.iter().any(|wait| wait.step.as_ref() == Some(step)) => return None,
+        JobKey::Timeout(step) | JobKey::Resume(step) => ("resume", Some(step)),
+        JobKey::Cancel => ("cancel", None),
+    };
+    Some(Pending {
+        what,
+        owner: match lease {
+            Some(_) => "lease",
+            None if is_later => "timer",
+            None => "queue",
+        },
+        step: step.and_then(|step| label(view, step)),
+        step_id: step.map(ToString::to_string),
+        attempt: key.is_call().then_some(job.attempt),
+        since: lease.map(|lease| rfc3339(lease.since)),
+        until: (lease.is_none() && is_later).then(|| rfc3339(job.due)),
+        ..Pending::default()
+    })
+}
+
+/// The step that a call runs; a discovery runs none.
+fn key_step(key: &JobKey) -> Option<&StepId> {
+    match key {
+        JobKey::Step(step) => Some(step),
+        _ => None,
+    }
+}
+
+fn of_wait(wait: &WaitView, view: &RunView) -> Pending {
+    Pending {
+        what: wait.kind,
+        owner: "wait",
+        step: wait.step.as_ref().and_then(|step| label(view, step)),
+        step_id: wait.step.as_ref().map(ToString::to_string),
+        name: Some(wait.name.clone()),
+        condition: wait.condition.clone(),
+        until: Some(rfc3339(wait.expires_at)),
+        ..Pending::default()
+    }
+}

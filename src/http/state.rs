@@ -1,0 +1,179 @@
+//! What handlers share.
+//!
+//! The server listens before the orchestrator is ready, so that a deployment sees it come up: until then every handler
+//! that needs the orchestrator answers 503. The orchestrator stands behind [`Api`], so that handlers are tested without.
+
+use std::sync::{Arc, OnceLock};
+
+use actix_web::web;
+use async_trait::async_trait;
+use callboard_actors::catalog::Catalog;
+use callboard_actors::domain::{Event, EventId, Json, Registration, RunId, SyncOutcome};
+use callboard_actors::orchestrator::{Cancelled, Orchestrator, Refusal};
+use callboard_actors::ports::{Clock, Queue, Random, Store};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+
+use super::Intake;
+use crate::error::{Code, Problem};
+use crate::sdk::{ServerKind, SigningKey, SyncError};
+
+/// The orchestrator as handlers see it. [`Orchestrator`] documents each.
+#[expect(missing_docs, reason = "documented where they are delegated to")]
+#[async_trait(?Send)]
+pub trait Api: Send + Sync {
+    async fn accept(&self, events: Vec<Event>) -> Result<(), Refusal>;
+    async fn register(&self, registration: Registration) -> Result<SyncOutcome, Refusal>;
+    async fn remove_app(&self, url: &str) -> Result<bool, Refusal>;
+    async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal>;
+    async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal>;
+    async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal>;
+    fn note_sync(&self, url: &str, error: Option<String>);
+    fn catalog(&self) -> Arc<Catalog>;
+    fn status(&self) -> Value;
+    fn store(&self) -> &Arc<dyn Store>;
+    fn queue(&self) -> &Arc<dyn Queue>;
+    fn clock(&self) -> &Arc<dyn Clock>;
+    fn random(&self) -> &Arc<dyn Random>;
+}
+
+#[async_trait(?Send)]
+impl Api for Orchestrator {
+    async fn accept(&self, events: Vec<Event>) -> Result<(), Refusal> {
+        Self::accept(self, events).await
+    }
+    async fn register(&self, registration: Registration) -> Result<SyncOutcome, Refusal> {
+        Self::register(self, registration).await
+    }
+    async fn remove_app(&self, url: &str) -> Result<bool, Refusal> {
+        Self::remove_app(self, url).await
+    }
+    async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
+        Self::invoke(self, function, payload).await
+    }
+    async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal> {
+        Self::signal(self, signal, data).await
+    }
+    async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal> {
+        Self::cancel(self, run).await
+    }
+    fn note_sync(&self, url: &str, error: Option<String>) {
+        Self::note_sync(self, url, error);
+    }
+    fn catalog(&self) -> Arc<Catalog> {
+        Self::catalog(self)
+    }
+    fn status(&self) -> Value {
+        Self::status(self)
+    }
+    fn store(&self) -> &Arc<dyn Store> {
+        Self::store(self)
+    }
+    fn queue(&self) -> &Arc<dyn Queue> {
+        Self::queue(self)
+    }
+    fn clock(&self) -> &Arc<dyn Clock> {
+        Self::clock(self)
+    }
+    fn random(&self) -> &Arc<dyn Random> {
+        Self::random(self)
+    }
+}
+
+/// Asks an app to register.
+#[async_trait(?Send)]
+pub trait Syncer: Send + Sync {
+    /// Asks the app at this URL to register with this server now, and waits until it has done so.
+    ///
+    /// # Errors
+    /// When the app does not answer, or does not register.
+    async fn sync(&self, url: &str) -> Result<(), SyncError>;
+}
+
+/// What `GET /dev` tells of how the server was started.
+#[derive(Debug, Clone, Default)]
+pub struct StartOptions {
+    /// App URLs given at the start.
+    pub urls: Vec<String>,
+    /// Whether apps are looked for.
+    pub discovery: bool,
+    /// Seconds between polls of apps; 0 for none.
+    pub poll_interval: u64,
+    /// Seconds between retries, where they were fixed; 0 otherwise.
+    pub retry_interval: u64,
+}
+
+/// What [`AppState`] is made of.
+pub struct Options {
+    /// What to tell SDKs.
+    pub kind: ServerKind,
+    /// What bearers are checked against; without one everybody may.
+    pub signing_key: Option<Arc<SigningKey>>,
+    /// The event keys; none: every key will do, unless `require_event_keys`.
+    pub event_keys: Vec<SecretString>,
+    /// Whether to refuse events rather than to take them without a key configured.
+    pub require_event_keys: bool,
+    /// Bytes one request may have.
+    pub request_bytes: usize,
+    /// What may be on its way in.
+    pub intake: Intake,
+    /// Where functions live that are registered by hand without a URL.
+    pub default_app_url: String,
+    /// Asks apps to register.
+    pub syncer: Box<dyn Syncer>,
+    /// For `GET /dev`.
+    pub start: StartOptions,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What handlers share.
+#[derive(Debug)]
+pub struct AppState {
+    api: OnceLock<Ready>,
+    pub(super) options: Options,
+}
+
+struct Ready(Arc<dyn Api>);
+
+impl std::fmt::Debug for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ready")
+    }
+}
+
+impl AppState {
+    /// State without an orchestrator as yet.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            api: OnceLock::new(),
+            options,
+        }
+    }
+
+    /// The orchestrator is ready. Only the first one counts.
+    pub fn ready(&self, api: Arc<dyn Api>) {
+        let _ = self.api.set(Ready(api));
+    }
+
+    /// The orchestrator.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] while it starts.
+    pub fn api(&self) -> Result<&Arc<dyn Api>, Problem> {
+        let ready = self.api.get();
+        ready
+            .map(|ready| &ready.0)
+            .ok_or_else(|| Problem::new(Code::Unavailable, "the server is starting"))
+    }
+}
+
+/// The state as handlers ask for it.
+pub(super) type State = web::Data<AppState>;

@@ -1,0 +1,8 @@
+//! A server around a fake orchestrator, for the tests of every family of endpoints.
+
+pub(super) mod fake;
+
+mod edge;
+mod events;
+pub(super) mod sdk;
+mod wire;

@@ -1,0 +1,170 @@
+//! What holds for every answer: the server's kind, CORS, JSON errors, keys.
+
+use std::sync::Arc;
+
+use actix_web::test::TestRequest;
+use rstest::rstest;
+use serde_json::json;
+
+use super::fake::{Server, Shared, options};
+use crate::http::AppState;
+use crate::sdk::{ServerKind, SigningKey};
+
+const EVERYWHERE: &[(&str, &str, u16)] = &[
+    ("GET", "/", 200),
+    ("GET", "/health", 200),
+    ("GET", "/nothing/here", 404),
+    ("GET", "/v1/nothing", 404),
+    ("GET", "/api/v1/nothing", 404),
+    ("GET", "/e/key", 405),
+    ("DELETE", "/health", 405),
+    ("PATCH", "/api/v1/events", 405),
+    ("POST", "/v1/signals", 400),
+    ("GET", "/v1/runs/nonsense", 400),
+    ("GET", "/api/v1/runs?limit=0", 400),
+    ("GET", "/api/v1/runs?colour=red", 400),
+    ("GET", "/dev", 200),
+];
+
+#[actix_web::test]
+async fn every_answer_names_the_servers_kind_and_every_error_is_json() {
+    let server = Server::start().await;
+    for (method, path, status) in EVERYWHERE {
+        let answer = server.method(method, path).await;
+        assert_eq!(answer.status, *status, "{method} {path}");
+        assert_eq!(answer.header("x-inngest-server-kind"), Some("dev"), "{method} {path}");
+        if *status >= 400 {
+            let body = answer.json();
+            let is_own = path.starts_with("/api/") || ["/nothing/here", "/health"].contains(path);
+            let code = if is_own { &body["error"]["code"] } else { &body["code"] };
+            assert!(
+                code.as_str().is_some_and(|code| code.starts_with("CB-")),
+                "{method} {path}: {body}"
+            );
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_wrong_method_is_told_which_are_right() {
+    let server = Server::start().await;
+    let answer = server.method("PUT", "/api/v1/functions").await;
+    assert_eq!(answer.status, 405);
+    let allow = answer.header("allow").expect("an Allow header");
+    assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
+    assert_eq!(answer.json()["error"]["code"], "CB-1009");
+}
+
+#[rstest]
+#[case("/api/v1/runs/?limit=1", 303, Some("/api/v1/runs?limit=1"))]
+#[case("/health/", 303, Some("/health"))]
+#[case("//elsewhere.example/", 404, None)]
+#[actix_web::test]
+async fn a_slash_too_many_is_forgiven(#[case] path: &str, #[case] status: u16, #[case] location: Option<&str>) {
+    let answer = Server::start().await.get(path).await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (status, location));
+}
+
+#[actix_web::test]
+async fn any_origin_may_ask() {
+    let server = Server::start().await;
+    let preflight = TestRequest::default()
+        .method(actix_web::http::Method::OPTIONS)
+        .uri("/e/key")
+        .insert_header(("origin", "https://app.example"))
+        .insert_header(("access-control-request-method", "POST"))
+        .insert_header(("access-control-request-headers", "x-custom"));
+    let answer = server.call(preflight).await;
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(answer.header("access-control-allow-headers"), Some("x-custom"));
+    assert_eq!(answer.header("access-control-max-age"), Some("3600"));
+    assert_eq!(answer.header("x-inngest-server-kind"), Some("dev"));
+    let request = TestRequest::get()
+        .uri("/nothing")
+        .insert_header(("origin", "https://app.example"));
+    assert_eq!(
+        server.call(request).await.header("access-control-allow-origin"),
+        Some("*")
+    );
+    assert_eq!(server.get("/health").await.header("access-control-allow-origin"), None);
+}
+
+#[actix_web::test]
+async fn health_follows_the_database() {
+    let server = Server::start().await;
+    let answer = server.get("/health").await;
+    let expected = json!({"status": 200, "message": "OK", "checks": {"database": {"status": "ok"}}});
+    assert_eq!(answer.json(), expected);
+    server.world.with(|world| world.database_is_down = true);
+    let answer = server.get("/health").await;
+    assert_eq!(
+        (
+            answer.status.as_u16(),
+            answer.json()["checks"]["database"]["status"].clone()
+        ),
+        (503, json!("failing"))
+    );
+}
+
+#[rstest]
+#[case("POST", "/e/key")]
+#[case("GET", "/health")]
+#[case("GET", "/dev")]
+#[case("GET", "/api/v1/runs")]
+#[case("GET", "/v1/events")]
+#[actix_web::test]
+async fn before_the_orchestrator_is_ready_the_answer_is_503(#[case] method: &str, #[case] path: &str) {
+    let server = Server::around(AppState::new(options()), Shared::default()).await;
+    let answer = server.method(method, path).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("1")));
+    assert_eq!(server.get("/").await.json()["ready"], false);
+}
+
+#[rstest]
+#[case("GET", "/dev", true)]
+#[case("POST", "/fn/register", true)]
+#[case("DELETE", "/fn/remove?url=x", true)]
+#[case("GET", "/v0/runs/x/batch", true)]
+#[case("POST", "/v0/telemetry", true)]
+#[case("GET", "/v1/events", true)]
+#[case("GET", "/v1/nothing", true)]
+#[case("POST", "/invoke/x", true)]
+#[case("POST", "/api/v1/events", true)]
+#[case("POST", "/api/v1/runs/x/cancel", true)]
+#[case("GET", "/api/v1/runs", false)]
+#[case("GET", "/health", false)]
+#[case("GET", "/", false)]
+#[case("POST", "/e/key", false)]
+#[case("POST", "/dev/traces", false)]
+#[actix_web::test]
+async fn with_a_signing_key_some_doors_are_locked(#[case] method: &str, #[case] path: &str, #[case] locked: bool) {
+    let mut options = options();
+    options.signing_key = Some(Arc::new(SigningKey::parse("signkey-test-0a0b").expect("a key")));
+    let server = Server::with(options).await;
+    let method = || actix_web::http::Method::from_bytes(method.as_bytes()).expect("a method");
+    let ask = |bearer: &'static str| {
+        let request = TestRequest::default().method(method()).uri(path);
+        request.insert_header(("authorization", bearer))
+    };
+    for wrong in ["Bearer 0b0a", "Bearer", "Basic 0a0b", ""] {
+        let answer = server.call(ask(wrong)).await;
+        assert_eq!(answer.status == 401, locked, "`{wrong}`");
+        if locked {
+            assert!(answer.json().to_string().contains("Authentication failed"));
+            assert_eq!(answer.header("x-inngest-server-kind"), Some("dev"));
+        }
+    }
+    assert_ne!(server.call(ask("bearer signkey-prod-0a0b")).await.status, 401);
+}
+
+#[actix_web::test]
+async fn a_production_server_has_no_dev_page() {
+    let mut options = options();
+    options.kind = ServerKind::Cloud;
+    let answer = Server::with(options).await.get("/dev").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("x-inngest-server-kind")),
+        (404, Some("cloud"))
+    );
+}

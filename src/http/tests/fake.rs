@@ -1,0 +1,406 @@
+//! A fake orchestrator: it remembers what it was asked, and answers what it was told to.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use actix_http::Request;
+use actix_web::body::BoxBody;
+use actix_web::dev::{Service, ServiceResponse};
+use actix_web::http::{Method, StatusCode};
+use actix_web::test::{self, TestRequest};
+use actix_web::{App, Error, web};
+use async_trait::async_trait;
+use callboard_actors::catalog::Catalog;
+use callboard_actors::domain::*;
+use callboard_actors::orchestrator::{Cancelled, Refusal};
+use callboard_actors::ports::*;
+use serde_json::{Map, Value};
+
+use crate::http::{Api, AppState, Intake, Options, StartOptions, Syncer, configure};
+use crate::sdk::{ServerKind, SyncError};
+
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_750_000_000_000);
+
+/// What is asked and answered.
+#[derive(Default)]
+pub(crate) struct World {
+    pub(crate) accepted: Vec<Event>,
+    /// Answers the next accept.
+    pub(crate) refusal: Option<Refusal>,
+    pub(crate) registered: Vec<Registration>,
+    pub(crate) invoked: Vec<(String, Map<String, Value>)>,
+    pub(crate) signalled: Option<RunId>,
+    pub(crate) cancelled: Option<Cancelled>,
+    pub(crate) has_app: bool,
+    pub(crate) apps: Vec<AppView>,
+    pub(crate) notes: Vec<(String, Option<String>)>,
+    pub(crate) runs: Vec<RunView>,
+    pub(crate) states: HashMap<RunId, RunState>,
+    pub(crate) events: Vec<EventView>,
+    pub(crate) leases: Vec<Lease>,
+    pub(crate) dead_letters: Vec<DeadLetter>,
+    pub(crate) run_filters: Vec<RunFilter>,
+    pub(crate) event_filters: Vec<EventFilter>,
+    pub(crate) database_is_down: bool,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Shared(pub(crate) Arc<Mutex<World>>);
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl Shared {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
+        look(&mut self.0.lock().expect("no test panics with the lock"))
+    }
+}
+
+#[derive(Debug)]
+struct FixedClock;
+
+impl Clock for FixedClock {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counter(std::sync::atomic::AtomicU64);
+
+impl Random for Counter {
+    fn bits(&self) -> u128 {
+        u128::from(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1)
+    }
+}
+
+pub(crate) struct FakeApi {
+    world: Shared,
+    store: Arc<dyn Store>,
+    queue: Arc<dyn Queue>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl FakeApi {
+    pub(crate) fn new(world: &Shared) -> Self {
+        Self {
+            world: world.clone(),
+            store: Arc::new(FakeStore(world.clone())),
+            queue: Arc::new(FakeQueue(world.clone())),
+            clock: Arc::new(FixedClock),
+            random: Arc::new(Counter::default()),
+        }
+    }
+}
+
+#[async_trait(?Send)]
+impl Api for FakeApi {
+    async fn accept(&self, events: Vec<Event>) -> Result<(), Refusal> {
+        self.world.with(|world| match world.refusal.take() {
+            Some(refusal) => Err(refusal),
+            None => {
+                world.accepted.extend(events);
+                Ok(())
+            }
+        })
+    }
+    async fn register(&self, registration: Registration) -> Result<SyncOutcome, Refusal> {
+        self.world.with(|world| match world.refusal.take() {
+            Some(refusal) => Err(refusal),
+            None => {
+                world.registered.push(registration);
+                Ok(SyncOutcome { modified: true })
+            }
+        })
+    }
+    async fn remove_app(&self, _url: &str) -> Result<bool, Refusal> {
+        Ok(self.world.with(|world| world.has_app))
+    }
+    async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
+        if function == "missing" {
+            return Err(Refusal::UnknownFunction(function.to_owned()));
+        }
+        self.world
+            .with(|world| world.invoked.push((function.to_owned(), payload)));
+        Ok(EventId::new(NOW, 9))
+    }
+    async fn signal(&self, _signal: &str, _data: Json) -> Result<Option<RunId>, Refusal> {
+        Ok(self.world.with(|world| world.signalled))
+    }
+    async fn cancel(&self, _run: RunId) -> Result<Cancelled, Refusal> {
+        Ok(self.world.with(|world| world.cancelled.unwrap_or(Cancelled::Unknown)))
+    }
+    fn note_sync(&self, url: &str, error: Option<String>) {
+        self.world.with(|world| world.notes.push((url.to_owned(), error)));
+    }
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::new(Catalog::new(self.world.with(|world| world.apps.clone())))
+    }
+    fn status(&self) -> Value {
+        serde_json::json!({"children": []})
+    }
+    fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+    fn queue(&self) -> &Arc<dyn Queue> {
+        &self.queue
+    }
+    fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+    fn random(&self) -> &Arc<dyn Random> {
+        &self.random
+    }
+}
+
+#[derive(Debug)]
+struct FakeQueue(Shared);
+
+#[async_trait]
+impl Queue for FakeQueue {
+    async fn push(&self, _jobs: Vec<Job>) -> Pushed {
+        Pushed::default()
+    }
+    async fn lease(&self, _now: Timestamp, _max: usize, _per_function: usize) -> Vec<Lease> {
+        Vec::new()
+    }
+    async fn acknowledge(&self, _id: &JobId, _epoch: u64) {}
+    async fn release(&self, _id: &JobId, _epoch: u64, _due: Timestamp) {}
+    async fn forget_run(&self, _run: RunId) {}
+    async fn next_due(&self) -> Option<Timestamp> {
+        None
+    }
+    async fn changed(&self) {}
+    async fn leases_of(&self, run: RunId) -> Vec<Lease> {
+        let mine = |lease: &&Lease| lease.job.id.run == run;
+        self.0.with(|world| world.leases.iter().filter(mine).cloned().collect())
+    }
+    async fn stats(&self) -> QueueStats {
+        QueueStats::default()
+    }
+}
+
+#[derive(Debug)]
+struct FakeStore(Shared);
+
+type Read<T> = Result<T, StoreError>;
+
+#[async_trait]
+impl Store for FakeStore {
+    async fn commit(&self, _batch: &[Write]) -> Read<Vec<Written>> {
+        Err(StoreError::Refused("the API never writes".to_owned()))
+    }
+    async fn load_runs(&self, ids: &[RunId]) -> Read<Vec<RunState>> {
+        let load = |id: &RunId| self.0.with(|world| world.states.get(id).cloned());
+        Ok(ids.iter().filter_map(load).collect())
+    }
+    async fn jobs_due(&self, _: Timestamp, _: Option<(Timestamp, JobId)>, _: usize) -> Read<Vec<Job>> {
+        Ok(Vec::new())
+    }
+    async fn next_due(&self, _from: Timestamp) -> Read<Option<Timestamp>> {
+        Ok(None)
+    }
+    async fn unrouted(&self, _limit: usize) -> Read<Vec<Event>> {
+        Ok(Vec::new())
+    }
+    async fn events_by_id(&self, _ids: &[EventId]) -> Read<Vec<Event>> {
+        Ok(Vec::new())
+    }
+    async fn wait_paths(&self, _name: &str) -> Read<Vec<Option<String>>> {
+        Ok(Vec::new())
+    }
+    async fn waits(&self, _: &str, _: &[Option<Lookup>], _: Option<(RunId, String)>, _: usize) -> Read<Vec<Wait>> {
+        Ok(Vec::new())
+    }
+    async fn catalog(&self) -> Read<Vec<AppView>> {
+        Ok(Vec::new())
+    }
+    async fn sync_app(&self, _registration: &Registration) -> Read<SyncOutcome> {
+        Err(StoreError::Refused("the API never writes".to_owned()))
+    }
+    async fn note_sync_error(&self, _url: &str, _error: Option<&str>) -> Read<()> {
+        Ok(())
+    }
+    async fn remove_app(&self, _url: &str) -> Read<bool> {
+        Ok(false)
+    }
+    async fn event_view(&self, id: EventId) -> Read<Option<EventView>> {
+        let found = |view: &&EventView| view.event.id == id;
+        Ok(self.0.with(|world| world.events.iter().find(found).cloned()))
+    }
+    async fn list_events(&self, filter: &EventFilter) -> Read<Page<Event>> {
+        Ok(self.0.with(|world| {
+            world.event_filters.push(filter.clone());
+            Page {
+                items: world
+                    .events
+                    .iter()
+                    .map(|view| view.event.clone())
+                    .take(filter.limit)
+                    .collect(),
+                has_more: world.events.len() > filter.limit,
+            }
+        }))
+    }
+    async fn run_view(&self, id: RunId) -> Read<Option<RunView>> {
+        let found = |view: &&RunView| view.summary.id == id;
+        Ok(self.0.with(|world| world.runs.iter().find(found).cloned()))
+    }
+    async fn list_runs(&self, filter: &RunFilter) -> Read<Page<RunSummary>> {
+        Ok(self.0.with(|world| {
+            world.run_filters.push(filter.clone());
+            Page {
+                items: world
+                    .runs
+                    .iter()
+                    .map(|view| view.summary.clone())
+                    .take(filter.limit)
+                    .collect(),
+                has_more: world.runs.len() > filter.limit,
+            }
+        }))
+    }
+    async fn orphans(&self, _limit: usize) -> Read<Vec<RunId>> {
+        Ok(Vec::new())
+    }
+    async fn purge(&self, _: Timestamp, _: Timestamp, _: usize) -> Read<u64> {
+        Ok(0)
+    }
+    async fn dead_letters(&self, limit: usize) -> Read<Vec<DeadLetter>> {
+        Ok(self
+            .0
+            .with(|world| world.dead_letters.iter().take(limit).cloned().collect()))
+    }
+    async fn counts(&self) -> Read<Counts> {
+        Ok(Counts::default())
+    }
+    async fn ping(&self) -> Read<()> {
+        if self.0.with(|world| world.database_is_down) {
+            return Err(StoreError::Unavailable("gone fishing".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) struct FakeSyncer;
+
+#[async_trait(?Send)]
+impl Syncer for FakeSyncer {
+    async fn sync(&self, url: &str) -> Result<(), SyncError> {
+        if url.contains("down") {
+            return Err(SyncError::Unreachable("connection refused".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn options() -> Options {
+    Options {
+        kind: ServerKind::Dev,
+        signing_key: None,
+        event_keys: Vec::new(),
+        require_event_keys: false,
+        request_bytes: 1024 * 1024,
+        intake: Intake::new(10_000, 8 * 1024 * 1024),
+        default_app_url: "http://localhost:3000/api/inngest".to_owned(),
+        syncer: Box::new(FakeSyncer),
+        start: StartOptions::default(),
+    }
+}
+
+/// An answer, read to its end.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: actix_web::http::header::HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// A server in this process.
+pub(crate) struct Server {
+    pub(crate) world: Shared,
+    service: Box<dyn Service<Request, Response = ServiceResponse<BoxBody>, Error = Error, Future = Pending>>,
+}
+
+type Pending = std::pin::Pin<Box<dyn Future<Output = Result<ServiceResponse<BoxBody>, Error>>>>;
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::with(options()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let world = Shared::default();
+        let state = AppState::new(options);
+        state.ready(Arc::new(FakeApi::new(&world)));
+        Self::around(state, world).await
+    }
+
+    pub(crate) async fn around(state: AppState, world: Shared) -> Self {
+        let state = web::Data::new(state);
+        let service = test::init_service(App::new().configure(|cfg| configure(cfg, state))).await;
+        Self {
+            world,
+            service: Box::new(Boxed(service)),
+        }
+    }
+
+    pub(crate) async fn call(&self, request: TestRequest) -> Answer {
+        let response = self
+            .service
+            .call(request.to_request())
+            .await
+            .expect("errors are answers");
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = test::read_body(response).await.to_vec();
+        Answer { status, headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(TestRequest::get().uri(path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: impl Into<web::Bytes>) -> Answer {
+        let request = TestRequest::post()
+            .uri(path)
+            .insert_header(("content-type", "application/json"));
+        self.call(request.set_payload(body)).await
+    }
+
+    pub(crate) async fn method(&self, method: &str, path: &str) -> Answer {
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        self.call(TestRequest::default().method(method).uri(path)).await
+    }
+}
+
+struct Boxed<S>(S);
+
+impl<S> Service<Request> for Boxed<S>
+where
+    S: Service<Request, Response = ServiceResponse<BoxBody>, Error = Error>,
+    S::Future: 'static,
+{
+    type Response = ServiceResponse<BoxBody>;
+    type Error = Error;
+    type Future = Pending;
+
+    actix_web::dev::always_ready!();
+
+    fn call(&self, request: Request) -> Pending {
+        Box::pin(self.0.call(request))
+    }
+}

@@ -1,0 +1,3 @@
+//! The implementations of the orchestrator's [`Queue`](callboard_actors::ports::Queue) port.
+
+pub mod embedded;

@@ -1,0 +1,394 @@
+//! A [`Call`] as an HTTP request: URL, headers and the bytes of the body.
+//!
+//! The body is canonical JSON without any payload being parsed again: events and memos are canonical texts already
+//! and are glued between keys that are written in sorted order. What every SDK needs is always there, whatever its
+//! value (both `use_api` flags, `stack`, `steps`, integers without a fraction); what is missing is missing on purpose:
+//!
+//! * `ctx.fn_id` would make the TypeScript SDK (4.x) report finished steps to the checkpoint endpoints, which this
+//!   server does not offer yet: every step would cost five failed requests. The Go SDK takes its absence for the zero
+//!   UUID. It goes in together with those endpoints.
+//! * `defers` and the generation and job ids belong to the same endpoints.
+//!
+//! Never touches the network, never reads a clock.
+
+use bytes::Bytes;
+use callboard_actors::domain::{Call, Json, StepId, Target, limits};
+use url::Url;
+
+use super::headers;
+use super::signing::SigningKey;
+
+/// What is sent to an app.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Where to.
+    pub url: Url,
+    /// Headers; their names are lower case.
+    pub headers: Vec<(&'static str, String)>,
+    /// Canonical JSON.
+    pub body: Bytes,
+    /// Whether the app has to fetch steps and events itself, because they are too large to be sent along.
+    pub offloaded: bool,
+}
+
+/// Why a call can't be made: its function's URL makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// Not a URL.
+    #[error("the function's URL `{url}` is not valid: {reason}")]
+    Url {
+        /// The URL.
+        url: String,
+        /// What is wrong.
+        reason: url::ParseError,
+    },
+    /// A URL of something else.
+    #[error("the function's URL has the scheme `{0}`; only http and https can be called")]
+    Scheme(String),
+}
+
+/// Builds the request. `now` is the time of the signature, in seconds since the epoch.
+///
+/// # Errors
+/// When the function's URL is not one of http or https.
+pub fn build(call: &Call, key: Option<&SigningKey>, now: u64) -> Result<Request, CallError> {
+    let target = match &call.target {
+        Target::Discovery => "step",
+        Target::Step(id) => id.as_str(),
+    };
+    let url = url_for(&call.url, target)?;
+    let (body, offloaded) = body(call);
+    let mut headers = vec![
+        ("content-type", "application/json".to_owned()),
+        (headers::RUN_ID, call.run.to_string()),
+        (headers::STEP_ID, target.to_owned()),
+        (headers::REQUEST_VERSION, call.request_version.to_string()),
+        (headers::REQUEST_ID, call.request_id.clone()),
+    ];
+    if let Some(key) = key {
+        headers.push((headers::SIGNATURE, key.sign(body.as_bytes(), now)));
+    }
+    Ok(Request {
+        url,
+        headers,
+        body: body.into(),
+        offloaded,
+    })
+}
+
+/// The URL as registered, with `stepId` set and everything else kept.
+fn url_for(registered: &str, step: &str) -> Result<Url, CallError> {
+    let mut url = Url::parse(registered).map_err(|reason| CallError::Url {
+        url: registered.to_owned(),
+        reason,
+    })?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(CallError::Scheme(url.scheme().to_owned()));
+    }
+    let others: Vec<(String, String)> = url
+        .query_pairs()
+        .filter(|(name, _)| name != "stepId")
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
+    url.query_pairs_mut()
+        .clear()
+        .extend_pairs(others)
+        .append_pair("stepId", step);
+    Ok(url)
+}
+
+/// The body, and whether the app has to fetch the rest.
+fn body(call: &Call) -> (String, bool) {
+    let state: usize = call.steps.iter().map(|(_, memo)| memo.len()).sum();
+    if state <= limits::EMBEDDED_STATE_BYTES {
+        let body = write(call, Some(&call.steps), &call.events);
+        if body.len() <= limits::CALL_BYTES {
+            return (body, false);
+        }
+    }
+    // Events that fit are sent all the same: SDKs that fetch them don't mind, and one that can't fetch has them.
+    let body = write(call, None, &call.events);
+    if body.len() <= limits::CALL_BYTES && state > limits::EMBEDDED_STATE_BYTES {
+        return (body, true);
+    }
+    (write(call, None, &[]), true)
+}
+
+/// Writes the body: at every level the keys are in sorted order. `steps` is `None` when the app has to fetch them.
+fn write(call: &Call, steps: Option<&[(StepId, Json)]>, events: &[Json]) -> String {
+    let use_api = steps.is_none();
+    let steps = steps.unwrap_or_default();
+    let payload: usize = steps.iter().map(|(id, memo)| id.as_str().len() + memo.len() + 8).sum();
+    let events_len: usize = events.iter().map(|event| event.len() + 1).sum();
+    let first = call.events.first().map_or("{}", Json::as_str);
+    let mut out = String::with_capacity(512 + 48 * call.stack.len() + payload + events_len + first.len());
+
+    out.push_str(r#"{"ctx":{"attempt":"#);
+    push_number(&mut out, call.attempt);
+    out.push_str(r#","disable_immediate_execution":"#);
+    out.push_str(if call.plan_only { "true" } else { "false" });
+    out.push_str(r#","env":"","max_attempts":"#);
+    push_number(&mut out, call.max_attempts);
+    out.push_str(r#","request_id":"#);
+    push_text(&mut out, &call.request_id);
+    out.push_str(r#","run_id":"#);
+    push_text(&mut out, &call.run.to_string());
+    out.push_str(r#","stack":{"current":"#);
+    push_number(&mut out, call.stack_current);
+    out.push_str(r#","stack":["#);
+    for (position, id) in call.stack.iter().enumerate() {
+        if position > 0 {
+            out.push(',');
+        }
+        push_text(&mut out, id.as_str());
+    }
+    out.push_str(r#"]},"step_id":"step","use_api":"#);
+    out.push_str(if use_api { "true" } else { "false" });
+    out.push_str(r#"},"event":"#);
+    out.push_str(first);
+    out.push_str(r#","events":["#);
+    for (position, event) in events.iter().enumerate() {
+        if position > 0 {
+            out.push(',');
+        }
+        out.push_str(event.as_str());
+    }
+    out.push_str(r#"],"steps":{"#);
+    push_steps(&mut out, steps);
+    out.push_str(r#"},"use_api":"#);
+    out.push_str(if use_api { "true" } else { "false" });
+    out.push_str(r#","version":"#);
+    push_number(&mut out, call.request_version);
+    out.push('}');
+    out
+}
+
+fn push_steps(out: &mut String, steps: &[(StepId, Json)]) {
+    let mut sorted: Vec<&(StepId, Json)> = steps.iter().collect();
+    // Canonical order is that of UTF-16. For the hex digits of real ids it is the order they come in.
+    let before = |a: &StepId, b: &StepId| a.as_str().encode_utf16().cmp(b.as_str().encode_utf16());
+    if !sorted.is_sorted_by(|(a, _), (b, _)| before(a, b).is_le()) {
+        sorted.sort_by(|(a, _), (b, _)| before(a, b));
+    }
+    for (position, (id, memo)) in sorted.into_iter().enumerate() {
+        if position > 0 {
+            out.push(',');
+        }
+        push_text(out, id.as_str());
+        out.push(':');
+        out.push_str(memo.as_str());
+    }
+}
+
+fn push_number(out: &mut String, number: impl std::fmt::Display) {
+    use std::fmt::Write as _;
+    // Writing to a string can't fail.
+    let _ = write!(out, "{number}");
+}
+
+/// A JSON string; serde_json escapes exactly what the canonical form asks for.
+fn push_text(out: &mut String, text: &str) {
+    if text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use callboard_actors::domain::{FunctionId, RunId, Timestamp};
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn call() -> Call {
+        Call {
+            url: "http://localhost:3000/api/inngest?fnId=shop-ship%20it&stepId=step&x=1".to_owned(),
+            run: RunId::new(Timestamp::from_millis(1_750_000_000_000), 7),
+            function: FunctionId::derive("shop", "shop-ship"),
+            target: Target::Discovery,
+            request_id: "01JZ0000000000000000000009".to_owned(),
+            attempt: 0,
+            max_attempts: 5,
+            request_version: -1,
+            plan_only: false,
+            stack: Vec::new(),
+            stack_current: 0,
+            events: Arc::from([
+                Json::parse(r#"{"name":"a/b","data":{"z":1,"a":[1.0]},"ts":1750000000000}"#).expect("json"),
+            ]),
+            steps: Vec::new(),
+        }
+    }
+
+    fn sent(call: &Call) -> (Request, Value) {
+        let request = build(call, None, 0).expect("valid call");
+        let value = serde_json::from_slice(&request.body).expect("JSON");
+        (request, value)
+    }
+
+    #[test]
+    fn the_first_call_holds_what_every_sdk_needs() {
+        let call = call();
+        let (request, body) = sent(&call);
+        let event = json!({"name": "a/b", "data": {"z": 1, "a": [1]}, "ts": 1_750_000_000_000_i64});
+        let run = call.run.to_string();
+        assert_eq!(
+            body,
+            json!({
+                "ctx": {
+                    "attempt": 0, "disable_immediate_execution": false, "env": "", "max_attempts": 5,
+                    "request_id": "01JZ0000000000000000000009", "run_id": run, "step_id": "step",
+                    "stack": {"current": 0, "stack": []}, "use_api": false,
+                },
+                "event": event, "events": [event], "steps": {}, "use_api": false, "version": -1,
+            })
+        );
+        assert_eq!(
+            request.url.as_str(),
+            "http://localhost:3000/api/inngest?fnId=shop-ship+it&x=1&stepId=step"
+        );
+        assert!(!request.offloaded);
+        let header = |name: &str| {
+            request
+                .headers
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, value)| value.as_str())
+        };
+        assert_eq!(header("x-run-id"), Some(run.as_str()));
+        assert_eq!(header("x-inngest-step-id"), Some("step"));
+        assert_eq!(header("x-inngest-req-version"), Some("-1"));
+        assert_eq!(header("x-inngest-signature"), None);
+    }
+
+    #[test]
+    fn memos_go_out_as_they_are_and_null_stays() {
+        let mut call = call();
+        call.target = Target::Step("cc".into());
+        call.stack = vec!["bb".into(), "aa".into()];
+        call.stack_current = 2;
+        call.steps = vec![
+            ("aa".into(), Json::null()),
+            ("bb".into(), Json::parse(r#"{"data":null}"#).expect("json")),
+        ];
+        let (request, body) = sent(&call);
+        assert_eq!(body["steps"], json!({"aa": null, "bb": {"data": null}}));
+        assert_eq!(body["ctx"]["stack"], json!({"current": 2, "stack": ["bb", "aa"]}));
+        assert!(request.url.query().expect("query").ends_with("stepId=cc"));
+        assert!(request.headers.contains(&("x-inngest-step-id", "cc".to_owned())));
+    }
+
+    /// The Go SDK registers URLs with another parameter; it must survive.
+    #[test]
+    fn other_parameters_of_the_url_are_kept() {
+        let url = url_for("http://h:1/api?fnId=a-b&step=step", "xyz").expect("valid");
+        assert_eq!(url.as_str(), "http://h:1/api?fnId=a-b&step=step&stepId=xyz");
+    }
+
+    #[rstest]
+    #[case("nonsense")]
+    #[case("")]
+    #[case("ws://h/")]
+    #[case("file:///etc/passwd")]
+    fn other_urls_are_refused(#[case] url: &str) {
+        assert!(url_for(url, "step").is_err());
+    }
+
+    #[test]
+    fn signatures_cover_the_bytes_sent() {
+        let key = SigningKey::parse("signkey-test-12345678").expect("key");
+        let request = build(&call(), Some(&key), 1_750_000_000).expect("valid");
+        let (_, signature) = request
+            .headers
+            .iter()
+            .find(|(name, _)| *name == "x-inngest-signature")
+            .expect("signed");
+        assert_eq!(key.verify(signature, &request.body, 1_750_000_000), Ok(()));
+    }
+
+    fn text_of(bytes: usize) -> Json {
+        Json::from_value(&"x".repeat(bytes - 2)).expect("text")
+    }
+
+    #[rstest]
+    #[case::fits(limits::EMBEDDED_STATE_BYTES - 2048, 10, false, false)]
+    #[case::state_too_large(limits::EMBEDDED_STATE_BYTES + 1, 10, true, true)]
+    #[case::body_too_large(2 * 1024 * 1024, 2 * 1024 * 1024, true, false)]
+    #[case::both(limits::EMBEDDED_STATE_BYTES + 1, 3 * 1024 * 1024, true, false)]
+    fn what_is_too_large_is_fetched_by_the_app(
+        #[case] state: usize,
+        #[case] event: usize,
+        #[case] offloaded: bool,
+        #[case] with_events: bool,
+    ) {
+        let mut call = call();
+        call.events = Arc::from([text_of(event)]);
+        call.steps = vec![("aa".into(), text_of(state))];
+        let (request, body) = sent(&call);
+        assert!(request.body.len() <= limits::CALL_BYTES);
+        assert_eq!(request.offloaded, offloaded);
+        assert_eq!(body["use_api"], json!(offloaded));
+        assert_eq!(body["ctx"]["use_api"], json!(offloaded));
+        assert_eq!(
+            body["steps"].as_object().map(serde_json::Map::is_empty),
+            Some(offloaded)
+        );
+        assert_eq!(
+            body["events"].as_array().map(Vec::is_empty),
+            Some(offloaded && !with_events)
+        );
+        assert!(body["event"].is_string());
+    }
+
+    fn json_text() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map(".{0,4}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+        .prop_map(|value| Json::from_value(&value).expect("finite numbers"))
+    }
+
+    proptest! {
+        #[test]
+        fn the_body_is_canonical(
+            ids in prop::collection::btree_set(".{1,6}", 0..6),
+            memos in prop::collection::vec(json_text(), 6),
+            events in prop::collection::vec(json_text(), 1..3),
+            request_id in ".{0,10}",
+            attempt in any::<u32>(),
+            request_version in any::<i32>(),
+        ) {
+            let mut call = call();
+            call.stack = ids.iter().map(|id| StepId::from(id.as_str())).collect();
+            call.steps = call.stack.iter().cloned().zip(memos).collect();
+            call.events = events.into();
+            call.request_id = request_id;
+            call.attempt = attempt;
+            call.request_version = request_version;
+            let (body, _) = body(&call);
+            let parsed: Value = serde_json::from_str(&body).expect("JSON");
+            prop_assert_eq!(serde_json_canonicalizer::to_string(&parsed).expect("canonical"), body);
+        }
+    }
+}

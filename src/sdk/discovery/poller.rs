@@ -1,0 +1,165 @@
+//! Keeps the server's picture of its apps up to date, round by round.
+//!
+//! A round asks every app whose URL is known or was given to register again (an unchanged app costs one request and no
+//! write), and looks for apps as long as none has been found. After [`LIVELY_ROUNDS`] rounds in which nothing changed,
+//! the pauses double. Only changes are logged.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream};
+use tracing::{info, warn};
+
+use super::super::registration::normalise;
+use super::{Scanner, SyncClient, SyncError};
+
+/// Rounds without a change until the pauses double: two minutes at the default interval.
+const LIVELY_ROUNDS: u32 = 24;
+/// Apps asked at the same time.
+const AT_ONCE: usize = 4;
+
+/// What the poller needs to know of the apps there are, and whom it tells.
+#[async_trait(?Send)]
+pub trait Apps {
+    /// The URLs of registered apps that are to be asked again. Those registered by hand should not be among them: there
+    /// may be no SDK to answer.
+    fn known(&self) -> Vec<String>;
+
+    /// An app's state has changed: it registered, or failed to for this reason.
+    async fn note(&self, url: &str, error: Option<&SyncError>);
+}
+
+/// What to poll.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    /// The URLs given by the operator: asked until they answer, and ever after.
+    pub urls: Vec<String>,
+    /// The ports on which to look for apps; `None` switches that off.
+    pub ports: Option<Vec<u16>>,
+    /// The pause between rounds.
+    pub interval: Duration,
+}
+
+/// Asks apps to register, again and again. Runs on the thread whose [`SyncClient`] it was given.
+pub struct Poller {
+    client: SyncClient,
+    apps: Rc<dyn Apps>,
+    urls: Vec<String>,
+    scanner: Option<Scanner>,
+    interval: Duration,
+    found: Vec<String>,
+    /// The last word on each URL.
+    states: HashMap<String, Result<(), SyncError>>,
+    quiet: u32,
+}
+
+impl std::fmt::Debug for Poller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Poller")
+            .field("urls", &self.urls)
+            .field("found", &self.found)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Poller {
+    /// Does nothing until it is run.
+    #[must_use]
+    pub fn new(client: SyncClient, apps: Rc<dyn Apps>, watch: Watch) -> Self {
+        let scanner = watch.ports.map(|ports| Scanner::new(client.transport().clone(), ports));
+        Self {
+            client,
+            apps,
+            urls: watch.urls.iter().map(|url| normalise(url)).collect(),
+            scanner,
+            interval: watch.interval,
+            found: Vec::new(),
+            states: HashMap::new(),
+            quiet: 0,
+        }
+    }
+
+    /// Polls until it is dropped.
+    pub async fn run(mut self) {
+        loop {
+            self.round().await;
+            tokio::time::sleep(pause(self.interval, self.quiet)).await;
+        }
+    }
+
+    /// One round. Answers whether anything has changed.
+    pub async fn round(&mut self) -> bool {
+        let mut changed = self.look().await;
+        let targets = self.targets();
+        self.states.retain(|url, _| targets.contains(url));
+        let client = &self.client;
+        let asking = targets.into_iter().map(|url| async move {
+            let outcome = client.sync(&url).await;
+            (url, outcome)
+        });
+        let outcomes: Vec<_> = stream::iter(asking).buffer_unordered(AT_ONCE).collect().await;
+        for (url, outcome) in outcomes {
+            if self.states.get(&url) == Some(&outcome) {
+                continue;
+            }
+            changed = true;
+            match &outcome {
+                Ok(()) => info!(url, "app registered"),
+                Err(error) => warn!(url, code = error.code(), "app did not register: {error}"),
+            }
+            self.apps.note(&url, outcome.as_ref().err()).await;
+            self.states.insert(url, outcome);
+        }
+        self.quiet = if changed { 0 } else { self.quiet.saturating_add(1) };
+        changed
+    }
+
+    /// Looks for apps, until some are found.
+    async fn look(&mut self) -> bool {
+        let Some(scanner) = self.scanner.as_ref().filter(|_| self.found.is_empty()) else {
+            return false;
+        };
+        self.found = scanner.scan().await;
+        for url in &self.found {
+            info!(url, "app found");
+        }
+        !self.found.is_empty()
+    }
+
+    fn targets(&self) -> Vec<String> {
+        let known = self.apps.known();
+        let known = known
+            .iter()
+            .map(|url| normalise(url))
+            .filter(|url| url.starts_with("http"));
+        let mut targets: Vec<String> = self.urls.iter().chain(&self.found).cloned().chain(known).collect();
+        targets.sort();
+        targets.dedup();
+        targets
+    }
+}
+
+/// How long to pause after so many rounds without a change.
+fn pause(interval: Duration, quiet: u32) -> Duration {
+    if quiet < LIVELY_ROUNDS {
+        interval
+    } else {
+        interval.saturating_mul(2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_when_nothing_happens() {
+        let interval = Duration::from_secs(5);
+        assert_eq!(pause(interval, 0), interval);
+        assert_eq!(pause(interval, LIVELY_ROUNDS - 1), interval);
+        assert_eq!(pause(interval, LIVELY_ROUNDS), interval * 2);
+        assert_eq!(pause(Duration::MAX, u32::MAX), Duration::MAX);
+    }
+}

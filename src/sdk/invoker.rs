@@ -1,0 +1,168 @@
+//! Calls apps over HTTP.
+//!
+//! One invoker per thread, each with connections of its own. Whatever goes wrong on the way, from a refused
+//! connection to a body that is no JSON, is a [`Reply::Failed`] with a text that tells a developer what to look at.
+//!
+//! Never retries (the engine does, with its own bookkeeping; see [`super::transport`] for the one case that is no
+//! retry), never logs payloads or credentials.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::http::header::HeaderMap;
+use async_trait::async_trait;
+use awc::http::Method;
+use callboard_actors::domain::{Call, Failure, FetchFailure, FetchRequest, FetchResponse, Reply, limits};
+use callboard_actors::ports::{Invoker, InvokerFactory};
+use chrono::Utc;
+use url::Url;
+
+use super::call::{self, Request};
+use super::reply::{self, Head};
+use super::signing::SigningKey;
+use super::transport::{Bounds, Outgoing, Redirects, Transport, TransportError};
+use super::{USER_AGENT, fetch};
+
+/// What an invoker is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// For a whole call, redirects and the body included.
+    pub call_timeout: Duration,
+    /// For a connection, and again for its TLS handshake.
+    pub connect_timeout: Duration,
+    /// Requests under way at most, per thread. Must exceed what the executors of a thread may have in flight, or
+    /// calls wait for each other.
+    pub connections: usize,
+    /// Signs calls; `None` on a server without keys.
+    pub key: Option<Arc<SigningKey>>,
+    /// Which addresses `step.fetch` and `step.ai.infer` may ask, redirects included. Everything on a developer's
+    /// machine; elsewhere the place to keep users away from internal addresses.
+    pub allow: fn(&Url) -> bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            call_timeout: Duration::from_secs(2 * 60 * 60),
+            connect_timeout: Duration::from_secs(10),
+            connections: 4096,
+            key: None,
+            allow: |_| true,
+        }
+    }
+}
+
+/// Calls apps over HTTP. Belongs to the thread that made it.
+#[derive(Debug)]
+pub struct HttpInvoker {
+    transport: Transport,
+    settings: Settings,
+}
+
+impl HttpInvoker {
+    /// With connections of its own.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            transport: Transport::new(settings.connect_timeout, settings.connections),
+            settings,
+        }
+    }
+}
+
+#[async_trait(?Send)]
+impl Invoker for HttpInvoker {
+    async fn call(&self, call: Call) -> Reply {
+        let request = match call::build(&call, self.settings.key.as_deref(), now_seconds()) {
+            Ok(request) => request,
+            Err(error) => return failed(None, Failure::new("Error", error.to_string())),
+        };
+        let bounds = Bounds {
+            timeout: self.settings.call_timeout,
+            body: limits::REPLY_BYTES,
+            redirects: Redirects::Repeat,
+            allow: |_| true,
+        };
+        match self.transport.exchange(outgoing(request), bounds).await {
+            Ok(answer) => reply::read(head(answer.status, &answer.headers), &answer.body),
+            Err(TransportError::TooLarge { status, .. }) => reply::too_large(Head::new(status, |_| None)),
+            Err(error) => failed(None, Failure::new("Error", error.to_string())),
+        }
+    }
+
+    async fn fetch(&self, request: FetchRequest) -> Result<FetchResponse, FetchFailure> {
+        let kind = fetch::Kind::of(&request);
+        let outgoing = fetch::build(&request)?;
+        let bounds = Bounds {
+            timeout: request.timeout,
+            body: limits::STEP_OUTPUT_BYTES,
+            redirects: Redirects::Browser,
+            allow: self.settings.allow,
+        };
+        let outcome = self.transport.exchange(outgoing, bounds).await;
+        let memo = match outcome {
+            Ok(answer) => fetch::memo(kind, &answer)?,
+            Err(error) => return Err(fetch::transport_failure(kind, &error)),
+        };
+        Ok(FetchResponse {
+            memo,
+            at: callboard_actors::domain::Timestamp::from_datetime(Utc::now()),
+        })
+    }
+}
+
+/// Makes an [`HttpInvoker`] on each thread that asks.
+#[derive(Debug, Clone)]
+pub struct HttpInvokerFactory {
+    settings: Settings,
+}
+
+impl HttpInvokerFactory {
+    /// With these settings for all.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+}
+
+impl InvokerFactory for HttpInvokerFactory {
+    fn build(&self) -> Rc<dyn Invoker> {
+        Rc::new(HttpInvoker::new(self.settings.clone()))
+    }
+}
+
+/// Seconds since the epoch; 0 on a machine whose clock stands before it.
+pub(super) fn now_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+fn outgoing(request: Request) -> Outgoing {
+    let mut headers: Vec<(String, String)> = vec![("user-agent".to_owned(), USER_AGENT.to_owned())];
+    let own = request.headers.into_iter();
+    headers.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    Outgoing {
+        method: Method::POST,
+        url: request.url,
+        headers,
+        body: Some(request.body),
+    }
+}
+
+fn head(status: u16, headers: &HeaderMap) -> Head {
+    Head::new(status, |name| headers.get(name)?.to_str().ok())
+}
+
+fn failed(status: Option<u16>, failure: Failure) -> Reply {
+    Reply::Failed {
+        failure,
+        status,
+        no_retry: false,
+        retry_after: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! Turns values into settings, and collects what is wrong with them. A value that is wrong yields some valid one, so that
+//! reading goes on; it is never used, because there is a problem on the list.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use config::{Value, ValueKind};
+use secrecy::SecretString;
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use super::SECRETS;
+use super::layers::Layers;
+
+/// Reads values and collects problems.
+pub(super) struct Reader<'a> {
+    layers: &'a Layers,
+    problems: &'a mut Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(layers: &'a Layers, problems: &'a mut Vec<String>) -> Self {
+        Self { layers, problems }
+    }
+
+    /// # Panics
+    /// If `key` is missing in `config/default.toml`; a test loads the defaults.
+    fn value(&self, key: &str) -> &'a Value {
+        let (value, _) = self.layers.get(key).expect("every key has a default");
+        value
+    }
+
+    fn complain(&mut self, key: &str, expected: &str) {
+        let shown = match &self.value(key).kind {
+            _ if SECRETS.contains(&key) => String::new(),
+            kind => format!(" is `{kind}`;"),
+        };
+        let origin = self.layers.get(key).map(|(_, origin)| origin.to_string());
+        let origin = origin.unwrap_or_default();
+        self.problems
+            .push(format!("`{key}` ({origin}){shown} must be {expected}"));
+    }
+
+    /// Notes a problem unless `holds`.
+    pub(super) fn require(&mut self, key: &str, holds: bool, expected: &str) {
+        if !holds {
+            self.complain(key, expected);
+        }
+    }
+
+    fn read<T>(&mut self, key: &str, read: impl FnOnce(Value) -> Option<T>, fallback: T, expected: &str) -> T {
+        read(self.value(key).clone()).unwrap_or_else(|| {
+            self.complain(key, expected);
+            fallback
+        })
+    }
+
+    /// A text that is not empty.
+    pub(super) fn text(&mut self, key: &str) -> String {
+        let read = |value: Value| value.into_string().ok().filter(|text| !text.trim().is_empty());
+        self.read(key, read, String::new(), "a text")
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, key: &str) -> bool {
+        self.read(key, |value| value.into_bool().ok(), false, "true or false")
+    }
+
+    /// A whole number.
+    pub(super) fn integer<T: TryFrom<u64> + Default>(&mut self, key: &str, min: u64, max: u64) -> T {
+        let read = |value: Value| {
+            // `into_int` would round a fraction.
+            let whole = match &value.kind {
+                ValueKind::Float(_) | ValueKind::Boolean(_) => None,
+                _ => value.into_int().ok(),
+            };
+            let number = u64::try_from(whole?)
+                .ok()
+                .filter(|number| (min..=max).contains(number))?;
+            T::try_from(number).ok()
+        };
+        self.read(key, read, T::default(), &format!("a whole number from {min} to {max}"))
+    }
+
+    /// A duration.
+    pub(super) fn duration(&mut self, key: &str, min: Duration, max: Duration) -> Duration {
+        let read = |value: Value| duration(value).filter(|duration| (min..=max).contains(duration));
+        let expected = format!("a duration from {} to {}, such as `30s`", print(min), print(max));
+        self.read(key, read, min, &expected)
+    }
+
+    /// A duration, or 0 for none.
+    pub(super) fn optional_duration(&mut self, key: &str, min: Duration, max: Duration) -> Option<Duration> {
+        let is_valid = |duration: &Duration| duration.is_zero() || (min..=max).contains(duration);
+        let read = |value: Value| duration(value).filter(is_valid);
+        let expected = format!("0, or a duration from {} to {}, such as `30s`", print(min), print(max));
+        Some(self.read(key, read, Duration::ZERO, &expected)).filter(|duration| !duration.is_zero())
+    }
+
+    /// An address to listen on.
+    pub(super) fn address(&mut self, key: &str) -> String {
+        let read = |value: Value| {
+            let text = value.into_string().ok()?;
+            let bare = text.trim_start_matches('[').trim_end_matches(']').to_owned();
+            (bare == "localhost" || bare.parse::<IpAddr>().is_ok()).then_some(bare)
+        };
+        self.read(key, read, String::new(), "an IP address or `localhost`")
+    }
+
+    /// One of these.
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+        let find = |value: Value| {
+            let text = value.into_string().ok()?;
+            let found = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text));
+            found.map(|(_, choice)| *choice)
+        };
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        self.read(key, find, choices[0].1, &format!("one of {}", names.join(", ")))
+    }
+
+    /// What the log shows.
+    pub(super) fn log_filter(&mut self, key: &str) -> String {
+        let read = |value: Value| {
+            let text = value.into_string().ok().filter(|text| !text.trim().is_empty())?;
+            // The filter takes any word for the name of a module; a lone word is meant to be a level.
+            let levels = ["error", "warn", "info", "debug", "trace", "off"];
+            let is_word = text.chars().all(|c| c.is_ascii_alphabetic());
+            let is_level = levels.iter().any(|level| level.eq_ignore_ascii_case(&text));
+            (is_level || !is_word && EnvFilter::try_new(&text).is_ok()).then_some(text)
+        };
+        let expected = "error, warn, info, debug, trace, or a filter such as `info,callboard=debug`";
+        self.read(key, read, "info".to_owned(), expected)
+    }
+
+    /// The items of a list: an array, or a text with commas.
+    fn list(&mut self, key: &str) -> Vec<String> {
+        let read = |value: Value| match value.kind {
+            ValueKind::String(text) => Some(
+                text.split(',')
+                    .map(|item| item.trim().to_owned())
+                    .filter(|item| !item.is_empty())
+                    .collect(),
+            ),
+            ValueKind::Array(items) => items
+                .into_iter()
+                .map(|item| item.into_string().ok().filter(|item| !item.trim().is_empty()))
+                .collect(),
+            _ => None,
+        };
+        self.read(key, read, Vec::new(), "a list of texts")
+    }
+
+    /// A list of secrets.
+    pub(super) fn secrets(&mut self, key: &str) -> Vec<SecretString> {
+        self.list(key).into_iter().map(SecretString::from).collect()
+    }
+
+    /// A signing key, or empty for none.
+    pub(super) fn signing_key(&mut self, key: &str) -> Option<SecretString> {
+        let read = |value: Value| {
+            let text = value.into_string().ok()?;
+            let digits = match text.strip_prefix("signkey-") {
+                Some(rest) => rest.split_once('-')?.1,
+                None => text.as_str(),
+            };
+            let is_hex = digits.len().is_multiple_of(2) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            (is_hex && (text.is_empty() || !digits.is_empty())).then_some(text)
+        };
+        let expected = "an even number of hex digits, with or without `signkey-<name>-` in front";
+        let text = self.read(key, read, String::new(), expected);
+        Some(text).filter(|text| !text.is_empty()).map(SecretString::from)
+    }
+
+    /// URLs of apps.
+    pub(super) fn urls(&mut self, key: &str) -> Vec<String> {
+        let urls = self.list(key);
+        let is_valid = urls.iter().all(|url| is_http(url));
+        self.require(key, is_valid, "http or https URLs");
+        urls
+    }
+
+    /// The URL of an app.
+    pub(super) fn url(&mut self, key: &str) -> String {
+        let read = |value: Value| value.into_string().ok().filter(|text| is_http(text));
+        self.read(key, read, String::new(), "an http or https URL")
+    }
+}
+
+fn is_http(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some())
+}
+
+/// `250ms`, `30s`, `5m`, `2h`, `7d`, or a bare number of seconds.
+fn duration(value: Value) -> Option<Duration> {
+    let text = value.into_string().ok()?;
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit.trim() {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
+/// The largest unit that says it in a whole number.
+fn print(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let unit = units
+        .iter()
+        .find(|(size, _)| millis > 0 && millis.is_multiple_of(*size));
+    unit.map_or_else(
+        || format!("{millis}ms"),
+        |(size, name)| format!("{}{name}", millis / size),
+    )
+}

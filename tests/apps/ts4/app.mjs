@@ -1,0 +1,19 @@
+// The test app on the SDK's 4.x line. Everything but the differences to 3.x lives in ../ts-common.
+// Options are left at the SDK's defaults, checkpointing included.
+
+import { logger, prepareEnvironment, start } from "../ts-common/app.mjs";
+
+prepareEnvironment();
+const sdk = await import("inngest");
+const { serve } = await import("inngest/node");
+
+const client = new sdk.Inngest({ id: process.env.APP_ID ?? "ts4", logger });
+
+start({
+  client,
+  serve,
+  sdk,
+  group: sdk.group,
+  streaming: true,
+  define: (options, triggers, handler) => client.createFunction({ ...options, triggers }, handler),
+});
