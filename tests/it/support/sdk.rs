@@ -1,6 +1,8 @@
 //! The real SDK apps of `tests/apps`, one process each, and their side channel.
 
+use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -84,6 +86,7 @@ impl Builder {
     /// Starts it, and waits until it listens. It is not registered yet.
     pub(crate) fn start(self) -> SdkApp {
         let mut command = self.sdk.command();
+        let errors = tempfile::tempfile().expect("a file can be made");
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("INNGEST")) {
                 command.env_remove(name);
@@ -96,28 +99,48 @@ impl Builder {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
+            // Not ours: node makes a pipe non-blocking for everybody who holds it, and our own output would be lost.
+            .stderr(errors.try_clone().expect("a file can be shared"));
         let mut process = Process::start(&mut command, None)
             .unwrap_or_else(|error| panic!("the {} app did not start: {error}", self.sdk.name()));
         let port = process.first_line(|line| line.strip_prefix("listening ")?.parse::<u16>().ok());
-        let port = port.unwrap_or_else(|| panic!("the {} app did not come up", self.sdk.name()));
+        let port =
+            port.unwrap_or_else(|| panic!("the {} app did not come up:\n{}", self.sdk.name(), contents(&errors)));
         let id = self.environment.iter().rev().find(|(name, _)| name == "APP_ID");
         SdkApp {
             sdk: self.sdk,
             id: id.map_or(self.sdk.name().to_owned(), |(_, id)| id.clone()),
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             process,
+            errors,
         }
     }
 }
 
-/// A running app; killed when dropped.
+/// All of a file, wherever its writer is.
+fn contents(file: &File) -> String {
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let read = file.read_at(&mut bytes, 0).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..read]).into_owned()
+}
+
+/// A running app; killed when dropped. A panicking test prints what the app has written on its standard error first.
 #[derive(Debug)]
 pub(crate) struct SdkApp {
     sdk: Sdk,
     id: String,
     address: SocketAddr,
     process: Process,
+    errors: File,
+}
+
+impl Drop for SdkApp {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.diagnosis());
+        }
+    }
 }
 
 impl SdkApp {
@@ -169,6 +192,11 @@ impl SdkApp {
     /// The process, for signals.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// What it has written on its standard error.
+    pub(crate) fn diagnosis(&self) -> String {
+        format!("--- {} app at {}\n{}", self.id, self.url(), contents(&self.errors))
     }
 
     /// SIGKILL.

@@ -6,8 +6,10 @@
 use std::ops::Deref;
 use std::sync::OnceLock;
 
+use serde_json::{Value, json};
+
 use super::sdk::{Sdk, SdkApp};
-use super::server::Server;
+use super::server::{Server, text};
 
 /// A server and an app that is registered with it.
 #[derive(Debug)]
@@ -26,6 +28,40 @@ impl Stage {
         let app = SdkApp::builder(sdk, &server.url()).start();
         app.register();
         Self { server, app }
+    }
+
+    /// Sends an event through the API, and waits until the one run that it starts has completed; answers the run.
+    #[track_caller]
+    pub(crate) fn complete(&self, name: &str, data: &Value) -> Value {
+        self.server.complete(&json!({"name": name, "data": data}))
+    }
+
+    /// The same for a run that fails.
+    #[track_caller]
+    pub(crate) fn fail(&self, name: &str, data: &Value) -> Value {
+        self.server.run_to(&json!({"name": name, "data": data}), "failed")
+    }
+
+    /// Sends an event, and waits until it has started a run; answers the run's id.
+    #[track_caller]
+    pub(crate) fn begin(&self, name: &str, data: &Value) -> String {
+        let event = self.server.send(&json!({"name": name, "data": data}));
+        self.server.wait_for_start(&event)
+    }
+
+    /// The steps of a run that the app executed, one entry for each time, in order.
+    #[track_caller]
+    pub(crate) fn steps_of(&self, run: &Value) -> Vec<String> {
+        let id = text(&run["id"]);
+        let entries = self.app.log(&format!("run_id={id}"));
+        let steps = entries.iter().filter_map(|entry| entry["step"].as_str());
+        steps.map(str::to_owned).collect()
+    }
+
+    /// How often the app was called for a run.
+    #[track_caller]
+    pub(crate) fn calls_of(&self, run: &Value) -> usize {
+        self.app.calls(&format!("run_id={}", text(&run["id"]))).len()
     }
 
     /// The shared one.
@@ -50,7 +86,7 @@ impl Deref for Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.server.diagnosis());
+            eprintln!("{}{}", self.server.diagnosis(), self.app.diagnosis());
         }
     }
 }
