@@ -194,6 +194,8 @@ pub struct Counts {
 pub trait Store: std::fmt::Debug + Send + Sync {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
+    /// A batch whose future is dropped is written wholly or not at all.
+    ///
     /// # Errors
     /// Nothing of the batch has happened then.
     async fn commit(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError>;
@@ -247,7 +249,8 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Notes why a sync that we asked the app at this URL for failed (`None`: it did not). Unknown URLs are ignored.
     async fn note_sync_error(&self, url: &str, error: Option<&str>) -> Result<(), StoreError>;
 
-    /// Archives all functions of the app at this URL and forgets the app. Answers whether there was one.
+    /// Archives all functions of the app at this URL and forgets the app. Answers whether there was one. For the sake of
+    /// its functions, whose runs go on, the catalog keeps listing it, without URL and checksum, until it registers again.
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError>;
 
     /// An event with what became of it.
@@ -266,7 +269,8 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError>;
 
     /// Deletes runs that ended before `runs_before` with their steps and history, and events received before
-    /// `events_before` that no remaining run was started by; at most `limit` of each. Answers how many rows went.
+    /// `events_before` that no remaining run was started by and that have been routed; at most `limit` of each. Answers
+    /// how many runs and events went.
     async fn purge(&self, runs_before: Timestamp, events_before: Timestamp, limit: usize) -> Result<u64, StoreError>;
 
     /// Dead letters from new to old.

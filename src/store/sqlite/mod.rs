@@ -23,6 +23,9 @@ mod runs;
 mod waits;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::path::Path;
 
