@@ -91,15 +91,18 @@ fn a_sleep_until_a_time(#[values(Ts4, Ts3, Python)] sdk: Sdk) {
     assert!(early <= 0, "woken {early} ms early");
 }
 
+/// The newer protocol: one call that finds three steps, one for each, one that runs the join, one for the end. The classic
+/// one asks again after each of the three, and lets the join be planned as well.
 #[rstest]
-// The classic protocol asks again after each of the three; the newer one after all of them.
-fn parallel_steps_are_joined(#[values(Ts4, Ts3, Python)] sdk: Sdk) {
+#[case::ts4(Ts4, 6)]
+#[case::ts3(Ts3, 9)]
+#[case::python(Python, 6)]
+fn parallel_steps_are_joined(#[case] sdk: Sdk, #[case] calls: usize) {
     let stage = Stage::shared(sdk);
     let run = stage.complete("test/parallel", &json!({}));
     assert_eq!(run["output"], json!({"joined": "slow+middle+fast"}));
     assert_eq!(sorted(stage.steps_of(&run)), ["fast", "join", "middle", "slow"]);
-    // One that finds three steps, one for each, one that runs the join, one for the end.
-    assert_eq!(stage.calls_of(&run), 6);
+    assert_eq!(stage.calls_of(&run), calls);
 }
 
 #[rstest]
