@@ -5,12 +5,15 @@
 //! Never: a sleep for luck, a retry, a test that is skipped. An SDK that is not installed fails its tests with the name
 //! of the script that installs it.
 
+mod api;
+mod apps;
 mod cancelling;
 mod events;
 mod failures;
 mod fakes;
 mod invokes;
 mod payloads;
+mod signing;
 mod steps;
 mod support;
 mod waits;
