@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::support::sdk::Sdk::{self, Python, Ts3, Ts4};
 use crate::support::server::text;
 use crate::support::stage::Stage;
+use crate::support::{DEADLINE, wait_for};
 
 fn statuses(attempts: &Value) -> Vec<&str> {
     let attempts = attempts.as_array().expect("an array");
@@ -88,14 +89,9 @@ fn a_body_that_always_fails(#[values(Ts4, Ts3, Python)] sdk: Sdk) {
     assert_eq!(run["output"]["name"], "TypeError", "{}", run["output"]);
     assert_eq!(run["output"]["message"], "the body fails on purpose");
     // A function with a trigger and an expression on the failures of another.
-    let seen = stage.app.wait_for_log("fn=on-failed&step=got", 1);
-    let ours = seen.iter().find(|entry| entry["data"]["run_id"] == id.as_str());
-    let ours = ours.cloned().unwrap_or_else(|| {
-        let seen = crate::support::wait_for("the failure to be heard of", crate::support::DEADLINE, || {
-            let seen = stage.app.log("fn=on-failed&step=got");
-            seen.into_iter().find(|entry| entry["data"]["run_id"] == id.as_str())
-        });
-        seen
+    let ours = wait_for("the failure to be heard of", DEADLINE, || {
+        let seen = stage.app.log("fn=on-failed&step=got");
+        seen.into_iter().find(|entry| entry["data"]["run_id"] == run["id"])
     });
     let data = &ours["data"];
     assert_eq!(data["function_id"], stage.app.slug("body-fails-always"));
