@@ -57,7 +57,9 @@ impl Daemon {
     /// # Errors
     /// When the data directory can't be used, a port is taken, or an actor does not start.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
-        let store = SqliteStore::open(&settings.data.dir).await.map_err(cannot_open)?;
+        let store = SqliteStore::open(&settings.data.dir)
+            .await
+            .map_err(|error| cannot_open(&error))?;
         let store = Arc::new(store);
         let listeners = listen::bind(&settings.api.addr, settings.api.port)?;
         let addresses: Vec<SocketAddr> = listeners
@@ -170,8 +172,8 @@ async fn serve(
     Ok((handle, arbiter))
 }
 
-fn cannot_open(error: OpenError) -> Problem {
-    let code = match &error {
+fn cannot_open(error: &OpenError) -> Problem {
+    let code = match error {
         OpenError::InUse { .. } => Code::DirectoryInUse,
         OpenError::Newer { .. } => Code::NewerDatabase,
         OpenError::Damaged { .. } => Code::DamagedDatabase,
@@ -220,11 +222,8 @@ fn tree_settings(settings: &Settings) -> orchestrator::Settings {
         jobs_per_function: settings.limits.calls_per_function,
         horizon: settings.queue.horizon,
         retention: Retention {
-            // One for both, as yet; for ever if either is.
-            runs: match (settings.retention.finished_runs, settings.retention.failed_runs) {
-                (Some(finished), Some(failed)) => finished.max(failed),
-                _ => CENTURY,
-            },
+            finished_runs: settings.retention.finished_runs.unwrap_or(CENTURY),
+            failed_runs: settings.retention.failed_runs.unwrap_or(CENTURY),
             events: settings.retention.events.unwrap_or(CENTURY),
         },
         restart: RestartPolicy {

@@ -77,10 +77,10 @@ async fn call(query: web::Query<Query>, call: web::Json<Call>) -> HttpResponse {
         "charge" => vec![ran(
             "charge",
             "charge card",
-            json!({ "charged": call.event["data"]["total"] }),
+            &json!({ "charged": call.event["data"]["total"] }),
         )],
-        "label" => vec![ran("label", "print label", json!("L-1042"))],
-        _ if !done("reserve") => vec![ran("reserve", "reserve items", json!({ "reserved": 3 }))],
+        "label" => vec![ran("label", "print label", &json!("L-1042"))],
+        _ if !done("reserve") => vec![ran("reserve", "reserve items", &json!({ "reserved": 3 }))],
         _ if !done("charge") || !done("label") => vec![
             json!({ "op": "StepPlanned", "id": "charge", "displayName": "charge card" }),
             json!({ "op": "StepPlanned", "id": "label", "displayName": "print label" }),
@@ -88,7 +88,7 @@ async fn call(query: web::Query<Query>, call: web::Json<Call>) -> HttpResponse {
         _ if !done("pause") => {
             vec![json!({ "op": "Sleep", "id": "pause", "name": "1s", "displayName": "wait for the courier" })]
         }
-        _ if !done("receipt") => vec![ran("receipt", "send receipt", json!({ "sent": true }))],
+        _ if !done("receipt") => vec![ran("receipt", "send receipt", &json!({ "sent": true }))],
         _ => {
             return answer(StatusCode::OK).json(json!({ "order": call.event["data"]["order"], "status": "fulfilled" }));
         }
@@ -96,7 +96,7 @@ async fn call(query: web::Query<Query>, call: web::Json<Call>) -> HttpResponse {
     answer(StatusCode::PARTIAL_CONTENT).json(found)
 }
 
-fn ran(id: &str, name: &str, data: Value) -> Value {
+fn ran(id: &str, name: &str, data: &Value) -> Value {
     json!({ "op": "StepRun", "id": id, "displayName": name, "data": data })
 }
 

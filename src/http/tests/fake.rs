@@ -267,7 +267,7 @@ impl Store for FakeStore {
     async fn orphans(&self, _limit: usize) -> Read<Vec<RunId>> {
         Ok(Vec::new())
     }
-    async fn purge(&self, _: Timestamp, _: Timestamp, _: usize) -> Read<u64> {
+    async fn purge(&self, _: &Expiry, _: usize) -> Read<u64> {
         Ok(0)
     }
     async fn dead_letters(&self, limit: usize) -> Read<Vec<DeadLetter>> {

@@ -82,6 +82,7 @@ macro_rules! store_conformance {
             functions_may_be_added_one_by_one
             a_removed_app_keeps_its_functions
             old_runs_and_events_are_purged
+            failed_runs_expire_apart
             nothing_open_is_purged
             loading_gives_what_applying_gives
         }

@@ -9,7 +9,7 @@ use crate::domain::{
     NewRun, RunId, RunState, RunStatus, Step, StepId, StepOp, StepState, Timestamp, Wait, WaitKey, WaitKind, Write,
     Written,
 };
-use crate::ports::Store;
+use crate::ports::{Expiry, Store};
 
 pub(super) type Shared = Arc<dyn Store>;
 
@@ -231,4 +231,13 @@ pub(super) async fn emit(store: &Shared, run: RunId, event: &Event) {
 pub(super) async fn set_waits(store: &Shared, run: RunId, waits: Vec<Wait>) {
     let changes = waits.into_iter().map(Change::WaitPut).collect();
     commit_all(store, &[advance(run, 0, changes)]).await;
+}
+
+/// What ended or arrived before these has expired, failed runs like the others.
+pub(super) fn expiry(runs: Timestamp, events: Timestamp) -> Expiry {
+    Expiry {
+        finished_runs: runs,
+        failed_runs: runs,
+        events,
+    }
 }
