@@ -129,7 +129,7 @@ fn a_request_that_is_sent_again_with_its_seed_changes_nothing(#[values(Ts4)] sdk
 #[rstest]
 fn an_event_of_the_future_starts_its_run_then(#[values(Ts4)] sdk: Sdk) {
     let stage = Stage::shared(sdk);
-    let ts = chrono::Utc::now().timestamp_millis() + 1500;
+    let ts = chrono::Utc::now().timestamp_millis() + 2500;
     let event = stage
         .server
         .send(&json!({"name": "test/one-step", "data": {}, "ts": ts}));

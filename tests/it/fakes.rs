@@ -2,7 +2,7 @@
 //! on record; none disturbs other runs.
 
 use std::io::Write as _;
-use std::time::Duration;
+use std::sync::{Arc, Barrier};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -123,9 +123,14 @@ fn a_body_without_end_is_not_read_to_its_end() {
 #[test]
 fn a_slow_answer_is_waited_for_and_holds_nobody_up() {
     let server = server();
-    let app = FakeApp::start(|call| match call.function().ends_with("-slow") {
-        true => Reply::done(&json!("slow")).after(Duration::from_secs(2)),
-        false => Reply::done(&json!("quick")),
+    let gate = Arc::new(Barrier::new(2));
+    let at_gate = Arc::clone(&gate);
+    let app = FakeApp::start(move |call| {
+        if call.function().ends_with("-quick") {
+            return Reply::done(&json!("quick"));
+        }
+        at_gate.wait();
+        Reply::done(&json!("slow"))
     });
     app.register(
         &server,
@@ -138,6 +143,7 @@ fn a_slow_answer_is_waited_for_and_holds_nobody_up() {
         server.complete(&json!({"name": "quick"}));
     }
     assert_eq!(server.run(&slow)["status"], "running");
+    gate.wait();
     let run = server.wait_for_status(&slow, "completed");
     assert_eq!(run["output"], "slow");
 }

@@ -8,11 +8,13 @@
 mod api;
 mod apps;
 mod cancelling;
+mod cli;
 mod events;
 mod failures;
 mod fakes;
 mod invokes;
 mod payloads;
+mod restarts;
 mod signing;
 mod steps;
 mod support;

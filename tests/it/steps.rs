@@ -128,9 +128,9 @@ fn a_race_is_won_before_the_slow_one_ends(#[values(Ts4)] sdk: Sdk) {
     let stage = Stage::shared(sdk);
     let run = stage.complete("test/race", &json!({}));
     assert_eq!(run["output"], json!({"winner": "fast", "after": "fast"}));
-    // The slow one takes two seconds.
-    let after = millis(&run["started_at"], &step(&run, "after")["ended_at"]);
-    assert!(after < 2000, "the winner had to wait {after} ms");
+    let (slow, after) = (step(&run, "slow"), step(&run, "after"));
+    let is_earlier = slow["ended_at"].is_null() || millis(&after["ended_at"], &slow["ended_at"]) > 0;
+    assert!(is_earlier, "the winner had to wait for the slow one: {run:#}");
 }
 
 #[test]
