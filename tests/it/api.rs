@@ -199,3 +199,42 @@ fn what_an_operator_sees() {
     assert_eq!(home.header("x-inngest-server-kind"), Some("dev"));
     assert_ne!(home.json(), Value::Null);
 }
+
+#[test]
+fn events_of_our_own_api_are_taken_all_or_none() {
+    let server = Server::start();
+    let events = json!([{"name": "a"}, {"name": ""}, {"name": "b"}]);
+    let problem = server.post("/api/v1/events", &events).expect(400).json();
+    assert_eq!(problem["error"]["code"], "CB-1102");
+    assert_eq!(problem["error"]["details"], json!({"index": 1}));
+    assert_eq!(server.get("/api/v1/events").expect(200).json()["events"], json!([]));
+    let many: Vec<_> = (0..5001).map(|_| json!({"name": "a"})).collect();
+    let problem = server.post("/api/v1/events", &json!(many)).expect(400).json();
+    assert_eq!(problem["error"]["code"], "CB-1103");
+    let ids = server.post("/api/v1/events", &json!(many[..5000])).expect(201).json();
+    assert_eq!(ids["ids"].as_array().map(Vec::len), Some(5000));
+}
+
+#[test]
+fn browsers_may_ask() {
+    let stage = Stage::shared(Ts4);
+    let preflight = Request::new("OPTIONS", "/e/key")
+        .header("origin", "http://elsewhere")
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "content-type")
+        .send(stage.server.address());
+    assert!(matches!(preflight.status, 200 | 204), "{preflight:?}");
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
+    assert!(
+        preflight
+            .header("access-control-allow-methods")
+            .is_some_and(|methods| methods.contains("POST"))
+    );
+    let answer = Request::post("/e/key", &json!({"name": "a"})).header("origin", "http://elsewhere");
+    assert_eq!(
+        answer
+            .send(stage.server.address())
+            .header("access-control-allow-origin"),
+        Some("*")
+    );
+}

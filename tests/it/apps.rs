@@ -201,3 +201,31 @@ fn an_app_may_move_to_another_port_without_losing_its_runs() {
     assert_eq!(run["function"]["id"], id);
     assert_eq!(second.log("step=after").len(), 1);
 }
+
+#[test]
+fn apps_of_three_sdks_share_a_server_and_its_events() {
+    let server = Server::builder()
+        .switch("--no-poll")
+        .flag("--retry-interval", "1")
+        .start();
+    let apps = [Ts4, Ts3, Python].map(|sdk| SdkApp::builder(sdk, &server.url()).start());
+    for app in &apps {
+        app.register();
+    }
+    let event = server.send(&json!({"name": "test/ten-steps"}));
+    let runs = server.wait_for_starts(&event, 3);
+    let mut owners: Vec<_> = runs
+        .iter()
+        .map(|run| text(&server.wait_for_status(run, "completed")["function"]["app"]))
+        .collect();
+    owners.sort();
+    assert_eq!(owners, ["python", "ts3", "ts4"]);
+    // One language sends, the others hear it.
+    let sent = apps[2].send(&json!({"name": "test/hello", "data": {"name": "Py"}}));
+    for run in server.wait_for_starts(&sent[0], 3) {
+        assert_eq!(
+            server.wait_for_status(&run, "completed")["output"],
+            json!({"hello": "Py"})
+        );
+    }
+}

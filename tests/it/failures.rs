@@ -146,3 +146,41 @@ fn an_error_may_say_when_to_try_again(
     let run = stage.server.wait_for_status(&run, "completed");
     assert_eq!(run["output"], "after the wait");
 }
+
+#[rstest]
+#[case::bad_gateway(json!({"status": 502, "body": "<h1>Bad Gateway</h1>"}))]
+#[case::html(json!({"status": 200, "body": "<h1>Maintenance</h1>"}))]
+#[case::reset(json!({"reset": true}))]
+fn an_app_behind_a_bad_proxy_is_tried_again(#[case] mut fault: Value) {
+    let stage = Stage::of_its_own(Ts4);
+    fault["times"] = json!(2);
+    stage.app.control(&json!({"http": fault}));
+    let run = stage.complete("test/ten-steps", &json!({}));
+    assert_eq!(statuses(&run["failed_attempts"]), ["failed", "failed"]);
+    assert_eq!(stage.steps_of(&run).len(), 10);
+}
+
+#[test]
+fn a_step_within_a_step_is_refused_by_the_sdk_that_can_tell() {
+    let stage = Stage::shared(Python);
+    let run = stage.fail("test/nested", &json!({}));
+    let said = run["output"].to_string().to_lowercase();
+    assert!(said.contains("nested"), "{said}");
+}
+
+#[rstest]
+fn a_cancelled_run_is_no_failure(#[values(Ts4, Ts3, Python)] sdk: Sdk) {
+    let stage = Stage::shared(sdk);
+    // Its first attempt fails; it is cancelled while it waits for the second.
+    let run = stage.begin("test/step-fails-uncaught", &json!({}));
+    stage.server.wait_until_pending(&run, "retry");
+    let cancel = format!("/api/v1/runs/{run}/cancel");
+    stage.server.post(&cancel, &json!({})).expect(200);
+    stage.server.wait_for_status(&run, "cancelled");
+    let heard = wait_for("the cancellation to be heard of", DEADLINE, || {
+        let heard = stage.app.log("fn=on-cancelled&step=got");
+        heard.into_iter().find(|entry| entry["data"]["run_id"] == run.as_str())
+    });
+    assert_eq!(heard["data"]["run_id"], run.as_str());
+    assert_eq!(stage.app.log(&format!("failed_run_id={run}")), Vec::<Value>::new());
+}

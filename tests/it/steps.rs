@@ -158,3 +158,26 @@ fn a_hundred_steps_at_once_run_once_each(#[values(Ts4, Ts3, Python)] sdk: Sdk) {
     assert_eq!(sorted(stage.steps_of(&run)), expected);
     assert_eq!(run["steps"].as_array().map(Vec::len), Some(100));
 }
+
+#[rstest]
+fn two_hundred_steps_in_a_row(#[values(Ts4, Ts3, Python)] sdk: Sdk) {
+    let stage = Stage::shared(sdk);
+    let run = stage.complete("test/many-steps", &json!({"n": 200}));
+    assert_eq!(run["output"], json!({"last": 199}));
+    let expected: Vec<_> = (0..200).map(|i| format!("step-{i}")).collect();
+    assert_eq!(stage.steps_of(&run), expected);
+}
+
+#[rstest]
+fn many_runs_at_once_each_do_their_own(#[values(Ts4, Ts3, Python)] sdk: Sdk) {
+    let stage = Stage::shared(sdk);
+    let events: Vec<_> = (0..50)
+        .map(|n| json!({"name": "test/hello", "data": {"name": format!("n{n}")}}))
+        .collect();
+    let ids = stage.server.send_all(&json!(events));
+    for (n, id) in ids.iter().enumerate() {
+        let run = stage.server.wait_for_start(id);
+        let run = stage.server.wait_for_status(&run, "completed");
+        assert_eq!(run["output"], json!({"hello": format!("n{n}")}));
+    }
+}
