@@ -183,6 +183,7 @@ impl Executor {
             mut assignment,
             input,
             tries,
+            is_doubted,
         } = task;
         let Some(slot) = self.slots.get_mut(&run) else { return };
         let Some(state) = slot.state.as_deref() else { return };
@@ -213,6 +214,16 @@ impl Executor {
         }
         let request_id = RunId::new(self.parts.clock.now(), self.parts.random.bits()).to_string();
         match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request_id)) {
+            // The router writes the jobs of waits without the executor: a state held since before does not know them.
+            Next::Stale if !is_doubted => {
+                slot.state = None;
+                slot.tasks.push_front(Task {
+                    assignment,
+                    input: None,
+                    tries,
+                    is_doubted: true,
+                });
+            }
             Next::Stale => self.acknowledge(assignment),
             Next::Decide(input) => self.decide(
                 run,
@@ -274,6 +285,7 @@ impl Executor {
                             assignment,
                             input: Some(input),
                             tries: tries + 1,
+                            is_doubted: false,
                         });
                     }
                     Ok(false) => executor.hand_back(assignment),
@@ -402,6 +414,7 @@ impl Handler<Perform> for Executor {
             assignment,
             input: None,
             tries: 0,
+            is_doubted: false,
         });
         self.go_on(run, ctx);
     }

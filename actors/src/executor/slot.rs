@@ -28,4 +28,6 @@ pub(super) struct Task {
     pub(super) input: Option<Input>,
     /// Decisions on it that lost against somebody faster.
     pub(super) tries: u32,
+    /// Whether it looked as if the run had moved past it, and the run was loaded anew to be sure.
+    pub(super) is_doubted: bool,
 }

@@ -1,0 +1,112 @@
+//! The command line.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::support::server::Server;
+
+fn callboard(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
+    for (name, _) in std::env::vars_os() {
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CALLBOARD") || name.starts_with("INNGEST"));
+        if ours {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).output().expect("the built binary starts")
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    assert!(!output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_version() {
+    assert_eq!(
+        stdout(&callboard(&["version"])).trim(),
+        format!("callboard {}", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn the_demo_runs_to_its_end() {
+    let dir = tempfile::tempdir().expect("a directory can be made");
+    let path = dir.path().to_str().expect("a plain path");
+    let shown = stdout(&callboard(&["demo", "--port", "0", "--data-dir", path]));
+    assert!(shown.contains("completed"), "{shown}");
+    assert!(shown.contains(r#""status":"fulfilled""#), "{shown}");
+}
+
+#[test]
+fn the_status_of_a_running_server() {
+    let server = Server::start();
+    let shown = stdout(&callboard(&["status", "--url", &server.url()]));
+    assert!(shown.contains("state-writer"), "{shown}");
+    let json = stdout(&callboard(&["status", "--url", &server.url(), "--json"]));
+    let tree: Value = serde_json::from_str(&json).expect("JSON");
+    assert!(tree.is_object());
+}
+
+#[test]
+fn the_status_of_a_server_that_is_not_there() {
+    let said = stderr(&callboard(&["status", "--url", "http://127.0.0.1:1"]));
+    assert!(said.contains("CB-"), "{said}");
+}
+
+#[test]
+fn a_setting_and_where_it_comes_from() {
+    let shown = stdout(&callboard(&["config", "--port", "4711"]));
+    let line = shown
+        .lines()
+        .find(|line| line.contains("api.port"))
+        .expect("the port is listed");
+    assert!(line.contains("4711") && line.contains("--port"), "{line}");
+}
+
+#[test]
+fn a_directory_and_a_port_belong_to_one_server() {
+    let server = Server::start();
+    let data = server.data_dir();
+    let data = data.to_str().expect("a plain path");
+    let said = stderr(&callboard(&[
+        "dev",
+        "--no-discovery",
+        "--port",
+        "0",
+        "--data-dir",
+        data,
+    ]));
+    assert!(said.contains("CB-"), "{said}");
+    let other = tempfile::tempdir().expect("a directory can be made");
+    let other = other.path().to_str().expect("a plain path");
+    let port = server.address().port().to_string();
+    let arguments = [
+        "dev",
+        "--no-discovery",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--data-dir",
+        other,
+    ];
+    let said = stderr(&callboard(&arguments));
+    assert!(said.contains("CB-") && said.contains(&port), "{said}");
+    server.get("/health").expect(200);
+}
+
+#[test]
+fn settings_that_can_t_be_are_all_named() {
+    let said = stderr(&callboard(&["dev", "--port", "seventy", "--retry-interval", "soon"]));
+    assert!(said.contains("api.port") || said.contains("--port"), "{said}");
+    assert!(said.contains("retry"), "{said}");
+}
