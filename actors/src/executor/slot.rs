@@ -26,6 +26,6 @@ pub(super) struct Task {
     pub(super) assignment: Assignment,
     /// What it has come to, once that is known: what its call brought, or what a decision that lost was about.
     pub(super) input: Option<Input>,
-    /// Decisions on it that lost against somebody faster.
+    /// Decisions on it that lost against somebody faster, and verdicts that were not trusted.
     pub(super) tries: u32,
 }
