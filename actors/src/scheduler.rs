@@ -10,6 +10,7 @@
 mod cron;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
@@ -44,6 +45,8 @@ pub struct Parts {
     pub catalog: SharedCatalog,
     /// Rung when functions have changed.
     pub changed: Arc<Notify>,
+    /// Set when there was no room for jobs that the writer brought; rings `changed`.
+    pub spilled: Arc<AtomicBool>,
     /// Where the writer is.
     pub book: AddressBook,
     /// How far ahead jobs are brought to the queue.
@@ -75,6 +78,7 @@ impl Scheduler {
             swept_at: Timestamp::MIN,
             has_spilled: false,
             crons: Plan::default(),
+            ticks: Vec::new(),
             turn: Turn::default(),
         };
         Self {
@@ -127,6 +131,8 @@ struct Time {
     /// Whether there was no room for some.
     has_spilled: bool,
     crons: Plan,
+    /// Ticks that have come and are not known to be durable. Accepting one twice changes nothing.
+    ticks: Vec<Write>,
     turn: Turn,
 }
 
@@ -150,14 +156,13 @@ impl Time {
         self.bring(now).await?;
         let catalog = self.parts.catalog.current();
         self.crons.follow(&catalog, now);
-        let ticks = self.crons.due(now);
-        if !ticks.is_empty() {
-            self.turn.fired += u64::try_from(ticks.len()).unwrap_or(0);
-            let writes = ticks
-                .into_iter()
-                .map(|tick| Write::Accept(tick.into_accept(now)))
-                .collect();
-            link::commit(&self.parts.book, writes, false).await?;
+        let ticks = self.crons.due(now).into_iter();
+        self.ticks
+            .extend(ticks.map(|tick| Write::Accept(tick.into_accept(now))));
+        if !self.ticks.is_empty() {
+            link::commit(&self.parts.book, self.ticks.clone(), false).await?;
+            self.turn.fired += u64::try_from(self.ticks.len()).unwrap_or(0);
+            self.ticks.clear();
         }
         let cron = self
             .crons
@@ -173,6 +178,7 @@ impl Time {
 
     /// Brings the jobs that have come into the horizon; now and then, and after a lack of room, all that are due.
     async fn bring(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.has_spilled |= self.parts.spilled.load(Ordering::Relaxed);
         let is_sweep = now.since(self.swept_at) >= SWEEP || now < self.swept_at;
         if self.has_spilled && !is_sweep && !self.has_room().await {
             return Ok(());
@@ -189,6 +195,8 @@ impl Time {
         }
         let mut after: Option<(Timestamp, JobId)> = (from > Timestamp::MIN).then(|| cursor_before(from));
         self.has_spilled = false;
+        // From here on what the writer finds no room for is brought by the next turn.
+        self.parts.spilled.store(false, Ordering::Relaxed);
         loop {
             let page = self.parts.store.jobs_due(until, after.take(), PAGE).await?;
             let is_last = page.len() < PAGE;
@@ -227,3 +235,6 @@ fn cursor_before(from: Timestamp) -> (Timestamp, JobId) {
     };
     (from, id)
 }
+
+#[cfg(test)]
+mod tests;
