@@ -9,6 +9,8 @@ use callboard_actors::orchestrator::Refusal;
 use callboard_actors::ports::StoreError;
 use serde_json::Value;
 
+use crate::sdk::RegistrationError;
+
 macro_rules! catalogue {
     ($($name:ident = $number:literal, $status:literal, $title:literal, $cause:literal, $remedy:literal;)*) => {
         /// A stable error code.
@@ -89,6 +91,12 @@ catalogue! {
     WrongServerKind = 1011, 400, "The app expects another kind of server",
         "The app runs in development mode and the server does not, or the other way round.",
         "Set `INNGEST_DEV=1` in the app for `callboard dev`, `INNGEST_DEV=0` otherwise.";
+    InvalidData = 1012, 400, "The data can't be taken",
+        "The data holds what can't be stored, such as a number out of range.",
+        "The message says what; change that.";
+    BodyTooSlow = 1013, 408, "The body took too long",
+        "The request's body did not arrive within a minute.",
+        "Send the request again; check the connection if it lasts.";
 
     NotAnEvent = 1101, 400, "The body is not an event",
         "Events are sent as one JSON object, or as an array of them.",
@@ -136,11 +144,11 @@ catalogue! {
         "As many events or bytes are on their way in as `limits` allows. Nothing of the request was kept.",
         "Try again after `Retry-After`; the SDKs do. If it lasts, send slower or raise `limits`.";
     Unavailable = 2002, 503, "The server is not accepting work",
-        "It is starting, shutting down, or restarting a part of itself. Nothing of the request was kept.",
-        "Try again after `Retry-After`; `callboard status` shows which part.";
+        "It is starting, shutting down, or restarting a part of itself. Whether anything of the request was kept is not known.",
+        "Try again after `Retry-After`, events with the same ids or seed; `callboard status` shows which part.";
     DatabaseUnavailable = 2003, 503, "The database is unavailable",
-        "The database is busy or can't be reached. Nothing of the request was kept.",
-        "Try again; check the database if it lasts.";
+        "The database is busy or can't be reached. Whether anything of the request was kept is not known.",
+        "Try again, events with the same ids or seed; check the database if it lasts.";
     DatabaseFull = 2004, 503, "The disk is full",
         "The database has no room left. Nothing of the request was kept.",
         "Make room in `data.dir`.";
@@ -242,8 +250,22 @@ impl From<Refusal> for Problem {
             Refusal::Overloaded => Self::new(Code::Overloaded, message),
             Refusal::Unavailable(_) => Self::new(Code::Unavailable, message),
             Refusal::Store(error) => error.into(),
-            Refusal::Invalid(problems) => Self::new(Code::InvalidRegistration, message).with(problems),
+            Refusal::Invalid(problems) => Self::new(Code::InvalidData, message).with(problems),
             Refusal::UnknownFunction(_) => Self::new(Code::UnknownFunction, message),
+        }
+    }
+}
+
+impl From<RegistrationError> for Problem {
+    fn from(error: RegistrationError) -> Self {
+        let message = error.to_string();
+        match error {
+            RegistrationError::Syntax(_) => Self::new(Code::MalformedJson, message),
+            RegistrationError::NoApp => Self::new(Code::InvalidRegistration, message),
+            RegistrationError::Invalid(problems) => {
+                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                Self::new(Code::InvalidRegistration, message).with(problems)
+            }
         }
     }
 }

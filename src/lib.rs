@@ -1,8 +1,21 @@
-//! The daemon: it touches the world, and decides nothing.
+//! The daemon of Callboard: it touches the world and decides nothing.
+//!
+//! # Layout, in reading order
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`daemon`] | puts the parts together, runs them, takes them apart in order |
+//! | [`settings`], [`telemetry`], [`error`], [`ambient`] | what an operator may set, the log, the catalogue of errors, time and chance |
+//! | [`store`] | the truth: SQLite |
+//! | [`queue`] | what is ready: in this process |
+//! | [`sdk`] | the wire: registration, calls, replies, signatures, discovery |
+//! | [`http`] | the endpoints, one file per family |
+//! | [`cli`], [`demo`] | the subcommands |
 
 pub mod ambient;
 pub mod cli;
 pub mod daemon;
+pub mod demo;
 pub mod error;
 pub mod http;
 pub mod queue;

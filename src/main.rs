@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use callboard::cli::{self, Cli, Command};
-use callboard::daemon;
 use callboard::error::Problem;
+use callboard::{daemon, demo};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
@@ -29,11 +29,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                 cli::serve::greet(daemon, &loaded.settings).await
             })?;
         }
-        Command::Demo(args) => {
-            let loaded = args.settings.load()?;
-            callboard::telemetry::start(&loaded.settings.log);
-            anyhow::bail!("the server is not part of this build")
-        }
+        Command::Demo(args) => demo::run(args)?,
         Command::Status(args) => {
             let status = actix_rt::System::new().block_on(cli::status::ask(args))?;
             if args.json {

@@ -14,7 +14,7 @@ use crate::settings::{LogFormat, LogSettings};
 ///
 /// The log goes to the standard error, the output of commands to the standard output.
 pub fn start(settings: &LogSettings) {
-    let filter = EnvFilter::try_new(&settings.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(filter(&settings.level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let is_json = match settings.format {
         LogFormat::Json => true,
         LogFormat::Human => false,
@@ -36,6 +36,15 @@ pub fn start(settings: &LogSettings) {
     };
     if started.is_ok() {
         std::panic::set_hook(Box::new(log_panic));
+    }
+}
+
+/// At the usual level, the HTTP server's own account of its threads is left out: the daemon says when it is up.
+fn filter(level: &str) -> &str {
+    if level.eq_ignore_ascii_case("info") {
+        "info,actix_server=warn"
+    } else {
+        level
     }
 }
 

@@ -13,7 +13,7 @@ use crate::domain::{JobKey, RunId};
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError};
-use crate::ports::{Clock, Random, Store};
+use crate::ports::{Clock, Expiry, Random, Store};
 
 /// From one audit to the next.
 const AUDIT: Duration = Duration::from_secs(60);
@@ -25,8 +25,10 @@ const PAGE: usize = 500;
 /// How long what has ended is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Runs, from their end.
-    pub runs: Duration,
+    /// Runs that completed or were cancelled, from their end.
+    pub finished_runs: Duration,
+    /// Runs that failed, from their end.
+    pub failed_runs: Duration,
     /// Events that no kept run was started by, from their arrival.
     pub events: Duration,
 }
@@ -97,8 +99,13 @@ impl Janitor {
         let parts = self.parts.clone();
         let purge = async move {
             let now = parts.clock.now();
-            let (runs, events) = (now.before(parts.retention.runs), now.before(parts.retention.events));
-            parts.store.purge(runs, events, PAGE).await
+            let kept = parts.retention;
+            let expiry = Expiry {
+                finished_runs: now.before(kept.finished_runs),
+                failed_runs: now.before(kept.failed_runs),
+                events: now.before(kept.events),
+            };
+            parts.store.purge(&expiry, PAGE).await
         };
         let then = purge.into_actor(self).map(|outcome, janitor: &mut Self, ctx| {
             let wait = match outcome {

@@ -1,4 +1,43 @@
 //! The orchestrator of Callboard: it decides everything and touches nothing.
+//!
+//! It depends neither on the daemon nor on a database, a queue server or an HTTP library. What it needs from the world it
+//! declares as traits ([`ports`]); Cargo keeps the direction.
+//!
+//! # Layout, in reading order
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`domain`] | the nouns: event, function, run, step, job, wait, and the changes between them |
+//! | [`expression`] | the CEL dialect, event patterns, cron, durations and dates |
+//! | [`engine`] | the pure core: (run, input) → (run, changes) |
+//! | [`ports`] | what the world has to provide: store, queue, invoker, clock, chance; with their conformance suites |
+//! | [`kernel`] | the supervision kit on actix: child, guard, restart policy, address book, credits, probe |
+//! | [`supervisor`] | the root of the process tree |
+//! | [`catalog`], [`run_cache`], [`assignment`] | what the actors share |
+//! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`executor`], [`scheduler`], [`janitor`] | the actors, one role each |
+//! | [`orchestrator`] | the tree put together, and the handle for everything that may be asked of it |
+//!
+//! # The process tree
+//!
+//! ```text
+//!                                supervisor
+//!     ┌───────────┬──────────┬───────┼────────────┬───────────┬──────────┐
+//!  state-writer  router   registrar  executor/…  scheduler   janitor   consumer
+//!     (1)         (2)       (2)       (3, one     (4)         (4)       (5: starts last,
+//!                                   per function)                        stops first)
+//! ```
+//!
+//! # The way of an event
+//!
+//! ```text
+//!   HTTP ──► router ──► state-writer ──► store          the sender is answered after the commit
+//!                            │
+//!                            └──► queue ──► consumer ──► executor ──► app
+//!                                   ▲                       │  ▲       │
+//!                                   │                       ▼  └───────┘
+//!                                   └──── state-writer ◄── engine decides
+//! ```
+
 pub mod assignment;
 pub mod catalog;
 pub mod consumer;

@@ -17,13 +17,16 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use tokio::sync::{Notify, oneshot};
 
-use crate::domain::{Change, Job, RunId, Write, Written};
+use crate::domain::{Change, Job, Json, RunId, Write, Written};
 use crate::kernel::{Observation, Supervised};
 use crate::ports::{Clock, Queue, Store, StoreError};
 use crate::run_cache::RunCache;
 
 /// Writes of one transaction, at the most.
 const BATCH: usize = 512;
+/// Bytes of one transaction from which on no further write is added: SQLite takes up to 1 GB for a parameter, and the others
+/// need not wait for a large one.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// First wait after a commit that failed for a passing reason.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 /// Longest such wait.
@@ -123,11 +126,12 @@ impl StateWriter {
             }
             return;
         }
-        let mut size = 0;
+        let (mut count, mut bytes) = (0, 0);
         let whole = self.waiting.iter().take_while(|commit| {
-            let fits = size == 0 || size + commit.writes.len() <= BATCH;
-            size += commit.writes.len();
-            fits
+            let is_first = count == 0;
+            count += commit.writes.len();
+            bytes += commit.writes.iter().map(weight).sum::<usize>();
+            is_first || (count <= BATCH && bytes <= BATCH_BYTES)
         });
         let rest = self.waiting.split_off(whole.count());
         let batch = std::mem::replace(&mut self.waiting, rest);
@@ -225,6 +229,30 @@ impl Handler<Commit> for StateWriter {
         self.waiting_writes += commit.writes.len();
         self.waiting.push(commit);
         self.commit_waiting(ctx);
+    }
+}
+
+/// Roughly how many bytes a write brings to the database, beyond its ids.
+fn weight(write: &Write) -> usize {
+    match write {
+        Write::Accept(accept) => accept.event.body.len(),
+        Write::Route(route) => route
+            .takes
+            .iter()
+            .filter_map(|take| take.job.payload.as_ref())
+            .map(Json::len)
+            .sum(),
+        Write::Advance(advance) => advance.changes.iter().map(weight_of_change).sum(),
+    }
+}
+
+fn weight_of_change(change: &Change) -> usize {
+    match change {
+        Change::StepPut(step) => step.memo().map_or(0, Json::len),
+        Change::Emit { event, .. } => event.body.len(),
+        Change::Ended { output, .. } => output.len(),
+        Change::Noted(entry) => entry.detail.as_ref().map_or(0, Json::len),
+        _ => 0,
     }
 }
 

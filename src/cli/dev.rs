@@ -26,12 +26,12 @@ pub struct DevArgs {
 }
 
 /// Flags that are settings.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct SettingsArgs {
     /// Settings file, TOML or YAML.
     #[arg(long, value_name = "FILE", env = FILE_VARIABLE)]
     pub config: Option<PathBuf>,
-    /// Address to listen on [default: 0.0.0.0]
+    /// Address to listen on [default: localhost]
     #[arg(long)]
     pub host: Option<String>,
     /// Port to listen on, 0 for a free one [default: 8288]

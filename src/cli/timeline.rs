@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io::Write;
 use std::time::Duration;
 
-use callboard_actors::domain::{HistoryEntry, HistoryKind, Timestamp};
+use callboard_actors::domain::{HistoryEntry, HistoryKind, Json, Timestamp};
 use callboard_actors::ports::{RunView, StoreError};
 use serde_json::Value;
 
@@ -38,7 +38,19 @@ impl Timeline {
 ///
 /// # Errors
 /// When the run can't be looked at, or nothing can be printed.
-pub async fn follow<Look, Looking>(mut look: Look, out: &mut impl Write) -> anyhow::Result<Option<RunView>>
+pub async fn follow<Look, Looking>(look: Look, out: &mut impl Write) -> anyhow::Result<Option<RunView>>
+where
+    Look: FnMut() -> Looking,
+    Looking: Future<Output = Result<Option<RunView>, StoreError>>,
+{
+    follow_every(PAUSE, look, out).await
+}
+
+async fn follow_every<Look, Looking>(
+    pause: Duration,
+    mut look: Look,
+    out: &mut impl Write,
+) -> anyhow::Result<Option<RunView>>
 where
     Look: FnMut() -> Looking,
     Looking: Future<Output = Result<Option<RunView>, StoreError>>,
@@ -57,12 +69,12 @@ where
             }
             return Ok(Some(view));
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
 fn line(view: &RunView, entry: &HistoryEntry) -> String {
-    let detail = entry.detail.as_ref().map(|detail| detail.to_tree()).unwrap_or_default();
+    let detail = entry.detail.as_ref().map(Json::to_tree).unwrap_or_default();
     let since = entry.at.since(view.summary.id.at()).as_millis();
     let (subject, what) = match entry.kind {
         HistoryKind::RunScheduled => ("run", "scheduled".to_owned()),
@@ -118,7 +130,7 @@ fn failed(attempt: u32, detail: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use callboard_actors::domain::{FunctionId, Json, RunId, RunStatus, StepId, StepOp};
+    use callboard_actors::domain::{FunctionId, RunId, RunStatus, StepId, StepOp};
     use callboard_actors::ports::{RunSummary, StepView};
     use serde_json::json;
 
@@ -187,7 +199,6 @@ mod tests {
 
     #[actix_web::test]
     async fn follows_until_the_end() {
-        tokio::time::pause();
         let scheduled = entry(0, HistoryKind::RunScheduled, None, &json!({}));
         let ended = entry(70, HistoryKind::RunEnded, None, &json!({"status": "completed"}));
         let mut views = vec![
@@ -195,7 +206,7 @@ mod tests {
             view(RunStatus::Queued, vec![scheduled]),
         ];
         let mut out = Vec::new();
-        let last = follow(|| std::future::ready(Ok(views.pop())), &mut out)
+        let last = follow_every(Duration::ZERO, || std::future::ready(Ok(views.pop())), &mut out)
             .await
             .expect("it is followed");
         assert_eq!(last.expect("there is a run").summary.status, RunStatus::Completed);

@@ -6,12 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callboard_actors::domain::{Registration, Timestamp};
 use callboard_actors::orchestrator::Orchestrator;
 
-use crate::http::{RegistrationError, SyncError, Syncer};
-use crate::sdk::discovery::{Apps, Poller, SyncClient, SyncError as Refused, Watch, ports};
-use crate::sdk::registration::{self, normalise};
+use crate::http::Syncer;
+use crate::sdk::discovery::{Apps, Poller, SyncClient, SyncError, Watch, ports};
 use crate::sdk::transport::Transport;
 use crate::sdk::{ServerKind, SigningKey};
 use crate::settings::Settings;
@@ -56,23 +54,9 @@ impl Sync {
 
 #[async_trait(?Send)]
 impl Syncer for Sync {
-    async fn sync(&self, url: &str) -> Result<String, SyncError> {
-        self.client()
-            .sync(url)
-            .await
-            .map_err(|error| SyncError(error.to_string()))?;
-        Ok(normalise(url))
+    async fn sync(&self, url: &str) -> Result<(), SyncError> {
+        self.client().sync(url).await
     }
-}
-
-/// The parser of registrations as the HTTP layer wants it.
-pub(super) fn parse_registration(body: &[u8], now: Timestamp) -> Result<Registration, RegistrationError> {
-    use registration::RegistrationError as Wire;
-    registration::parse(body, now).map_err(|error| match error {
-        Wire::Syntax(text) => RegistrationError::Malformed(text),
-        Wire::NoApp => RegistrationError::NoApp,
-        Wire::Invalid(problems) => RegistrationError::Invalid(problems.iter().map(ToString::to_string).collect()),
-    })
 }
 
 /// What to poll, if anything. The server's own port is not looked at.
@@ -112,7 +96,7 @@ impl Apps for Known {
         with_sdk.map(|view| view.app.url.clone()).collect()
     }
 
-    async fn note(&self, url: &str, error: Option<&Refused>) {
+    async fn note(&self, url: &str, error: Option<&SyncError>) {
         self.0.note_sync(url, error.map(ToString::to_string));
     }
 }

@@ -30,10 +30,9 @@ use tokio::sync::oneshot;
 
 use crate::ambient::{SystemClock, ThreadRandom};
 use crate::error::{Code, Problem};
-use crate::http::{self, AppState, BearerCheck, Intake, Options, ServerKind, StartOptions};
+use crate::http::{self, AppState, Intake, Options, StartOptions};
 use crate::queue::embedded::{Capacity, EmbeddedQueue};
-use crate::sdk::signing::Keys;
-use crate::sdk::{HttpInvokerFactory, Settings as InvokerSettings, SigningKey};
+use crate::sdk::{HttpInvokerFactory, ServerKind, Settings as InvokerSettings, SigningKey};
 use crate::settings::Settings;
 use crate::store::sqlite::{OpenError, SqliteStore};
 
@@ -58,7 +57,9 @@ impl Daemon {
     /// # Errors
     /// When the data directory can't be used, a port is taken, or an actor does not start.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
-        let store = SqliteStore::open(&settings.data.dir).await.map_err(cannot_open)?;
+        let store = SqliteStore::open(&settings.data.dir)
+            .await
+            .map_err(|error| cannot_open(&error))?;
         let store = Arc::new(store);
         let listeners = listen::bind(&settings.api.addr, settings.api.port)?;
         let addresses: Vec<SocketAddr> = listeners
@@ -171,13 +172,8 @@ async fn serve(
     Ok((handle, arbiter))
 }
 
-/// The setting is a number, the policy counts in whole factors.
-fn factor(setting: f64) -> u32 {
-    (1..=10).rev().find(|factor| f64::from(*factor) <= setting).unwrap_or(1)
-}
-
-fn cannot_open(error: OpenError) -> Problem {
-    let code = match &error {
+fn cannot_open(error: &OpenError) -> Problem {
+    let code = match error {
         OpenError::InUse { .. } => Code::DirectoryInUse,
         OpenError::Newer { .. } => Code::NewerDatabase,
         OpenError::Damaged { .. } => Code::DamagedDatabase,
@@ -196,28 +192,14 @@ fn signing_key(settings: &Settings) -> anyhow::Result<Option<Arc<SigningKey>>> {
     Ok(key.transpose().context("the signing key")?.map(Arc::new))
 }
 
-struct Bearer(Keys);
-
-impl BearerCheck for Bearer {
-    fn verify_bearer(&self, token: &str) -> bool {
-        self.0.accept(&format!("Bearer {token}"))
-    }
-}
-
 fn options(settings: &Settings, key: Option<Arc<SigningKey>>, syncer: apps::Sync) -> Options {
     Options {
         kind: ServerKind::Dev,
-        bearer: key.map(|key| {
-            Box::new(Bearer(Keys {
-                current: (*key).clone(),
-                fallback: None,
-            })) as Box<dyn BearerCheck>
-        }),
+        signing_key: key,
         event_keys: settings.keys.event.clone(),
         require_event_keys: false,
         request_bytes: settings.limits.request_bytes,
         intake: Intake::new(settings.limits.intake_events, settings.limits.intake_bytes),
-        parse_registration: apps::parse_registration,
         default_app_url: settings.sdk.default_app_url.clone(),
         syncer: Box::new(syncer),
         start: StartOptions {
@@ -240,16 +222,13 @@ fn tree_settings(settings: &Settings) -> orchestrator::Settings {
         jobs_per_function: settings.limits.calls_per_function,
         horizon: settings.queue.horizon,
         retention: Retention {
-            runs: settings
-                .retention
-                .finished_runs
-                .max(settings.retention.failed_runs)
-                .unwrap_or(CENTURY),
+            finished_runs: settings.retention.finished_runs.unwrap_or(CENTURY),
+            failed_runs: settings.retention.failed_runs.unwrap_or(CENTURY),
             events: settings.retention.events.unwrap_or(CENTURY),
         },
         restart: RestartPolicy {
             base: supervision.backoff_base,
-            factor: factor(supervision.backoff_factor),
+            factor: supervision.backoff_factor,
             cap: supervision.backoff_cap,
             max_restarts: supervision.max_restarts,
             window: supervision.window,

@@ -35,8 +35,12 @@ pub(super) struct ErrorDetail {
     details: Option<Value>,
 }
 
-fn builder(code: Code) -> HttpResponseBuilder {
+fn builder(problem: &Problem) -> HttpResponseBuilder {
+    let code = problem.code;
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(%code, problem.message, "request failed");
+    }
     let mut builder = HttpResponse::build(status);
     if status == StatusCode::SERVICE_UNAVAILABLE {
         builder.insert_header((RETRY_AFTER, "1"));
@@ -53,7 +57,7 @@ pub(super) fn own_error(problem: &Problem) -> HttpResponse {
         remedy: problem.code.remedy(),
         details: problem.details.clone(),
     };
-    builder(problem.code).json(ErrorBody { error })
+    builder(problem).json(ErrorBody { error })
 }
 
 /// An error of a route that SDKs use.
@@ -63,7 +67,7 @@ pub(super) fn sdk_error(problem: &Problem) -> HttpResponse {
 
 /// The same, where SDKs know a code of their own.
 pub(super) fn sdk_error_as(problem: &Problem, code: &str) -> HttpResponse {
-    builder(problem.code).json(json!({
+    builder(problem).json(json!({
         "code": code,
         "error": problem.message,
         "data": problem.details,
@@ -73,7 +77,7 @@ pub(super) fn sdk_error_as(problem: &Problem, code: &str) -> HttpResponse {
 
 /// An error of `/e` and `/invoke`: with the ids of the events that were accepted before it.
 pub(super) fn events_error(problem: &Problem, ids: &[String]) -> HttpResponse {
-    builder(problem.code).json(json!({
+    builder(problem).json(json!({
         "ids": ids,
         "status": problem.code.status(),
         "error": problem.message,
@@ -140,7 +144,7 @@ pub(super) fn invoke_error(problem: &Problem) -> HttpResponse {
         Code::UnknownFunction => StatusCode::BAD_REQUEST,
         code => StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
     };
-    builder(problem.code).status(status).json(json!({
+    builder(problem).status(status).json(json!({
         "status": status.as_u16(),
         "error": problem.message,
         "code": problem.code.as_str(),

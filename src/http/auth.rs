@@ -16,22 +16,15 @@ use super::answer::{own_error, sdk_error};
 use super::state::AppState;
 use crate::error::{Code, Problem};
 
-/// Checks a bearer token against the signing key.
-pub trait BearerCheck: Send + Sync {
-    /// Whether this token, without the scheme in front, proves that its sender holds the key. In constant time.
-    fn verify_bearer(&self, token: &str) -> bool;
-}
-
 fn is_allowed(req: &ServiceRequest) -> bool {
-    let state = req.app_data::<web::Data<AppState>>();
-    let Some(check) = state.and_then(|state| state.options.bearer.as_ref()) else {
+    let Some(state) = req.app_data::<web::Data<AppState>>() else {
+        return false;
+    };
+    let Some(key) = &state.options.signing_key else {
         return true;
     };
     let header = req.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    header
-        .and_then(|header| header.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .is_some_and(|(_, token)| check.verify_bearer(token.trim()))
+    header.is_some_and(|header| key.accepts(header))
 }
 
 /// Around the routes of SDKs.

@@ -1,5 +1,7 @@
 //! Reading bodies, within limits, and saying clearly what is wrong with one.
 
+use std::time::Duration;
+
 use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 use actix_web::web::{Bytes, BytesMut, Payload};
@@ -10,10 +12,13 @@ use super::intake::Permit;
 use super::state::AppState;
 use crate::error::{Code, Problem};
 
+/// How long a body may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The body of a request.
 ///
 /// # Errors
-/// When it is larger than allowed, compressed, cut short, or there is no room for it now.
+/// When it is larger than allowed, compressed, cut short, too slow, or there is no room for it now.
 pub(super) async fn read(req: &HttpRequest, payload: Payload, state: &AppState) -> Result<Bytes, Problem> {
     let mut permit = state.options.intake.permit();
     read_with(req, payload, state.options.request_bytes, &mut permit).await
@@ -22,30 +27,34 @@ pub(super) async fn read(req: &HttpRequest, payload: Payload, state: &AppState) 
 /// The same, on a permit that outlives the reading.
 pub(super) async fn read_with(
     req: &HttpRequest,
-    mut payload: Payload,
+    payload: Payload,
     limit: usize,
     permit: &mut Permit,
 ) -> Result<Bytes, Problem> {
-    let too_large = || {
-        let message = format!("the request's body is larger than {limit} bytes");
-        Problem::new(Code::TooLarge, message)
-    };
-    if let Some(encoding) = req.headers().get(CONTENT_ENCODING) {
-        if encoding != HeaderValue::from_static("identity") {
-            return Err(Code::EncodedBody.into());
-        }
+    let encoding = req.headers().get(CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != HeaderValue::from_static("identity")) {
+        return Err(Code::EncodedBody.into());
     }
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|length| length.parse::<usize>().ok()).unwrap_or(0);
     if announced > limit {
-        return Err(too_large());
+        return Err(too_large(limit));
     }
-    // What is announced is taken at once, what comes beyond it (chunked bodies announce nothing) as it comes.
-    let overloaded = || Problem::new(Code::Overloaded, "too many bytes are on their way in");
-    if !permit.add_bytes(announced) {
-        return Err(overloaded());
-    }
-    let mut held = announced;
+    let collected = tokio::time::timeout(PATIENCE, collect(payload, limit, permit)).await;
+    collected.unwrap_or_else(|_| {
+        let message = format!("the body did not arrive within {} s", PATIENCE.as_secs());
+        Err(Problem::new(Code::BodyTooSlow, message))
+    })
+}
+
+fn too_large(limit: usize) -> Problem {
+    let message = format!("the request's body is larger than {limit} bytes");
+    Problem::new(Code::TooLarge, message)
+}
+
+/// Takes room for bytes when they are here, not when they are announced: a sender that stalls must not hold room that
+/// others could use.
+async fn collect(mut payload: Payload, limit: usize, permit: &mut Permit) -> Result<Bytes, Problem> {
     let mut first: Option<Bytes> = None;
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
@@ -53,20 +62,17 @@ pub(super) async fn read_with(
             chunk.map_err(|error| Problem::new(Code::BodyCutShort, format!("the body was cut short: {error}")))?;
         let length = first.as_ref().map_or(0, Bytes::len) + body.len() + chunk.len();
         if length > limit {
-            return Err(too_large());
+            return Err(too_large(limit));
         }
-        if length > held {
-            if !permit.add_bytes(length - held) {
-                return Err(overloaded());
-            }
-            held = length;
+        if !permit.add_bytes(chunk.len()) {
+            return Err(Problem::new(Code::Overloaded, "too many bytes are on their way in"));
         }
         // Most bodies come in one piece, which is then used as it is.
         match first.take() {
             None if body.is_empty() => first = Some(chunk),
             None => body.extend_from_slice(&chunk),
             Some(head) => {
-                body.reserve(announced.max(length));
+                body.reserve(length);
                 body.extend_from_slice(&head);
                 body.extend_from_slice(&chunk);
             }

@@ -10,9 +10,10 @@ use actix_web::{Error, HttpRequest, HttpResponse, web};
 use super::answer::{own_error, sdk_error};
 use super::state::AppState;
 use crate::error::{Code, Problem};
+use crate::sdk::headers;
 
 /// SDKs read it from every answer, refusals included.
-static SERVER_KIND: HeaderName = HeaderName::from_static("x-inngest-server-kind");
+static SERVER_KIND: HeaderName = HeaderName::from_static(headers::SERVER_KIND);
 
 /// The outermost layer.
 pub(super) async fn surround<B: MessageBody>(
@@ -72,8 +73,18 @@ fn preflight(req: &ServiceRequest) -> HttpResponse {
         .finish()
 }
 
-/// Nothing is mounted at this path.
+/// Nothing is mounted at this path. Without the slash at its end, something may be.
 pub(super) async fn not_found(req: HttpRequest) -> HttpResponse {
+    let bare = req.path().trim_end_matches('/');
+    // A path that begins with two slashes would lead to another host.
+    let leads_home = bare.starts_with('/') && !bare.starts_with("//");
+    if req.method() == Method::GET && bare != req.path() && leads_home {
+        let question = if req.query_string().is_empty() { "" } else { "?" };
+        let location = format!("{bare}{question}{}", req.query_string());
+        return HttpResponse::SeeOther()
+            .insert_header((header::LOCATION, location))
+            .finish();
+    }
     let message = format!("There is nothing at {}", req.path());
     in_the_style_of(req.path(), &Problem::new(Code::UnknownRoute, message))
 }

@@ -28,38 +28,33 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use actix_web::HttpRequest;
 use actix_web::web::{self, ServiceConfig};
 
 use crate::error::{Code, Problem};
 
-pub use auth::BearerCheck;
 pub use intake::Intake;
 pub use own::openapi_json;
-pub use state::{
-    Api, AppState, Options, ParseRegistration, RegistrationError, ServerKind, StartOptions, SyncError, Syncer,
-};
+pub use state::{Api, AppState, Options, StartOptions, Syncer};
 
 /// Mounts every endpoint.
 ///
 /// What else the process serves has to be mounted before: a last, nameless scope takes every path that is left, so that
 /// unknown ones get the answers and headers of this server too.
 pub fn configure(cfg: &mut ServiceConfig, state: web::Data<AppState>) {
-    cfg.app_data(state.clone());
-    cfg.app_data(
-        web::QueryConfig::default()
-            .error_handler(|error, req| edge::refuse(req, &Problem::new(Code::InvalidParameter, error.to_string()))),
-    );
-    cfg.app_data(
-        web::PathConfig::default()
-            .error_handler(|error, req| edge::refuse(req, &Problem::new(Code::InvalidParameter, error.to_string()))),
-    );
-    cfg.default_service(web::to(edge::not_found));
     let root = web::scope("")
         // The hot path first: routes are tried in this order.
         .configure(sdk::events::routes)
-        .configure(|cfg| sdk::routes(cfg, &state))
-        .configure(|cfg| own::routes(cfg, &state))
+        .configure(|cfg| sdk::routes(cfg, state.options.kind))
+        .configure(own::routes)
         .configure(home::routes)
         .wrap(actix_web::middleware::from_fn(edge::surround));
-    cfg.service(root);
+    let invalid = |error: &dyn std::fmt::Display, req: &HttpRequest| {
+        edge::refuse(req, &Problem::new(Code::InvalidParameter, error.to_string()))
+    };
+    cfg.app_data(web::QueryConfig::default().error_handler(move |error, req| invalid(&error, req)))
+        .app_data(web::PathConfig::default().error_handler(move |error, req| invalid(&error, req)))
+        .app_data(state)
+        .default_service(web::to(edge::not_found))
+        .service(root);
 }

@@ -8,14 +8,15 @@ use std::sync::{Arc, OnceLock};
 use actix_web::web;
 use async_trait::async_trait;
 use callboard_actors::catalog::Catalog;
-use callboard_actors::domain::{Event, EventId, Json, Registration, RunId, SyncOutcome, Timestamp};
+use callboard_actors::domain::{Event, EventId, Json, Registration, RunId, SyncOutcome};
 use callboard_actors::orchestrator::{Cancelled, Orchestrator, Refusal};
 use callboard_actors::ports::{Clock, Queue, Random, Store};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use super::{BearerCheck, Intake};
+use super::Intake;
 use crate::error::{Code, Problem};
+use crate::sdk::{ServerKind, SigningKey, SyncError};
 
 /// The orchestrator as handlers see it. [`Orchestrator`] documents each.
 #[expect(missing_docs, reason = "documented where they are delegated to")]
@@ -27,6 +28,7 @@ pub trait Api: Send + Sync {
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal>;
     async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal>;
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal>;
+    fn note_sync(&self, url: &str, error: Option<String>);
     fn catalog(&self) -> Arc<Catalog>;
     fn status(&self) -> Value;
     fn store(&self) -> &Arc<dyn Store>;
@@ -55,6 +57,9 @@ impl Api for Orchestrator {
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal> {
         Self::cancel(self, run).await
     }
+    fn note_sync(&self, url: &str, error: Option<String>) {
+        Self::note_sync(self, url, error);
+    }
     fn catalog(&self) -> Arc<Catalog> {
         Self::catalog(self)
     }
@@ -75,60 +80,14 @@ impl Api for Orchestrator {
     }
 }
 
-/// What the server tells SDKs it is: they refuse to work with the other kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerKind {
-    /// A development server: no keys needed.
-    Dev,
-    /// A production server.
-    Cloud,
-}
-
-impl ServerKind {
-    /// The value of the header `X-Inngest-Server-Kind`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Dev => "dev",
-            Self::Cloud => "cloud",
-        }
-    }
-}
-
-/// Why a registration is not one.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistrationError {
-    /// Not JSON, or not of its shape.
-    #[error("Invalid request: {0}")]
-    Malformed(String),
-    /// It names no app.
-    #[error("App ID required")]
-    NoApp,
-    /// Functions ask for what can't be; all problems, each in a sentence.
-    #[error("At least one function is invalid")]
-    Invalid(Vec<String>),
-    /// The SDK's version has a flaw that makes it unsafe to use.
-    #[error("{0}")]
-    SdkDenied(String),
-}
-
-/// Reads the body of `POST /fn/register`, received at that time. A plain function, so that parsing can't depend on state.
-pub type ParseRegistration = fn(&[u8], Timestamp) -> Result<Registration, RegistrationError>;
-
-/// Why an app could not be synced: its answer, or why there was none.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SyncError(pub String);
-
 /// Asks an app to register.
 #[async_trait(?Send)]
 pub trait Syncer: Send + Sync {
-    /// Asks the app at this URL to register with this server now, and waits until it has done so. Answers the URL under
-    /// which it registered.
+    /// Asks the app at this URL to register with this server now, and waits until it has done so.
     ///
     /// # Errors
     /// When the app does not answer, or does not register.
-    async fn sync(&self, url: &str) -> Result<String, SyncError>;
+    async fn sync(&self, url: &str) -> Result<(), SyncError>;
 }
 
 /// What `GET /dev` tells of how the server was started.
@@ -148,8 +107,8 @@ pub struct StartOptions {
 pub struct Options {
     /// What to tell SDKs.
     pub kind: ServerKind,
-    /// Checks bearers; `None` when no signing key is configured, and everybody may.
-    pub bearer: Option<Box<dyn BearerCheck>>,
+    /// What bearers are checked against; without one everybody may.
+    pub signing_key: Option<Arc<SigningKey>>,
     /// The event keys; none: every key will do, unless `require_event_keys`.
     pub event_keys: Vec<SecretString>,
     /// Whether to refuse events rather than to take them without a key configured.
@@ -158,8 +117,6 @@ pub struct Options {
     pub request_bytes: usize,
     /// What may be on its way in.
     pub intake: Intake,
-    /// Reads registrations.
-    pub parse_registration: ParseRegistration,
     /// Where functions live that are registered by hand without a URL.
     pub default_app_url: String,
     /// Asks apps to register.

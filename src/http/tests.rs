@@ -5,3 +5,4 @@ pub(super) mod fake;
 mod edge;
 mod events;
 pub(super) mod sdk;
+mod wire;

@@ -9,15 +9,15 @@ use config::{Config, File, FileFormat, Map, Source as _, Value, ValueKind};
 use super::{DEFAULTS, Flag, SECRETS};
 use crate::error::{Code, Problem};
 
-/// Names that users of the original server have in their deployments, and the keys they set.
+/// Names that users of the original server have in their deployments, and the keys they set. Later ones win.
 const INHERITED: &[(&str, &str)] = &[
     ("INNGEST_HOST", "api.addr"),
     ("INNGEST_PORT", "api.port"),
     ("INNGEST_SQLITE_DIR", "data.dir"),
     ("INNGEST_SDK_URL", "sdk.urls"),
     ("INNGEST_NO_DISCOVERY", "sdk.discovery"),
-    ("INNGEST_NO_POLL", "sdk.poll_interval"),
     ("INNGEST_POLL_INTERVAL", "sdk.poll_interval"),
+    ("INNGEST_NO_POLL", "sdk.poll_interval"),
     ("INNGEST_SIGNING_KEY", "keys.signing"),
     ("INNGEST_EVENT_KEY", "keys.event"),
     ("INNGEST_RETRY_INTERVAL", "retry.interval"),
@@ -119,22 +119,22 @@ impl Layers {
         environment: impl IntoIterator<Item = (String, String)>,
         problems: &mut Vec<String>,
     ) {
-        let mut environment: Vec<(String, String)> = environment
+        let mut environment: BTreeMap<String, String> = environment
             .into_iter()
             .filter(|(name, _)| name.starts_with(PREFIX) || INHERITED.iter().any(|(known, _)| known == name))
             .collect();
-        environment.sort();
-        let (own, inherited): (Vec<_>, Vec<_>) =
-            environment.into_iter().partition(|(name, _)| name.starts_with(PREFIX));
-        for (name, text) in inherited.into_iter().filter(|(_, text)| !text.is_empty()) {
-            let Some((_, key)) = INHERITED.iter().find(|(known, _)| **known == *name) else {
-                continue;
-            };
-            if let Some(text) = translate(&name, text) {
-                self.set(key, value(&name, text), Origin::Environment(name.clone()), problems);
+        for (name, key) in INHERITED {
+            let given = environment.remove(*name).filter(|text| !text.is_empty());
+            if let Some(text) = given.and_then(|text| translate(name, text)) {
+                self.set(
+                    key,
+                    value(name, text),
+                    Origin::Environment((*name).to_owned()),
+                    problems,
+                );
             }
         }
-        for (name, text) in own {
+        for (name, text) in environment {
             let key = name[PREFIX.len()..].to_ascii_lowercase().replace("__", ".");
             self.set(&key, value(&name, text), Origin::Environment(name.clone()), problems);
         }

@@ -144,12 +144,12 @@ pub struct QueueSettings {
 }
 
 /// Restarts.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SupervisionSettings {
     /// The first wait.
     pub backoff_base: Duration,
-    /// From one wait to the next.
-    pub backoff_factor: f64,
+    /// From one wait to the next, 1 to 10.
+    pub backoff_factor: u32,
     /// The longest wait.
     pub backoff_cap: Duration,
     /// Restarts within the window.
@@ -282,7 +282,7 @@ fn read(from: &mut Reader<'_>) -> Settings {
         },
         supervision: SupervisionSettings {
             backoff_base: from.duration("supervision.backoff_base", MILLISECOND, MINUTE),
-            backoff_factor: from.number("supervision.backoff_factor", 1.0, 10.0),
+            backoff_factor: from.integer("supervision.backoff_factor", 1, 10),
             backoff_cap: from.duration("supervision.backoff_cap", MILLISECOND, HOUR),
             max_restarts: from.integer("supervision.max_restarts", 1, 1_000),
             window: from.duration("supervision.window", SECOND, HOUR),

@@ -82,12 +82,6 @@ impl<'a> Reader<'a> {
         self.read(key, read, T::default(), &format!("a whole number from {min} to {max}"))
     }
 
-    /// A number.
-    pub(super) fn number(&mut self, key: &str, min: f64, max: f64) -> f64 {
-        let read = |value: Value| value.into_float().ok().filter(|number| (min..=max).contains(number));
-        self.read(key, read, min, &format!("a number from {min} to {max}"))
-    }
-
     /// A duration.
     pub(super) fn duration(&mut self, key: &str, min: Duration, max: Duration) -> Duration {
         let read = |value: Value| duration(value).filter(|duration| (min..=max).contains(duration));

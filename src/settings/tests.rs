@@ -124,6 +124,12 @@ fn inherited_names_mean_what_they_meant() {
 }
 
 #[test]
+fn no_polling_is_no_polling_whatever_the_interval() {
+    let settings = with_env(&[("INNGEST_NO_POLL", "1"), ("INNGEST_POLL_INTERVAL", "60")]);
+    assert_eq!(settings.expect("valid").settings.sdk.poll_interval, None);
+}
+
+#[test]
 fn all_problems_are_told_together_with_a_suggestion_where_there_is_one() {
     let file = file(
         ".toml",

@@ -256,7 +256,8 @@ pub enum Written {
         left_out: Vec<RunId>,
         /// Waits that were left out, because somebody else took them.
         missed: Vec<(RunId, WaitKey)>,
-        /// Stored events that have to be routed now: a function or a wait may be meant.
+        /// Events of this write that have to be routed now: a function or a wait may be meant. The wait may be gone by
+        /// then; an event that was stored before is not named again.
         unrouted: Vec<EventId>,
     },
     /// Its claim was lost, and nothing was written: the event is known, or is routed, or the run has moved on.

@@ -50,7 +50,7 @@ impl Function {
 pub struct App {
     /// Its identity.
     pub name: Arc<str>,
-    /// Where it serves its functions.
+    /// Where it serves its functions; empty once it has been removed.
     pub url: String,
     /// Such as `js:v4.18.1`; empty when the functions were registered by hand.
     pub sdk: String,

@@ -234,7 +234,7 @@ pub(super) fn keys<const N: usize>(keys: [&str; N]) -> BTreeSet<String> {
 
 pub(super) fn job_of(case: &Case, key: &str) -> Job {
     let key: JobKey = key.parse().expect("a job key");
-    case.jobs.get(&key).cloned().unwrap_or_else(|| Job {
+    case.jobs.get(&key).cloned().unwrap_or(Job {
         id: JobId { run: case.run.id, key },
         function: case.function.id,
         attempt: 0,

@@ -77,7 +77,7 @@ where
     };
     // A dead arbiter refuses the future and drops it, and with it `exit_tx`.
     arbiter.spawn(async move {
-        let span = tracing::info_span!("child", name = %boot.name, generation = boot.generation.get());
+        let span = tracing::info_span!("child", child = %boot.name, generation = boot.generation.get());
         let life = live(mailbox, line, marker, boot, factory).instrument(span);
         let mut task = tokio::task::spawn_local(life);
         let outcome = tokio::select! {

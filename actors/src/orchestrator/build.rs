@@ -97,7 +97,8 @@ impl Default for Settings {
             cache_bytes: 32 * 1024 * 1024,
             fetch_timeout: Duration::from_secs(300),
             retention: Retention {
-                runs: DAY * 30,
+                finished_runs: DAY * 30,
+                failed_runs: DAY * 90,
                 events: DAY * 30,
             },
             restart: RestartPolicy::default(),

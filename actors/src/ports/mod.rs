@@ -16,6 +16,6 @@ pub use invoker::{Invoker, InvokerFactory};
 pub use queue::{Lease, PartitionStats, Pushed, Queue, QueueStats};
 pub use random::Random;
 pub use store::{
-    AppView, Counts, EventFilter, EventView, JobView, Page, RunFilter, RunSummary, RunView, StepView, Store,
+    AppView, Counts, EventFilter, EventView, Expiry, JobView, Page, RunFilter, RunSummary, RunView, StepView, Store,
     StoreError, WaitView,
 };

@@ -176,6 +176,17 @@ pub struct AppView {
     pub functions: Vec<Function>,
 }
 
+/// Before when things have to have ended to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// End of runs that completed or were cancelled.
+    pub finished_runs: Timestamp,
+    /// End of runs that failed.
+    pub failed_runs: Timestamp,
+    /// Arrival of events.
+    pub events: Timestamp,
+}
+
 /// Sizes for people and metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -193,6 +204,8 @@ pub struct Counts {
 #[async_trait]
 pub trait Store: std::fmt::Debug + Send + Sync {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
+    ///
+    /// A batch whose future is dropped is written wholly or not at all.
     ///
     /// # Errors
     /// Nothing of the batch has happened then.
@@ -247,7 +260,8 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Notes why a sync that we asked the app at this URL for failed (`None`: it did not). Unknown URLs are ignored.
     async fn note_sync_error(&self, url: &str, error: Option<&str>) -> Result<(), StoreError>;
 
-    /// Archives all functions of the app at this URL and forgets the app. Answers whether there was one.
+    /// Archives all functions of the app at this URL and forgets the app. Answers whether there was one. For the sake of
+    /// its functions, whose runs go on, the catalog keeps listing it, without URL and checksum, until it registers again.
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError>;
 
     /// An event with what became of it.
@@ -265,9 +279,9 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Runs that have not ended and have no job (P4): there must be none.
     async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError>;
 
-    /// Deletes runs that ended before `runs_before` with their steps and history, and events received before
-    /// `events_before` that no remaining run was started by; at most `limit` of each. Answers how many rows went.
-    async fn purge(&self, runs_before: Timestamp, events_before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+    /// Deletes runs that have expired with their steps and history, and expired events that no remaining run was started
+    /// by; at most `limit` of each. Answers how many runs and events went.
+    async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError>;
 
     /// Dead letters from new to old.
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;

@@ -3,6 +3,7 @@
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use url::Url;
 use utoipa::ToSchema;
 
@@ -11,6 +12,7 @@ use crate::error::{Code, Problem};
 use crate::http::answer::{ErrorBody, OwnError};
 use crate::http::body;
 use crate::http::state::State;
+use crate::sdk::registration::{loopback_folded, normalise};
 
 /// Apps.
 #[derive(Serialize, ToSchema)]
@@ -58,10 +60,19 @@ pub(super) async fn sync(req: HttpRequest, payload: Payload, state: State) -> Re
         return Err(reading::invalid("url", &url, "an http or https URL").into());
     }
     let synced = state.options.syncer.sync(&url).await;
-    let registered = synced.map_err(|error| Problem::new(Code::SyncFailed, error.to_string()))?;
+    api.note_sync(&url, synced.as_ref().err().map(ToString::to_string));
+    synced.map_err(|error| Problem::new(Code::SyncFailed, error.to_string()).with(json!({"reason": error.code()})))?;
     let catalog = api.catalog();
-    let app = catalog.apps().iter().find(|view| view.app.url == registered);
+    // Functions registered by hand may share the place; the one that has just answered is meant.
+    let here = catalog.apps().iter().filter(|view| is_same_place(&view.app.url, &url));
+    let app = here.max_by_key(|view| (!view.app.sdk.is_empty(), view.app.synced_at));
     Ok(HttpResponse::Ok().json(Synced {
         app: app.map(view::App::of),
     }))
+}
+
+/// Whether two URLs lead to the same app: apps write their own as they like.
+fn is_same_place(a: &str, b: &str) -> bool {
+    let folded = |text: &str| Url::parse(&normalise(text)).ok().map(loopback_folded);
+    folded(a) == folded(b)
 }

@@ -1,23 +1,17 @@
 //! `/api/v1/functions`.
-//!
-//! A registration by hand is turned into one as an SDK would send it, so that there is one parser and one set of rules.
 
 use actix_web::web::{Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-use url::Url;
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{reading, view};
 use crate::error::{Code, Problem};
 use crate::http::answer::{ErrorBody, OwnError};
 use crate::http::body;
-use crate::http::sdk::registration::registration_problem;
 use crate::http::state::State;
-
-/// The app that functions belong to which are registered without one.
-const DEFAULT_APP: &str = "api";
+use crate::sdk::parse_own;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -58,19 +52,20 @@ pub(super) async fn list(query: Query<ListQuery>, state: State) -> Result<HttpRe
 }
 
 /// Functions to register.
-#[derive(Deserialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes a body that is read elsewhere")]
 pub(super) struct NewFunctions {
-    /// The app they belong to.
-    #[schema(default = "api")]
+    /// The app they belong to; its name then begins their slugs.
+    #[schema(example = "shop")]
     app: Option<String>,
     /// Where the app serves them; `sdk.default_app_url` of the settings if left out.
     url: Option<String>,
     /// At least one. The other functions of the app stay as they are.
-    #[schema(value_type = Vec<NewFunction>)]
-    functions: Vec<Map<String, Value>>,
+    functions: Vec<NewFunction>,
 }
 
-/// One function to register. What SDKs can say of a function can be said here: `retries`, `concurrency`, `cancel` …
+/// One function to register. Beyond these: `retries`, `concurrency`,
+/// `batchEvents`, `rateLimit`, `throttle`, `debounce`, `priority`, `cancel`, `idempotency`, `timeouts`, `singleton`, `url`.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what is passed on as it is")]
 pub(super) struct NewFunction {
@@ -104,62 +99,14 @@ pub(super) struct Registered {
 pub(super) async fn register(req: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, OwnError> {
     let api = state.api()?;
     let body = body::read(&req, payload, &state).await?;
-    let wanted: NewFunctions = body::parse(&body)?;
-    if wanted.functions.is_empty() {
-        return Err(Problem::new(Code::InvalidRegistration, "`functions` is empty").into());
-    }
-    let as_sdk = as_an_sdk_would(wanted, &state.options.default_app_url)?;
-    let text = serde_json::to_vec(&as_sdk).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    let parsed = (state.options.parse_registration)(&text, api.clock().now());
-    let mut registration = parsed.map_err(registration_problem)?;
-    registration.keep_others = true;
-    let slugs: Vec<_> = registration.functions.iter().map(|function| function.id).collect();
+    let default_url = &state.options.default_app_url;
+    let registration = parse_own(&body, default_url, api.clock().now()).map_err(Problem::from)?;
+    let ids: Vec<_> = registration.functions.iter().map(|function| function.id).collect();
     let outcome = api.register(registration).await?;
     let catalog = api.catalog();
-    let functions = slugs.iter().filter_map(|id| catalog.function(*id));
+    let functions = ids.iter().filter_map(|id| catalog.function(*id));
     Ok(HttpResponse::Created().json(Registered {
         modified: outcome.modified,
         functions: functions.map(|function| view::Function::of(function)).collect(),
-    }))
-}
-
-/// The same registration in the words of an SDK.
-fn as_an_sdk_would(wanted: NewFunctions, default_url: &str) -> Result<Value, Problem> {
-    let text = wanted.url.unwrap_or_else(|| default_url.to_owned());
-    let url = Url::parse(&text)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https"));
-    let url = url.ok_or_else(|| reading::invalid("url", &text, "an http or https URL"))?;
-    let functions = wanted.functions.into_iter().map(|mut function| {
-        let id = function
-            .get("id")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
-        let mut called = url.clone();
-        called
-            .query_pairs_mut()
-            .append_pair("fnId", &id)
-            .append_pair("stepId", "step");
-        let mut step = json!({"id": "step", "name": "step", "runtime": {"type": "http", "url": called.as_str()}});
-        if let Some(retries) = function.remove("retries") {
-            step["retries"] = if retries.is_object() {
-                retries
-            } else {
-                json!({"attempts": retries})
-            };
-        }
-        function.entry("name").or_insert_with(|| Value::String(id));
-        function.entry("steps").or_insert_with(|| json!({"step": step}));
-        Value::Object(function)
-    });
-    Ok(json!({
-        "appName": wanted.app.unwrap_or_else(|| DEFAULT_APP.to_owned()),
-        "url": url.as_str(),
-        "v": "0.1",
-        "deployType": "ping",
-        "sdk": "",
-        "framework": "",
-        "functions": functions.collect::<Vec<_>>(),
     }))
 }

@@ -18,7 +18,6 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 
 use super::auth;
-use super::state::AppState;
 
 pub use document::openapi_json;
 
@@ -49,6 +48,6 @@ endpoints! {
 }
 
 /// The scope of our own API.
-pub(super) fn routes(cfg: &mut ServiceConfig, _state: &web::Data<AppState>) {
+pub(super) fn routes(cfg: &mut ServiceConfig) {
     cfg.service(web::scope("/api/v1").configure(mount).wrap(from_fn(auth::own_writes)));
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{MOUNTED, openapi_json};
 use crate::http::tests::fake::{NOW, Server};
-use crate::http::tests::sdk::{event, lease, run_id, view};
+use crate::http::tests::sdk::{app, event, lease, run_id, view};
 
 #[test]
 fn the_document_describes_exactly_what_is_mounted() {
@@ -35,8 +35,13 @@ fn the_document_describes_exactly_what_is_mounted() {
 fn the_document_refers_only_to_what_it_has() {
     let text = openapi_json();
     let document: Value = serde_json::from_str(&text).expect("JSON");
-    for reference in text.split("\"$ref\": \"#").skip(1) {
-        let pointer = reference.split('"').next().expect("a pointer");
+    let references: BTreeSet<_> = text
+        .split("\"$ref\": \"#")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert!(references.len() > 10, "{references:?}");
+    for pointer in references {
         assert!(document.pointer(pointer).is_some(), "{pointer}");
     }
 }
@@ -318,7 +323,7 @@ async fn functions_are_registered_by_hand_and_others_stay() {
     assert_eq!(answer.status, 201, "{}", answer.json());
     let registration = server.world.with(|world| world.registered.remove(0));
     assert!(registration.keep_others);
-    assert_eq!((&*registration.app.name, registration.app.sdk.as_str()), ("api", ""));
+    assert_eq!(registration.app.sdk, "", "nobody is asked to register again");
     let function = &registration.functions[0];
     assert_eq!(
         (&*function.slug, function.name.as_str()),
@@ -331,11 +336,13 @@ async fn functions_are_registered_by_hand_and_others_stay() {
 }
 
 #[rstest]
-#[case("{}", "CB-1001")]
+#[case("[", "CB-1001")]
+#[case("[]", "CB-1001")]
+#[case("{}", "CB-1201")]
 #[case(r#"{"functions":[]}"#, "CB-1201")]
 #[case(r#"{"functions":[{"name":"x"}]}"#, "CB-1201")]
-#[case(r#"{"functions":[{"id":"x"}],"url":"nowhere"}"#, "CB-1007")]
-#[case(r#"{"functions":[{"id":"x"}],"url":"ftp://a/b"}"#, "CB-1007")]
+#[case(r#"{"functions":[{"id":"x","trigers":[]}]}"#, "CB-1201")]
+#[case(r#"{"functions":[{"id":"x"}],"url":"nowhere"}"#, "CB-1201")]
 #[actix_web::test]
 async fn a_bad_registration_is_refused(#[case] body: &'static str, #[case] code: &str) {
     let answer = Server::start().await.post("/api/v1/functions", body).await;
@@ -346,17 +353,85 @@ async fn a_bad_registration_is_refused(#[case] body: &'static str, #[case] code:
 }
 
 #[rstest]
-#[case(r#"{"url":"http://up/api/inngest"}"#, 200)]
-#[case(r#"{"url":"http://down/api/inngest"}"#, 502)]
+#[case(r#"{"url":"http://a/x"}"#, 200)]
+#[case(r#"{"url":"http://down/x"}"#, 502)]
 #[case(r#"{"url":"nowhere"}"#, 400)]
 #[case("{}", 400)]
 #[actix_web::test]
 async fn syncing_an_app(#[case] body: &'static str, #[case] status: u16) {
-    let answer = Server::start().await.post("/api/v1/apps/sync", body).await;
+    let server = Server::start().await;
+    server.world.with(|world| world.apps.push(app()));
+    let answer = server.post("/api/v1/apps/sync", body).await;
     assert_eq!(answer.status, status);
-    if status == 502 {
-        assert_eq!(answer.json()["error"]["message"], "connection refused");
+    let notes = server.world.with(|world| std::mem::take(&mut world.notes));
+    match status {
+        200 => {
+            assert_eq!(answer.json()["app"]["name"], "shop");
+            assert_eq!(notes, [("http://a/x".to_owned(), None)]);
+        }
+        502 => {
+            let error = answer.json()["error"].clone();
+            assert_eq!(
+                (&error["message"], &error["details"]["reason"]),
+                (&json!("connection refused"), &json!("unreachable"))
+            );
+            assert_eq!(
+                notes,
+                [("http://down/x".to_owned(), Some("connection refused".to_owned()))]
+            );
+        }
+        _ => assert!(notes.is_empty()),
     }
+}
+
+#[actix_web::test]
+async fn functions_and_apps_are_listed() {
+    let server = Server::start().await;
+    server.world.with(|world| world.apps.push(app()));
+    let slugs = async |path: &str| {
+        let listed = server.get(path).await.json();
+        let slugs = listed["functions"].as_array().expect("a list").iter();
+        slugs
+            .map(|function| function["slug"].as_str().expect("a slug").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(slugs("/api/v1/functions").await, ["shop-charge"]);
+    assert_eq!(
+        slugs("/api/v1/functions?app=shop&archived=true").await,
+        ["shop-charge", "shop-old"]
+    );
+    let apps = server.get("/api/v1/apps").await.json();
+    assert_eq!(
+        (&apps["apps"][0]["name"], &apps["apps"][0]["functions"]),
+        (&json!("shop"), &json!(["shop-charge"]))
+    );
+    assert_eq!(
+        server.get("/").await.json()["counts"],
+        json!({"apps": 1, "functions": 1})
+    );
+}
+
+#[rstest]
+#[case("function=shop-charge", &["shop-charge"])]
+#[case("function=shop-old", &["shop-old"])]
+#[case("app=shop", &["shop-charge", "shop-old"])]
+#[case("app=shop&function=shop-charge", &["shop-charge"])]
+#[actix_web::test]
+async fn runs_are_filtered_by_function_and_app(#[case] query: &str, #[case] expected: &[&str]) {
+    let server = Server::start().await;
+    server.world.with(|world| world.apps.push(app()));
+    assert_eq!(server.get(&format!("/api/v1/runs?{query}")).await.status, 200);
+    let meant: Vec<_> = expected.iter().map(|slug| FunctionId::derive("shop", slug)).collect();
+    assert_eq!(
+        server.world.with(|world| world.run_filters[0].functions.clone()),
+        Some(meant.clone())
+    );
+    let by_id = format!("/api/v1/runs?function={}", meant[0]);
+    assert_eq!(server.get(&by_id).await.status, 200);
+    assert_eq!(
+        server.world.with(|world| world.run_filters[1].functions.clone()),
+        Some(vec![meant[0]])
+    );
 }
 
 #[actix_web::test]

@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
 use callboard_actors::domain::{Function, Trigger};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::http::answer::SdkError;
 use crate::http::state::State;
@@ -32,24 +32,27 @@ async fn describe(state: State) -> Result<HttpResponse, SdkError> {
         "functions": functions,
         "handlers": null,
         "isSingleNodeService": true,
-        "isMissingSigningKey": options.bearer.is_none(),
+        "isMissingSigningKey": options.signing_key.is_none(),
         "isMissingEventKeys": options.event_keys.is_empty(),
         "features": {},
     })))
 }
 
-/// A function as the original prints it. `steps` has exactly these members.
+/// A function as the original prints it: its configuration, and what the server knows beside that.
 fn document(function: &Function) -> Value {
-    json!({
+    let mut document: Map<String, Value> = function.config.to().unwrap_or_default();
+    let own = json!({
         "name": function.name,
         "id": function.id,
         "slug": function.slug,
         "app": function.app,
         "fv": function.version,
         "triggers": function.triggers.iter().map(trigger).collect::<Vec<_>>(),
-        "steps": [{"id": "step", "name": "step", "uri": function.url}],
-        "config": function.config,
-    })
+    });
+    if let Value::Object(own) = own {
+        document.extend(own);
+    }
+    Value::Object(document)
 }
 
 /// A trigger as it is registered.

@@ -16,14 +16,14 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 
 use super::auth;
-use super::state::{AppState, ServerKind};
+use crate::sdk::ServerKind;
 
 /// The one environment and the one account there are, in the ids that the original server gives them.
 const ENVIRONMENT: &str = "00000000-0000-4000-b000-000000000000";
 const ACCOUNT: &str = "00000000-0000-4000-a000-000000000000";
 
 /// Everything but `/e`, which is mounted first.
-pub(super) fn routes(cfg: &mut ServiceConfig, state: &web::Data<AppState>) {
+pub(super) fn routes(cfg: &mut ServiceConfig, kind: ServerKind) {
     let guarded = || from_fn(auth::sdk_routes);
     cfg.service(web::scope("/invoke").configure(invoke::routes).wrap(guarded()));
     cfg.service(web::scope("/fn").configure(registration::routes).wrap(guarded()));
@@ -43,7 +43,7 @@ pub(super) fn routes(cfg: &mut ServiceConfig, state: &web::Data<AppState>) {
             .wrap(guarded()),
     );
     cfg.configure(traces::dev);
-    if state.options.kind == ServerKind::Dev {
+    if kind == ServerKind::Dev {
         cfg.service(web::scope("/dev").configure(dev::routes).wrap(guarded()));
     }
 }

@@ -12,9 +12,10 @@ use uuid::Uuid;
 use crate::error::{Code, Problem};
 use crate::http::answer::{SdkError, sdk_error, sdk_error_as};
 use crate::http::body;
-use crate::http::state::{AppState, RegistrationError, State};
+use crate::http::state::{AppState, State};
+use crate::sdk::{self, RegistrationError, headers};
 
-static EXPECTED_KIND: HeaderName = HeaderName::from_static("x-inngest-expected-server-kind");
+static EXPECTED_KIND: HeaderName = HeaderName::from_static(headers::EXPECTED_SERVER_KIND);
 
 pub(super) fn routes(cfg: &mut ServiceConfig) {
     cfg.service(web::resource("/register").route(web::post().to(register)))
@@ -27,21 +28,24 @@ struct Refused {
     code: Option<&'static str>,
 }
 
-impl<T: Into<Problem>> From<T> for Refused {
-    fn from(problem: T) -> Self {
-        Self {
-            problem: problem.into(),
-            code: None,
-        }
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self { problem, code: None }
     }
 }
 
-/// A registration that can't be.
-pub(in crate::http) fn registration_problem(error: RegistrationError) -> Problem {
-    let problem = Problem::new(Code::InvalidRegistration, error.to_string());
-    match error {
-        RegistrationError::Invalid(problems) => problem.with(problems),
-        RegistrationError::Malformed(_) | RegistrationError::NoApp | RegistrationError::SdkDenied(_) => problem,
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Problem::from(refusal).into()
+    }
+}
+
+impl From<RegistrationError> for Refused {
+    fn from(error: RegistrationError) -> Self {
+        Self {
+            code: error.code(),
+            problem: error.into(),
+        }
     }
 }
 
@@ -65,19 +69,9 @@ async fn try_register(req: &HttpRequest, payload: Payload, state: &AppState) -> 
     }
     let api = state.api()?;
     let body = body::read(req, payload, state).await?;
-    let registration = (state.options.parse_registration)(&body, api.clock().now()).map_err(|error| Refused {
-        code: match error {
-            RegistrationError::Malformed(_) => None,
-            RegistrationError::NoApp | RegistrationError::Invalid(_) => Some("config_invalid"),
-            RegistrationError::SdkDenied(_) => Some("sdk_version_denied"),
-        },
-        problem: registration_problem(error),
-    })?;
+    let registration = sdk::parse(&body, api.clock().now())?;
     let app_id = FunctionId::app_uuid(&registration.app.name);
-    let outcome = api.register(registration).await.map_err(|refusal| Refused {
-        code: matches!(refusal, Refusal::Invalid(_)).then_some("config_invalid"),
-        problem: refusal.into(),
-    })?;
+    let outcome = api.register(registration).await?;
     // SDKs pass `status` on as their own; `error` must be absent, not null.
     Ok(HttpResponse::Ok().json(json!({
         "ok": true,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, Path, ServiceConfig};
-use callboard_actors::domain::{JobKey, RunId, RunStatus};
+use callboard_actors::domain::{JobKey, RunId, RunStatus, Timestamp};
 use callboard_actors::orchestrator::Cancelled;
 use callboard_actors::ports::{RunSummary, RunView};
 use serde_json::{Value, json};
@@ -54,7 +54,7 @@ pub(super) fn document(run: &RunSummary, is_called: bool) -> Value {
         "environment_id": ENVIRONMENT,
         "event_id": run.event_ids.first(),
         "status": status,
-        "ended_at": run.ended_at.map(|at| at.to_rfc3339()),
+        "ended_at": run.ended_at.map(Timestamp::to_rfc3339),
     });
     if let Some(output) = &run.output {
         document["output"] = output.to_tree();

@@ -1,11 +1,14 @@
 //! What holds for every answer: the server's kind, CORS, JSON errors, keys.
 
+use std::sync::Arc;
+
 use actix_web::test::TestRequest;
 use rstest::rstest;
 use serde_json::json;
 
-use super::fake::{KeyIs, Server, Shared, options};
-use crate::http::{AppState, ServerKind};
+use super::fake::{Server, Shared, options};
+use crate::http::AppState;
+use crate::sdk::{ServerKind, SigningKey};
 
 const EVERYWHERE: &[(&str, &str, u16)] = &[
     ("GET", "/", 200),
@@ -50,6 +53,16 @@ async fn a_wrong_method_is_told_which_are_right() {
     let allow = answer.header("allow").expect("an Allow header");
     assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
     assert_eq!(answer.json()["error"]["code"], "CB-1009");
+}
+
+#[rstest]
+#[case("/api/v1/runs/?limit=1", 303, Some("/api/v1/runs?limit=1"))]
+#[case("/health/", 303, Some("/health"))]
+#[case("//elsewhere.example/", 404, None)]
+#[actix_web::test]
+async fn a_slash_too_many_is_forgiven(#[case] path: &str, #[case] status: u16, #[case] location: Option<&str>) {
+    let answer = Server::start().await.get(path).await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (status, location));
 }
 
 #[actix_web::test]
@@ -127,14 +140,14 @@ async fn before_the_orchestrator_is_ready_the_answer_is_503(#[case] method: &str
 #[actix_web::test]
 async fn with_a_signing_key_some_doors_are_locked(#[case] method: &str, #[case] path: &str, #[case] locked: bool) {
     let mut options = options();
-    options.bearer = Some(Box::new(KeyIs("right")));
+    options.signing_key = Some(Arc::new(SigningKey::parse("signkey-test-0a0b").expect("a key")));
     let server = Server::with(options).await;
     let method = || actix_web::http::Method::from_bytes(method.as_bytes()).expect("a method");
     let ask = |bearer: &'static str| {
         let request = TestRequest::default().method(method()).uri(path);
         request.insert_header(("authorization", bearer))
     };
-    for wrong in ["Bearer wrong", "Bearer", "right", "Basic right", ""] {
+    for wrong in ["Bearer 0b0a", "Bearer", "Basic 0a0b", ""] {
         let answer = server.call(ask(wrong)).await;
         assert_eq!(answer.status == 401, locked, "`{wrong}`");
         if locked {
@@ -142,7 +155,7 @@ async fn with_a_signing_key_some_doors_are_locked(#[case] method: &str, #[case] 
             assert_eq!(answer.header("x-inngest-server-kind"), Some("dev"));
         }
     }
-    assert_ne!(server.call(ask("bearer right")).await.status, 401);
+    assert_ne!(server.call(ask("bearer signkey-prod-0a0b")).await.status, 401);
 }
 
 #[actix_web::test]

@@ -160,8 +160,8 @@ async fn a_body_beyond_the_limit_is_refused_announced_or_not() {
     );
     let announced = TestRequest::post()
         .uri("/e/any")
-        .insert_header(("content-length", "99999999"))
-        .set_payload("[]");
+        .set_payload("[]")
+        .insert_header(("content-length", "99999999"));
     assert_eq!(server.call(announced).await.status, 413);
 }
 
@@ -189,6 +189,22 @@ async fn without_room_the_sender_is_told_to_come_back() {
         200,
         "permits come back"
     );
+}
+
+#[actix_web::test]
+async fn bytes_need_room_too_and_give_it_back() {
+    let mut options = options();
+    options.intake = Intake::new(100, 64);
+    let intake = options.intake.clone();
+    let server = Server::with(options).await;
+    let large = json!({"name": "a", "data": {"x": "y".repeat(64)}});
+    let answer = server.post("/e/any", large.to_string()).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.json()["code"].clone()),
+        (503, json!("CB-2001"))
+    );
+    assert_eq!(server.post("/e/any", r#"{"name":"a"}"#).await.status, 200);
+    assert_eq!(intake.in_flight(), (0, 0));
 }
 
 #[actix_web::test]

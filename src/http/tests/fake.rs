@@ -16,10 +16,8 @@ use callboard_actors::orchestrator::{Cancelled, Refusal};
 use callboard_actors::ports::*;
 use serde_json::{Map, Value};
 
-use crate::http::{
-    Api, AppState, BearerCheck, Intake, Options, RegistrationError, ServerKind, StartOptions, SyncError, Syncer,
-    configure,
-};
+use crate::http::{Api, AppState, Intake, Options, StartOptions, Syncer, configure};
+use crate::sdk::{ServerKind, SyncError};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_750_000_000_000);
 
@@ -34,6 +32,8 @@ pub(crate) struct World {
     pub(crate) signalled: Option<RunId>,
     pub(crate) cancelled: Option<Cancelled>,
     pub(crate) has_app: bool,
+    pub(crate) apps: Vec<AppView>,
+    pub(crate) notes: Vec<(String, Option<String>)>,
     pub(crate) runs: Vec<RunView>,
     pub(crate) states: HashMap<RunId, RunState>,
     pub(crate) events: Vec<EventView>,
@@ -46,6 +46,12 @@ pub(crate) struct World {
 
 #[derive(Clone, Default)]
 pub(crate) struct Shared(pub(crate) Arc<Mutex<World>>);
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
 
 impl Shared {
     pub(crate) fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
@@ -128,8 +134,11 @@ impl Api for FakeApi {
     async fn cancel(&self, _run: RunId) -> Result<Cancelled, Refusal> {
         Ok(self.world.with(|world| world.cancelled.unwrap_or(Cancelled::Unknown)))
     }
+    fn note_sync(&self, url: &str, error: Option<String>) {
+        self.world.with(|world| world.notes.push((url.to_owned(), error)));
+    }
     fn catalog(&self) -> Arc<Catalog> {
-        Arc::new(Catalog::default())
+        Arc::new(Catalog::new(self.world.with(|world| world.apps.clone())))
     }
     fn status(&self) -> Value {
         serde_json::json!({"children": []})
@@ -148,6 +157,7 @@ impl Api for FakeApi {
     }
 }
 
+#[derive(Debug)]
 struct FakeQueue(Shared);
 
 #[async_trait]
@@ -174,6 +184,7 @@ impl Queue for FakeQueue {
     }
 }
 
+#[derive(Debug)]
 struct FakeStore(Shared);
 
 type Read<T> = Result<T, StoreError>;
@@ -256,7 +267,7 @@ impl Store for FakeStore {
     async fn orphans(&self, _limit: usize) -> Read<Vec<RunId>> {
         Ok(Vec::new())
     }
-    async fn purge(&self, _: Timestamp, _: Timestamp, _: usize) -> Read<u64> {
+    async fn purge(&self, _: &Expiry, _: usize) -> Read<u64> {
         Ok(0)
     }
     async fn dead_letters(&self, limit: usize) -> Read<Vec<DeadLetter>> {
@@ -279,79 +290,22 @@ pub(crate) struct FakeSyncer;
 
 #[async_trait(?Send)]
 impl Syncer for FakeSyncer {
-    async fn sync(&self, url: &str) -> Result<String, SyncError> {
+    async fn sync(&self, url: &str) -> Result<(), SyncError> {
         if url.contains("down") {
-            return Err(SyncError("connection refused".to_owned()));
+            return Err(SyncError::Unreachable("connection refused".to_owned()));
         }
-        Ok(url.to_owned())
+        Ok(())
     }
-}
-
-pub(crate) struct KeyIs(pub(crate) &'static str);
-
-impl BearerCheck for KeyIs {
-    fn verify_bearer(&self, token: &str) -> bool {
-        token == self.0
-    }
-}
-
-/// A parser that takes the names and ids it finds.
-fn parse(body: &[u8], now: Timestamp) -> Result<Registration, RegistrationError> {
-    let body: Value = serde_json::from_slice(body).map_err(|error| RegistrationError::Malformed(error.to_string()))?;
-    let app: Arc<str> = body["appName"].as_str().ok_or(RegistrationError::NoApp)?.into();
-    let listed = body["functions"].as_array().cloned().unwrap_or_default();
-    if listed
-        .iter()
-        .any(|function| function["id"].as_str().is_none_or(str::is_empty))
-    {
-        return Err(RegistrationError::Invalid(vec!["a function has no id".to_owned()]));
-    }
-    let functions = listed.iter().map(|function| {
-        let slug = function["id"].as_str().unwrap_or_default();
-        Function {
-            id: FunctionId::derive(&app, slug),
-            slug: slug.into(),
-            app: app.clone(),
-            name: function["name"].as_str().unwrap_or_default().to_owned(),
-            version: 1,
-            url: function["steps"]["step"]["runtime"]["url"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
-            triggers: serde_json::from_value(function["triggers"].clone()).unwrap_or_default(),
-            retries: 4,
-            flow: FlowControl::default(),
-            config: Json::from_value(function).expect("finite"),
-            archived: false,
-        }
-    });
-    let functions = functions.collect();
-    let text = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
-    Ok(Registration {
-        app: App {
-            name: app.clone(),
-            url: text("url"),
-            sdk: text("sdk"),
-            framework: None,
-            version: None,
-            checksum: String::new(),
-            error: None,
-            synced_at: now,
-        },
-        functions,
-        keep_others: false,
-    })
 }
 
 pub(crate) fn options() -> Options {
     Options {
         kind: ServerKind::Dev,
-        bearer: None,
+        signing_key: None,
         event_keys: Vec::new(),
         require_event_keys: false,
         request_bytes: 1024 * 1024,
         intake: Intake::new(10_000, 8 * 1024 * 1024),
-        parse_registration: parse,
         default_app_url: "http://localhost:3000/api/inngest".to_owned(),
         syncer: Box::new(FakeSyncer),
         start: StartOptions::default(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use actix_web::test::TestRequest;
 use callboard_actors::domain::*;
-use callboard_actors::orchestrator::{Cancelled, Refusal};
-use callboard_actors::ports::{EventView, JobView, Lease, RunSummary, RunView};
+use callboard_actors::orchestrator::Cancelled;
+use callboard_actors::ports::{AppView, EventView, JobView, Lease, RunSummary, RunView};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -59,7 +59,24 @@ pub(crate) fn event() -> Event {
     Event::accept(incoming, EventId::new(NOW, 1), NOW).expect("valid")
 }
 
-const REGISTRATION: &str = r#"{"appName":"shop","url":"http://a/x","functions":[{"id":"shop-charge"}]}"#;
+/// An app with a live function and an archived one.
+pub(crate) fn app() -> AppView {
+    let registration = crate::sdk::parse(REGISTRATION.as_bytes(), NOW).expect("valid");
+    let mut functions = registration.functions;
+    let mut old = functions[0].clone();
+    old.id = FunctionId::derive("shop", "shop-old");
+    old.slug = "shop-old".into();
+    old.archived = true;
+    functions.push(old);
+    AppView {
+        app: registration.app,
+        functions,
+    }
+}
+
+const REGISTRATION: &str = r#"{"appName":"shop","url":"http://a/x","sdk":"js:v4.0.0","functions":[{"id":"shop-charge",
+    "name":"Charge","triggers":[{"event":"shop/order.paid"}],
+    "steps":{"step":{"id":"step","name":"step","runtime":{"type":"http","url":"http://a/x?fnId=shop-charge&stepId=step"}}}}]}"#;
 
 #[actix_web::test]
 async fn a_registration_is_answered_with_everything_sdks_read() {
@@ -81,8 +98,8 @@ async fn a_registration_is_answered_with_everything_sdks_read() {
 }
 
 #[rstest]
-#[case("nonsense", "CB-1201", "Invalid request: ")]
-#[case("{}", "config_invalid", "App ID required")]
+#[case("nonsense", "CB-1001", "Invalid request: ")]
+#[case("{}", "CB-1201", "App ID required")]
 #[case(
     r#"{"appName":"shop","functions":[{}]}"#,
     "config_invalid",
@@ -106,20 +123,6 @@ async fn a_bad_registration_is_refused_in_the_words_of_the_protocol(
         "{said}"
     );
     assert!(server.world.with(|world| world.registered.is_empty()));
-}
-
-#[actix_web::test]
-async fn what_the_orchestrator_finds_invalid_is_listed() {
-    let server = Server::start().await;
-    let problems = vec!["one".to_owned(), "two".to_owned()];
-    server
-        .world
-        .with(|world| world.refusal = Some(Refusal::Invalid(problems)));
-    let said = server.post("/fn/register", REGISTRATION).await.json();
-    assert_eq!(
-        (&said["code"], &said["data"]),
-        (&json!("config_invalid"), &json!(["one", "two"]))
-    );
 }
 
 #[actix_web::test]
@@ -373,11 +376,34 @@ async fn traces_are_taken_and_dropped(#[case] path: &str) {
 }
 
 #[actix_web::test]
-async fn the_dev_page_is_json_with_a_list_of_functions() {
-    let body = Server::start().await.get("/dev").await.json();
+async fn registered_functions_are_listed_and_archived_ones_are_not() {
+    let server = Server::start().await;
+    assert_eq!(server.get("/dev").await.json()["functions"], json!([]));
+    assert_eq!(server.get("/v1/apps/shop/functions").await.status, 404);
+    server.world.with(|world| world.apps.push(app()));
+    let page = server.get("/dev").await.json();
     assert_eq!(
-        (&body["functions"], &body["isMissingSigningKey"]),
-        (&json!([]), &json!(true))
+        (&page["isMissingSigningKey"], page["functions"].as_array().map(Vec::len)),
+        (&json!(true), Some(1))
     );
-    assert_eq!(Server::start().await.get("/v1/apps/shop/functions").await.status, 404);
+    let function = &page["functions"][0];
+    assert_eq!(
+        (&function["slug"], &function["triggers"]),
+        (&json!("shop-charge"), &json!([{"event": "shop/order.paid"}]))
+    );
+    let uri = "http://a/x?fnId=shop-charge&stepId=step";
+    assert_eq!(
+        function["steps"],
+        json!([{"id": "step", "name": "step", "uri": uri}]),
+        "exactly these members"
+    );
+    let listed = server.get("/v1/apps/shop/functions").await.json();
+    assert_eq!(
+        (&listed[0]["id"], &listed[0]["archived_at"]),
+        (&json!("shop-charge"), &Value::Null)
+    );
+    assert_eq!(
+        (&listed[1]["id"], listed[1]["archived_at"].is_string()),
+        (&json!("shop-old"), true)
+    );
 }

@@ -14,6 +14,7 @@ const SQLITE_PROTOCOL: i32 = 15;
 const SQLITE_NOTADB: i32 = 26;
 
 /// Sorts an error of the driver by what the caller can do about it.
+#[expect(clippy::needless_pass_by_value, reason = "so that it fits `map_err`")]
 pub(super) fn from_sqlx(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::Database(database) => {

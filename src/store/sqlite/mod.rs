@@ -23,6 +23,9 @@ mod runs;
 mod waits;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::path::Path;
 
@@ -32,7 +35,7 @@ use callboard_actors::domain::{
     Written,
 };
 use callboard_actors::ports::{
-    AppView, Counts, EventFilter, EventView, Page, RunFilter, RunSummary, RunView, Store, StoreError,
+    AppView, Counts, EventFilter, EventView, Expiry, Page, RunFilter, RunSummary, RunView, Store, StoreError,
 };
 use sqlx::SqlitePool;
 
@@ -163,8 +166,8 @@ impl Store for SqliteStore {
         runs::orphans(&self.readers, limit).await
     }
 
-    async fn purge(&self, runs_before: Timestamp, events_before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        retention::purge(&self.writer, &self.readers, runs_before, events_before, limit).await
+    async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError> {
+        retention::purge(&self.writer, &self.readers, expiry, limit).await
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {

@@ -93,6 +93,8 @@ pub(super) async fn open(directory: &Path, adjust: &[(&'static str, String)]) ->
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(false)
         .busy_timeout(BUSY_TIMEOUT)
+        // What a statement sets aside while it runs is small.
+        .pragma("temp_store", "memory")
         // One connection per thread, so SQLite's own mutexes would only cost.
         .serialized(false)
         // A page of rows fits: SQLite's thread need not wait for whoever reads it.

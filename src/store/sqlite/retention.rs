@@ -3,7 +3,7 @@
 //! What to delete is looked up by a reader, so that the writer is held only as long as deleting takes.
 
 use callboard_actors::domain::{EventId, RunId, Timestamp};
-use callboard_actors::ports::StoreError;
+use callboard_actors::ports::{Expiry, StoreError};
 use sqlx::SqlitePool;
 
 use super::error::from_sqlx;
@@ -14,7 +14,8 @@ use super::sql_limit;
 use super::writer::{Script, Writer};
 
 /// A run that ended before then was created before then: that bounds the search.
-pub(super) const OLD_RUNS: &str = "SELECT id FROM runs WHERE id < ?1 AND ended_at < ?2 ORDER BY id LIMIT ?3";
+pub(super) const OLD_RUNS: &str = "SELECT id FROM runs
+    WHERE id < ?1 AND ended_at < CASE status WHEN 'failed' THEN ?2 ELSE ?3 END ORDER BY id LIMIT ?4";
 
 /// Events without a run. Runs whose ids were derived from an event carry its time, so those of the events between two ids
 /// are between the same two; the others have a row.
@@ -43,15 +44,21 @@ const DELETE_EVENTS: [&str; 2] = [
 pub(super) async fn purge(
     writer: &Writer,
     readers: &SqlitePool,
-    runs_before: Timestamp,
-    events_before: Timestamp,
+    expiry: &Expiry,
     limit: usize,
 ) -> Result<u64, StoreError> {
-    let bound = RunId::first_at(runs_before).to_string();
-    let runs = find(readers, OLD_RUNS, bound, runs_before, limit).await?;
+    let bound = RunId::first_at(expiry.finished_runs.max(expiry.failed_runs)).to_string();
+    let runs = find(
+        readers,
+        OLD_RUNS,
+        bound,
+        &[expiry.failed_runs, expiry.finished_runs],
+        limit,
+    )
+    .await?;
     let mut gone = delete(writer, &DELETE_RUNS, runs).await?;
-    let bound = EventId::first_at(events_before.after(CLOCK_SLACK)).to_string();
-    let events = find(readers, OLD_EVENTS, bound, events_before, limit).await?;
+    let bound = EventId::first_at(expiry.events.after(CLOCK_SLACK)).to_string();
+    let events = find(readers, OLD_EVENTS, bound, &[expiry.events], limit).await?;
     gone += delete(writer, &DELETE_EVENTS, events).await?;
     Ok(gone)
 }
@@ -60,14 +67,17 @@ async fn find(
     readers: &SqlitePool,
     sql: &'static str,
     bound: String,
-    before: Timestamp,
+    before: &[Timestamp],
     limit: usize,
 ) -> Result<Vec<String>, StoreError> {
-    let query = sqlx::query(sql)
-        .bind(bound)
-        .bind(before.as_millis())
-        .bind(sql_limit(limit));
-    let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
+    let query = before
+        .iter()
+        .fold(sqlx::query(sql).bind(bound), |query, time| query.bind(time.as_millis()));
+    let rows = query
+        .bind(sql_limit(limit))
+        .fetch_all(readers)
+        .await
+        .map_err(from_sqlx)?;
     rows.iter().map(|row| get(row, 0)).collect()
 }
 

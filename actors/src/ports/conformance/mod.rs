@@ -3,3 +3,4 @@
 //! An implementation's tests call each function of a suite with a factory for a fresh instance.
 
 pub mod queue;
+pub mod store;

@@ -93,6 +93,19 @@ claim!(
 
 const EXISTING_RUNS: &str = "SELECT id FROM runs WHERE id IN (SELECT value FROM jsonb_each(?))";
 
+/// For a look at their plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: [(&str, &str); 8] = [
+    ("insert_unrouted", INSERT_UNROUTED),
+    ("claim_events", CLAIM_EVENTS[1]),
+    ("claim_versions", CLAIM_VERSIONS[1]),
+    ("claim_routes", CLAIM_ROUTES[1]),
+    ("release_keys", RELEASE_KEYS),
+    ("claim_runs", CLAIM_RUNS[1]),
+    ("claim_waits", CLAIM_WAITS[1]),
+    ("existing_runs", EXISTING_RUNS),
+];
+
 /// The rows of a segment's claims, and where their statements stand in the script.
 struct Claims {
     script: Script,
@@ -333,12 +346,12 @@ fn version_row(rows: &mut Rows, run: RunId, expected: u64, folded: &Folded<'_>) 
         .shown(run)
         .int(i64::try_from(expected).unwrap_or(i64::MAX))
         .text_or_null(folded.status.map(RunStatus::as_str))
-        .int_or_null(folded.started_at.map(|at| at.as_millis()))
+        .int_or_null(folded.started_at.map(callboard_actors::domain::Timestamp::as_millis))
         .int_or_null(folded.request_version.map(i64::from))
         .int_or_null(folded.plan_only.map(i64::from))
         .text_or_null(folded.group.as_deref())
-        .text_or_null(folded.output.map(|output| output.as_str()))
-        .int_or_null(folded.ended_at.map(|at| at.as_millis()));
+        .text_or_null(folded.output.map(callboard_actors::domain::Json::as_str))
+        .int_or_null(folded.ended_at.map(callboard_actors::domain::Timestamp::as_millis));
 }
 
 fn run_row(rows: &mut Rows, run: &NewRun) {
@@ -366,5 +379,5 @@ fn run_row(rows: &mut Rows, run: &NewRun) {
         .int(state.plan_only)
         .text(&group)
         .text_or_null(run.idempotency.as_deref())
-        .int_or_null(state.started_at.map(|at| at.as_millis()));
+        .int_or_null(state.started_at.map(callboard_actors::domain::Timestamp::as_millis));
 }

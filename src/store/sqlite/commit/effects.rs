@@ -61,6 +61,23 @@ const INSERT_RUN_EVENTS: &str = "INSERT INTO run_events (event_id, run_id)
 const INSERT_DEAD_LETTERS: &str = "INSERT INTO dead_letters (run_id, job, function_id, reason, at)
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM jsonb_each(?)";
 
+/// For a look at their plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: [(&str, &str); 12] = [
+    ("delete_jobs_of", DELETE_JOBS_OF),
+    ("delete_waits_of", DELETE_WAITS_OF),
+    ("delete_jobs", DELETE_JOBS),
+    ("delete_waits", DELETE_WAITS),
+    ("delete_signals", DELETE_SIGNALS),
+    ("put_jobs", PUT_JOBS),
+    ("put_waits", PUT_WAITS),
+    ("put_steps", PUT_STEPS),
+    ("insert_history", INSERT_HISTORY),
+    ("insert_skips", INSERT_SKIPS),
+    ("insert_run_events", INSERT_RUN_EVENTS),
+    ("insert_dead_letters", INSERT_DEAD_LETTERS),
+];
+
 /// Rows by statement.
 struct Effects {
     unrouted: Rows,

@@ -107,3 +107,9 @@ impl Commit<'_> {
             .map(|index| (index, &self.batch[index], self.folded[index].as_ref()))
     }
 }
+
+/// All statements by name, for a look at their plans.
+#[cfg(test)]
+pub(super) fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
+    claims::STATEMENTS.into_iter().chain(effects::STATEMENTS)
+}

@@ -1,0 +1,99 @@
+//! What every [`Store`](crate::ports::Store) must do, sentence by sentence; [`reload`] compares random histories of a run
+//! with what is read back.
+//!
+//! Each function takes an empty store. [`store_conformance!`](crate::store_conformance) makes a test of each, so that none
+//! is forgotten. Nothing here knows how a store is built or what it is built on.
+
+mod accepting;
+mod advancing;
+mod batches;
+mod catalog;
+mod fixtures;
+mod lists;
+mod reload;
+mod retention;
+mod routing;
+mod texts;
+mod waiting;
+
+pub use accepting::*;
+pub use advancing::*;
+pub use batches::*;
+pub use catalog::*;
+pub use lists::*;
+pub use reload::*;
+pub use retention::*;
+pub use routing::*;
+pub use texts::*;
+pub use waiting::*;
+
+/// Makes a test of each function of the suite. `$fresh` is an async function without arguments that answers an empty
+/// store as `(Arc<dyn Store>, guard)`; the guard is kept until the test is over. Within tokio.
+#[macro_export]
+macro_rules! store_conformance {
+    ($fresh:path) => {
+        $crate::store_conformance! { @tests $fresh:
+            an_accepted_event_is_there_with_its_run
+            a_known_event_is_lost_and_changes_nothing
+            what_a_lost_event_claimed_is_free
+            a_known_run_is_left_out
+            an_idempotency_key_is_taken_for_a_day
+            an_idempotency_key_counts_within_a_batch
+            skips_are_recorded
+            an_event_that_may_meet_a_wait_is_unrouted
+            an_event_is_routed_once
+            taking_a_wait_leaves_a_job
+            a_wait_is_taken_once
+            emitted_events_are_stored_and_unrouted_if_meant_for_somebody
+            a_stale_decision_changes_nothing
+            decisions_bring_the_run_forward
+            changes_happen_in_order
+            a_recorded_result_never_changes
+            the_end_takes_jobs_and_waits_along
+            history_keeps_its_order
+            what_is_buried_is_listed
+            an_empty_batch_is_nothing
+            a_batch_is_as_good_as_its_writes_one_by_one
+            the_same_event_twice_in_a_batch
+            a_run_moves_twice_in_a_batch
+            a_run_is_created_and_moves_in_a_batch
+            a_wait_set_earlier_in_the_batch_counts
+            a_lost_write_does_not_hold_up_the_others
+            large_batches
+            waits_are_found_by_lookup
+            waits_are_paged
+            paths_are_distinct
+            a_signal_has_one_waiter
+            a_signal_is_taken_over_before_it_is_taken
+            jobs_come_by_due_time
+            events_come_in_the_order_asked
+            events_are_listed_from_new_to_old
+            runs_are_listed_from_new_to_old
+            an_event_is_shown_with_what_became_of_it
+            a_run_is_shown_with_all_of_it
+            runs_without_a_job_are_found
+            an_empty_store_has_nothing
+            texts_come_back_as_they_went_in
+            large_texts_come_back_as_they_went_in
+            apps_are_synced
+            an_unchanged_app_is_not_modified
+            a_failed_sync_makes_the_next_one_count
+            functions_left_out_are_archived
+            functions_may_be_added_one_by_one
+            a_removed_app_keeps_its_functions
+            old_runs_and_events_are_purged
+            failed_runs_expire_apart
+            nothing_open_is_purged
+            loading_gives_what_applying_gives
+        }
+    };
+    (@tests $fresh:path: $($name:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                let (store, _guard) = $fresh().await;
+                $crate::ports::conformance::store::$name(store).await;
+            }
+        )*
+    };
+}
