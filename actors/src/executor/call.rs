@@ -46,6 +46,7 @@ impl Executor {
                 assignment,
                 input,
                 tries: 0,
+                is_doubted: false,
             });
             executor.go_on(run, ctx);
         });

@@ -183,6 +183,7 @@ impl Executor {
             mut assignment,
             input,
             tries,
+            is_doubted,
         } = task;
         let Some(slot) = self.slots.get_mut(&run) else { return };
         let Some(state) = slot.state.as_deref() else { return };
@@ -217,14 +218,14 @@ impl Executor {
         }
         let request_id = RunId::new(self.parts.clock.now(), self.parts.random.bits()).to_string();
         match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request_id)) {
-            // Waits that an event has ended leave a job behind the back of a state in memory: what it does not know of
-            // is looked up once before it counts as done.
-            Next::Stale if tries == 0 && !state.status.is_final() => {
+            // The router writes the jobs of waits without the executor: a state held since before does not know them.
+            Next::Stale if !is_doubted && !state.status.is_final() => {
                 slot.state = None;
                 slot.tasks.push_front(Task {
                     assignment,
                     input: None,
-                    tries: 1,
+                    tries,
+                    is_doubted: true,
                 });
             }
             Next::Stale => self.acknowledge(assignment),
@@ -288,6 +289,7 @@ impl Executor {
                             assignment,
                             input: Some(input),
                             tries: tries + 1,
+                            is_doubted: false,
                         });
                     }
                     Ok(false) => executor.hand_back(assignment),
@@ -416,6 +418,7 @@ impl Handler<Perform> for Executor {
             assignment,
             input: None,
             tries: 0,
+            is_doubted: false,
         });
         self.go_on(run, ctx);
     }

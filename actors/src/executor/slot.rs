@@ -26,6 +26,8 @@ pub(super) struct Task {
     pub(super) assignment: Assignment,
     /// What it has come to, once that is known: what its call brought, or what a decision that lost was about.
     pub(super) input: Option<Input>,
-    /// Decisions on it that lost against somebody faster, and verdicts that were not trusted.
+    /// Decisions on it that lost against somebody faster.
     pub(super) tries: u32,
+    /// Whether it looked as if the run had moved past it, and the run was loaded anew to be sure.
+    pub(super) is_doubted: bool,
 }

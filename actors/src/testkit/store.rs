@@ -12,7 +12,9 @@ use crate::domain::{
     NewRun, Registration, Route, RunId, RunState, RunStatus, Skip, SkipReason, SyncOutcome, Timestamp, Wait, Write,
     Written,
 };
-use crate::ports::{AppView, Counts, EventFilter, EventView, Page, RunFilter, RunSummary, RunView, Store, StoreError};
+use crate::ports::{
+    AppView, Counts, EventFilter, EventView, Expiry, Page, RunFilter, RunSummary, RunView, Store, StoreError,
+};
 
 /// What befalls a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -510,7 +512,7 @@ impl Store for FakeStore {
         Ok(orphans.map(|run| run.id).take(limit).collect())
     }
 
-    async fn purge(&self, _: Timestamp, _: Timestamp, _: usize) -> Result<u64, StoreError> {
+    async fn purge(&self, _: &Expiry, _: usize) -> Result<u64, StoreError> {
         Ok(0)
     }
 

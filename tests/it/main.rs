@@ -1,0 +1,13 @@
+//! End-to-end tests: the built binary, real SDK apps, and fake apps for what no SDK produces.
+//!
+//! Promises: every server listens on a free loopback port and has a private data directory; every wait has a deadline and
+//! ends on a signal or an API's answer; a test that fails prints the supervisor's snapshot and the end of the log.
+//! Never: a sleep for luck, a retry, a test that is skipped. An SDK that is not installed fails its tests with the name
+//! of the script that installs it.
+
+mod failures;
+mod fakes;
+mod invokes;
+mod steps;
+mod support;
+mod waits;

@@ -1,0 +1,328 @@
+//! A Callboard of a test's own: the built binary, a free port, a private directory.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::http::{Request, Response};
+use super::process::Process;
+use super::{DEADLINE, wait_for};
+
+/// Lines of the log that a failing test shows.
+const TAIL: usize = 40;
+
+/// How a server is to be started.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Builder {
+    flags: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Builder {
+    /// A flag with a value.
+    pub(crate) fn flag(mut self, name: &str, value: &str) -> Self {
+        self.flags.extend([name.to_owned(), value.to_string()]);
+        self
+    }
+
+    /// A flag without one.
+    pub(crate) fn switch(mut self, name: &str) -> Self {
+        self.flags.push(name.to_owned());
+        self
+    }
+
+    /// An environment variable, such as `CALLBOARD__LIMITS__CALLS`.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Starts it, and waits until it listens.
+    pub(crate) fn start(self) -> Server {
+        Server::start_in(self, tempfile::tempdir().expect("a directory can be made"))
+    }
+}
+
+/// A running server; killed when dropped. A panicking test prints what the server has to say first.
+#[derive(Debug)]
+pub(crate) struct Server {
+    process: Process,
+    address: SocketAddr,
+    builder: Builder,
+    dir: TempDir,
+}
+
+impl Server {
+    /// With `--no-discovery --no-poll` and nothing else.
+    pub(crate) fn start() -> Self {
+        Self::builder().switch("--no-poll").start()
+    }
+
+    /// With `--no-discovery` and what is added.
+    pub(crate) fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn start_in(builder: Builder, dir: TempDir) -> Self {
+        let (process, address) = spawn(&builder, dir.path(), 0);
+        Self {
+            process,
+            address,
+            builder,
+            dir,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        data_dir(self.dir.path())
+    }
+
+    /// The process, for signals of other kinds.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM; answers how it ended.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.process.signal("TERM");
+        self.process.wait()
+    }
+
+    /// Starts it again after it was killed or terminated: same directory, same port.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill();
+        let (process, address) = spawn(&self.builder, self.dir.path(), self.address.port());
+        self.process = process;
+        self.address = address;
+    }
+
+    /// Changes the flags for the next start.
+    pub(crate) fn set_builder(&mut self, builder: Builder) {
+        self.builder = builder;
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Response {
+        Request::get(path).send(self.address)
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Response {
+        Request::post(path, body).send(self.address)
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Response {
+        Request::new("DELETE", path).send(self.address)
+    }
+
+    /// Sends an event; answers its id.
+    #[track_caller]
+    pub(crate) fn send(&self, event: &Value) -> String {
+        let mut ids = self.send_all(event);
+        assert_eq!(ids.len(), 1);
+        ids.remove(0)
+    }
+
+    /// Sends an event or an array of them; answers their ids.
+    #[track_caller]
+    pub(crate) fn send_all(&self, events: &Value) -> Vec<String> {
+        let answer = self.post("/e/test-event-key", events).expect(200).json();
+        let ids = answer["ids"].as_array().expect("ids are an array");
+        ids.iter().map(|id| id.as_str().expect("an id").to_owned()).collect()
+    }
+
+    /// `GET /api/v1/runs/{id}`.
+    #[track_caller]
+    pub(crate) fn run(&self, id: &str) -> Value {
+        self.get(&format!("/api/v1/runs/{id}")).expect(200).json()
+    }
+
+    /// `GET /api/v1/events/{id}`: the event, its `runs`, and what was `not_started`.
+    #[track_caller]
+    pub(crate) fn event(&self, id: &str) -> Value {
+        self.get(&format!("/api/v1/events/{id}")).expect(200).json()
+    }
+
+    /// Waits until an event has started so many runs; answers their ids, oldest first.
+    #[track_caller]
+    pub(crate) fn wait_for_starts(&self, event: &str, count: usize) -> Vec<String> {
+        wait_for(&format!("{count} runs of event {event}"), DEADLINE, || {
+            let view = self.event(event);
+            let runs = view["runs"].as_array().expect("runs are an array");
+            let ids = || runs.iter().map(|run| text(&run["id"])).collect();
+            (runs.len() >= count).then(ids)
+        })
+    }
+
+    /// Waits until an event has started a run, the first if there are several.
+    #[track_caller]
+    pub(crate) fn wait_for_start(&self, event: &str) -> String {
+        self.wait_for_starts(event, 1).remove(0)
+    }
+
+    /// Waits until a run has this status; answers it. Panics at once if it ends in another way.
+    #[track_caller]
+    pub(crate) fn wait_for_status(&self, run: &str, status: &str) -> Value {
+        self.wait_for_status_within(run, status, DEADLINE)
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_status_within(&self, run: &str, status: &str, deadline: Duration) -> Value {
+        let mut last = Value::Null;
+        let found = wait_quietly(deadline, || {
+            last = self.run(run);
+            let now = text(&last["status"]);
+            let is_over = matches!(now.as_str(), "completed" | "failed" | "cancelled");
+            (now == status || is_over).then_some(now)
+        });
+        assert_eq!(found.as_deref(), Some(status), "run {run} after {deadline:?}: {last:#}");
+        last
+    }
+
+    /// Waits until a run is parked on something of this kind (`sleep`, `event`, `signal`, `invoke`, `retry` …).
+    #[track_caller]
+    pub(crate) fn wait_until_pending(&self, run: &str, what: &str) -> Value {
+        wait_for(&format!("run {run} to wait for {what}"), DEADLINE, || {
+            let view = self.run(run);
+            let pending = view["waiting_for"].as_array().expect("an array");
+            pending.iter().any(|one| one["what"] == what).then(|| view.clone())
+        })
+    }
+
+    /// Sends an event, and waits until the one run it starts has ended in this way.
+    #[track_caller]
+    pub(crate) fn run_to(&self, event: &Value, status: &str) -> Value {
+        let event = self.send(event);
+        let run = self.wait_for_start(&event);
+        self.wait_for_status(&run, status)
+    }
+
+    /// Sends an event, and waits until the one run it starts has completed; answers the run.
+    #[track_caller]
+    pub(crate) fn complete(&self, event: &Value) -> Value {
+        self.run_to(event, "completed")
+    }
+
+    /// Waits until an event was routed, whether or not it starts a run, and why it started none.
+    #[track_caller]
+    pub(crate) fn wait_for_skip(&self, event: &str, slug: &str) -> Value {
+        wait_for(&format!("why event {event} did not start {slug}"), DEADLINE, || {
+            let view = self.event(event);
+            let skips = view["not_started"].as_array().expect("an array").clone();
+            skips.into_iter().find(|skip| skip["function"]["slug"] == slug)
+        })
+    }
+
+    /// What a failing test has to show: the supervisor's snapshot, and the end of the log.
+    pub(crate) fn diagnosis(&self) -> String {
+        let mut text = format!("--- server at {}\n", self.url());
+        let _ = match Request::get("/api/v1/supervisor").try_send(self.address) {
+            Ok(snapshot) => writeln!(text, "supervisor: {}", snapshot.text()),
+            Err(error) => writeln!(text, "supervisor: {error}"),
+        };
+        let log = std::fs::read_to_string(log_file(self.dir.path())).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        for line in &lines[lines.len().saturating_sub(TAIL)..] {
+            let _ = writeln!(text, "log: {line}");
+        }
+        text
+    }
+
+    /// Everything it has logged, over all its starts.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(log_file(self.dir.path())).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.diagnosis());
+        }
+    }
+}
+
+/// Text of a member that has to be a string.
+pub(crate) fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no string"))
+        .to_owned()
+}
+
+fn wait_quietly<T>(deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = std::time::Instant::now();
+    while start.elapsed() < deadline {
+        if let Some(answer) = ask() {
+            return Some(answer);
+        }
+        std::thread::sleep(super::PAUSE);
+    }
+    None
+}
+
+fn data_dir(dir: &Path) -> PathBuf {
+    dir.join("data")
+}
+
+fn log_file(dir: &Path) -> PathBuf {
+    dir.join("server.log")
+}
+
+fn spawn(builder: &Builder, dir: &Path, port: u16) -> (Process, SocketAddr) {
+    let log: File = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log_file(dir))
+        .expect("a log can be written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
+    command
+        .args(["dev", "--host", "127.0.0.1", "--no-discovery"])
+        .args(["--port", &port.to_string()])
+        .arg("--data-dir")
+        .arg(data_dir(dir))
+        .args(&builder.flags);
+    // The settings of whoever runs the tests are not the tests'.
+    for (name, _) in std::env::vars_os() {
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CALLBOARD") || name.starts_with("INNGEST"));
+        if ours {
+            command.env_remove(name);
+        }
+    }
+    command
+        .envs(builder.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(log));
+    let mut process = Process::start(&mut command, Some(dir)).expect("the built binary starts");
+    let address = process.first_line(|line| {
+        let (_, rest) = line.split_once("http://127.0.0.1:")?;
+        let port = rest.split([',', ' ', '/']).next()?.parse().ok()?;
+        Some(SocketAddr::from(([127, 0, 0, 1], port)))
+    });
+    let address = address.unwrap_or_else(|| {
+        let log = std::fs::read_to_string(log_file(dir)).unwrap_or_default();
+        panic!("the server did not come up:\n{log}")
+    });
+    (process, address)
+}
