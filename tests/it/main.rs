@@ -5,6 +5,7 @@
 //! Never: a sleep for luck, a retry, a test that is skipped. An SDK that is not installed fails its tests with the name
 //! of the script that installs it.
 
+mod chaos;
 mod failures;
 mod fakes;
 mod invokes;
