@@ -5,7 +5,9 @@
 //! Never: a sleep for luck, a retry, a test that is skipped. An SDK that is not installed fails its tests with the name
 //! of the script that installs it.
 
+mod bad_input;
 mod chaos;
+mod cli;
 mod failures;
 mod fakes;
 mod invokes;

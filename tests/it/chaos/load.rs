@@ -44,9 +44,9 @@ impl Load {
                 while !is_over.load(Ordering::Relaxed) {
                     n += 1;
                     std::thread::sleep(Duration::from_millis(dice.between(40, 240)));
-                    let even = n % 2 == 0;
+                    let even = n.is_multiple_of(2);
                     // Some senders insist, as SDKs do, with an id that makes it safe; others send once.
-                    let key = (dice.roll() % 3 > 0).then(|| format!("load-{n}"));
+                    let key = (!dice.roll().is_multiple_of(3)).then(|| format!("load-{n}"));
                     let mut event = json!({ "name": "load/go", "data": { "n": n, "even": even } });
                     if let Some(key) = &key {
                         event["id"] = json!(key);
