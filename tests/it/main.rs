@@ -5,12 +5,19 @@
 //! Never: a sleep for luck, a retry, a test that is skipped. An SDK that is not installed fails its tests with the name
 //! of the script that installs it.
 
+mod api;
+mod apps;
 mod bad_input;
+mod cancelling;
 mod chaos;
 mod cli;
+mod events;
 mod failures;
 mod fakes;
 mod invokes;
+mod payloads;
+mod restarts;
+mod signing;
 mod steps;
 mod support;
 mod waits;

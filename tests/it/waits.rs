@@ -140,7 +140,7 @@ fn a_wait_for_a_signal_gives_up_in_time(#[values(Ts4, Ts3)] sdk: Sdk) {
     let stage = Stage::shared(sdk);
     let run = stage.complete(
         "test/wait-signal",
-        &json!({"signal": unique("signal"), "timeout_ms": 500}),
+        &json!({"signal": unique("signal"), "timeout_ms": 1000}),
     );
     assert_eq!(run["output"], json!({"timed_out": true}));
 }

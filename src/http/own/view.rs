@@ -7,7 +7,7 @@ mod pending;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
     Event as StoredEvent, Function as StoredFunction, FunctionId, HistoryEntry, HistoryKind, JobKey, Json, RunStatus,
-    StepId, Timestamp,
+    StepId, StepOp, Timestamp,
 };
 use callboard_actors::ports::{AppView, Lease, RunSummary, RunView, StepView};
 use serde::{Deserialize, Serialize};
@@ -156,6 +156,7 @@ struct Particulars {
     ended_at: Option<i64>,
     retry_at: Option<i64>,
     error: Option<Value>,
+    name: Option<String>,
     status: Option<u16>,
 }
 
@@ -216,7 +217,7 @@ pub(super) struct Step {
     /// What kind of step.
     #[schema(example = "run")]
     op: &'static str,
-    /// `planned`, `running`, `parked`, `completed` or `failed`.
+    /// `planned`, `running`, `retrying`, `parked`, `completed` or `failed`.
     status: &'static str,
     started_at: String,
     ended_at: Option<String>,
@@ -231,6 +232,45 @@ pub(super) struct Step {
 }
 
 impl Step {
+    /// A step of which nothing is known but failed attempts: the app ran it without planning it, and the next attempt has
+    /// not come yet.
+    fn unfinished(id: &StepId, status: &'static str, history: &[HistoryEntry]) -> Self {
+        let attempts = Attempt::all(history, Some(id));
+        let name = history
+            .iter()
+            .filter(|entry| entry.step.as_ref() == Some(id))
+            .find_map(|entry| entry.detail.as_ref()?.to::<Particulars>().ok()?.name);
+        let began = attempts.first();
+        Self {
+            id: id.to_string(),
+            name: name.unwrap_or_else(|| id.to_string()),
+            op: StepOp::Run.as_str(),
+            status,
+            started_at: began
+                .map(|first| first.started_at.clone().unwrap_or_else(|| first.ended_at.clone()))
+                .unwrap_or_default(),
+            ended_at: None,
+            duration_ms: None,
+            until: None,
+            attempts,
+            output: None,
+        }
+    }
+
+    /// The steps of a run, in the order in which they were first heard of.
+    fn all(view: &RunView, leases: &[Lease]) -> Vec<Self> {
+        let known = view.steps.iter().map(|step| Self::of(step, &view.history, leases));
+        let mut steps: Vec<Self> = known.collect();
+        let is_over = view.summary.status.is_final();
+        for id in view.history.iter().filter_map(|entry| entry.step.as_ref()) {
+            if !steps.iter().any(|step| step.id == id.as_str()) {
+                let status = if is_over { "failed" } else { "retrying" };
+                steps.push(Self::unfinished(id, status, &view.history));
+            }
+        }
+        steps
+    }
+
     fn of(step: &StepView, history: &[HistoryEntry], leases: &[Lease]) -> Self {
         let is_called = |lease: &Lease| matches!(&lease.job.id.key, JobKey::Step(id) if *id == step.id);
         let status = match step.status {
@@ -289,11 +329,7 @@ impl RunDetail {
         let cancelled_by = view.waits.iter().filter(|wait| wait.kind == "cancel");
         Self {
             run,
-            steps: view
-                .steps
-                .iter()
-                .map(|step| Step::of(step, &view.history, leases))
-                .collect(),
+            steps: Step::all(view, leases),
             failed_attempts: Attempt::all(&view.history, None),
             waiting_for: if is_over {
                 Vec::new()

@@ -13,6 +13,7 @@ use crate::error::{Code, Problem};
 use crate::http::answer::{SdkError, sdk_error, sdk_error_as};
 use crate::http::body;
 use crate::http::state::{AppState, State};
+use crate::sdk::registration::normalise;
 use crate::sdk::{self, RegistrationError, headers};
 
 static EXPECTED_KIND: HeaderName = HeaderName::from_static(headers::EXPECTED_SERVER_KIND);
@@ -93,7 +94,8 @@ async fn remove(query: Query<Remove>, state: State) -> Result<HttpResponse, SdkE
     if query.url.is_empty() {
         return Err(Problem::new(Code::InvalidParameter, "`url` is required").into());
     }
-    if state.api()?.remove_app(&query.url).await? {
+    // Apps are known by the customary spelling of their URLs.
+    if state.api()?.remove_app(&normalise(&query.url)).await? {
         Ok(HttpResponse::Ok().finish())
     } else {
         Err(Problem::new(Code::UnknownApp, format!("App not found: {}", query.url)).into())
