@@ -330,3 +330,37 @@ fn an_invoke_through_the_api_is_matched_once_even_if_somebody_waits_for_it() {
         assert_eq!(rig.store.skips().len(), 1, "P2: one reason, recorded once");
     });
 }
+
+#[test]
+fn a_signal_finds_its_run_among_many_that_wait_for_an_event_of_its_name() {
+    virtually(async {
+        let (listener, caller) = (function("one", "order/paid"), function("two", "order/held"));
+        let signalled = caller.id;
+        let app = FakeApp::new(move |call| {
+            let memo = call.steps.first().map(|(_, memo)| memo.to_tree());
+            Answer::Now(match memo {
+                Some(memo) => returned(&memo),
+                None if call.function == signalled => steps(&json!([{ "op": "WaitForSignal", "id": "w", "name": "w",
+                    "opts": { "signal": "order/shipped", "timeout": "90s" } }])),
+                None => steps(&json!([{ "op": "WaitForEvent", "id": "w", "name": "w",
+                    "opts": { "event": "order/shipped", "timeout": "90s" } }])),
+            })
+        });
+        let rig = Rig::new(vec![listener.clone(), caller.clone()], app).await;
+        for _ in 0..200 {
+            rig.start(&listener, "order/paid", &json!({})).await;
+        }
+        let run = rig.start(&caller, "order/held", &json!({})).await;
+        rig.until("all wait", |rig| rig.store.waits() == 201).await;
+        let data = crate::domain::Json::null();
+        let delivered = rig.within(rig.orchestrator.signal("order/shipped", data)).await;
+        assert_eq!(delivered.expect("a store"), Some(run));
+        assert_eq!(rig.ended(run).await, "completed");
+        // And nobody else may wait for it while it is taken.
+        let first = rig.start(&caller, "order/held", &json!({})).await;
+        rig.until("it waits", |rig| rig.store.waits() == 201).await;
+        let second = rig.start(&caller, "order/held", &json!({})).await;
+        assert_eq!(rig.ended(second).await, "failed");
+        assert_eq!(rig.store.status(first).map(RunStatus::as_str), Some("running"));
+    });
+}
