@@ -162,3 +162,45 @@ fn an_idle_scheduler_asks_seldom() {
         assert!(asked <= 130, "P7: {asked} queries in ten minutes");
     });
 }
+
+#[test]
+fn a_function_with_a_long_backlog_is_not_read_over_and_over() {
+    virtually(async {
+        let function = function("one", "order/paid");
+        let (open, is_open) = tokio::sync::watch::channel(false);
+        let app = FakeApp::new(move |_| {
+            let (sender, reply) = tokio::sync::oneshot::channel();
+            let mut is_open = is_open.clone();
+            actix::spawn(async move {
+                let _ = is_open.wait_for(|is_open| *is_open).await;
+                let _ = sender.send(returned(&json!("done")));
+            });
+            Answer::Held(reply)
+        });
+        let rig = Rig::with(
+            vec![function.clone()],
+            app,
+            Settings {
+                jobs_per_function: 2,
+                ..Settings::default()
+            },
+        )
+        .await;
+        rig.queue.bound_each(10);
+        let events = (0..50).map(|n| crate::testkit::event("order/paid", &json!({}), n, rig.now()));
+        let accepted = rig.within(rig.orchestrator.accept(events.collect())).await;
+        assert!(accepted.is_ok());
+        rig.pass(Duration::from_secs(1)).await;
+        let before = rig.store.due_queries();
+        rig.pass(Duration::from_secs(300)).await;
+        let asked = rig.store.due_queries() - before;
+        assert!(asked <= 10, "P7: {asked} queries while nothing moved");
+        open.send(true).expect("somebody waits");
+        let began = Instant::now();
+        rig.until("all have ended", |rig| {
+            rig.store.runs().iter().all(|run| run.status.is_final())
+        })
+        .await;
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    });
+}

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::domain::{FunctionId, Job, JobId, RunId, Timestamp};
-use crate::ports::{Lease, Pushed, Queue, QueueStats};
+use crate::ports::{Lease, PartitionStats, Pushed, Queue, QueueStats};
 
 #[derive(Debug)]
 struct Entry {
@@ -25,6 +25,7 @@ struct Inner {
     per_function: usize,
     epoch: u64,
     capacity: Option<usize>,
+    share: Option<usize>,
     spilled: u64,
 }
 
@@ -63,6 +64,14 @@ impl FakeQueue {
         self.with(|inner| inner.capacity = Some(capacity));
     }
 
+    /// Room for so many jobs of one function only, of plenty in all.
+    pub(crate) fn bound_each(&self, share: usize) {
+        self.with(|inner| {
+            inner.capacity = Some(share * 1_000);
+            inner.share = Some(share);
+        });
+    }
+
     /// Forgets everything, as the port says it may at any instant.
     pub(crate) fn flush(&self) {
         self.with(|inner| inner.entries.clear());
@@ -80,6 +89,24 @@ impl Inner {
             *counts.entry(entry.job.function).or_default() += 1;
         }
         counts
+    }
+
+    fn partitions(&self) -> Vec<PartitionStats> {
+        let mut partitions = HashMap::new();
+        for entry in self.entries.values() {
+            let partition = partitions.entry(entry.job.function).or_insert(PartitionStats {
+                function: entry.job.function,
+                ready: 0,
+                delayed: 0,
+                leased: 0,
+                oldest: None,
+            });
+            match entry.lease {
+                Some(_) => partition.leased += 1,
+                None => partition.ready += 1,
+            }
+        }
+        partitions.into_values().collect()
     }
 
     fn next_due(&self) -> Option<Timestamp> {
@@ -119,7 +146,12 @@ impl Queue for FakeQueue {
         self.with(|inner| {
             let mut pushed = Pushed::default();
             for job in jobs {
-                let is_full = inner.capacity.is_some_and(|capacity| inner.entries.len() >= capacity);
+                let own = inner
+                    .entries
+                    .values()
+                    .filter(|entry| entry.job.function == job.function);
+                let is_full = inner.share.is_some_and(|share| own.count() >= share)
+                    || inner.capacity.is_some_and(|capacity| inner.entries.len() >= capacity);
                 match inner.entries.get_mut(&job.id) {
                     Some(entry) if entry.lease.is_some() => {
                         entry.is_forgotten = false;
@@ -221,6 +253,7 @@ impl Queue for FakeQueue {
             leased: inner.leased(),
             capacity: inner.capacity,
             spilled: inner.spilled,
+            partitions: inner.partitions(),
             ..QueueStats::default()
         })
     }
