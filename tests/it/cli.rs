@@ -122,7 +122,7 @@ fn settings_that_can_t_be_are_all_named() {
 fn the_help(#[case] arguments: &[&str], #[case] mentions: &str) {
     let output = callboard(arguments);
     let help = stdout(&output);
-    assert!(output.status.success() && stderr(&output).is_empty());
+    assert!(output.status.success() && output.stderr.is_empty());
     assert!(help.contains(mentions) && help.contains("Usage:"), "{help}");
 }
 
