@@ -24,6 +24,8 @@ use crate::supervisor::{StartChild, SupervisorHandle};
 
 /// Panics over one job after which it is given up.
 const POISONED_AFTER: u32 = 3;
+/// A job over which no executor has died for so long starts over.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60 * 60);
 /// All permits are of one key: how much one function may have in flight is the queue's business.
 const PERMIT_KEY: &str = "";
 /// Jobs leased in one go.
@@ -139,7 +141,8 @@ impl Supervised for Consumer {
 struct Feed {
     parts: Parts,
     names: HashMap<FunctionId, ChildName>,
-    panics: HashMap<JobId, u32>,
+    /// How often an executor has died over a job, and when it last did.
+    panics: HashMap<JobId, (u32, Instant)>,
     /// Executors that are being started, and what waits for them.
     starting: HashMap<FunctionId, Vec<Assignment>>,
     started: (UnboundedSender<FunctionId>, UnboundedReceiver<FunctionId>),
@@ -193,14 +196,22 @@ impl Feed {
     /// Waits for something to do: jobs, room, jobs given back, an executor that has come up.
     async fn nap(&mut self, is_full: bool) {
         let mut until = Instant::now() + LONGEST_NAP;
-        // Without room only room helps, and that announces itself.
+        // Without room only room helps, and the permits announce it.
         if !is_full && let Some(due) = self.parts.queue.next_due().await {
             until = until.min(Instant::now() + due.since(self.parts.clock.now()));
         }
+        let credits = self.parts.credits.clone();
+        let room = async {
+            // Closed credits give no room any more, and nothing to wait for.
+            if !is_full || credits.acquire(PERMIT_KEY).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         let lane = Arc::clone(&self.parts.lane.receiver);
         let mut lane = lane.lock().await;
         tokio::select! {
-            () = self.parts.queue.changed() => {}
+            () = self.parts.queue.changed(), if !is_full => {}
+            () = room => {}
             Some(abandoned) = lane.recv() => self.give_back(abandoned).await,
             Some(function) = self.started.1.recv() => {
                 // Back in line: delivered at the beginning of the next turn.
@@ -215,11 +226,10 @@ impl Feed {
         let Ok(permit) = self.parts.credits.try_acquire(PERMIT_KEY) else {
             return Err(lease);
         };
-        let panics = self.panics.get(&lease.job.id).copied().unwrap_or(0);
-        let poisoned = (panics >= POISONED_AFTER).then(|| {
-            self.panics.remove(&lease.job.id);
-            format!("the executor panicked {panics} times over this job")
-        });
+        // The count stays: the executor may be down just now, and the job is then handed out again.
+        let panics = self.panics.get(&lease.job.id).map_or(0, |(panics, _)| *panics);
+        let poisoned =
+            (panics >= POISONED_AFTER).then(|| format!("the executor panicked {panics} times over this job"));
         Ok(Assignment::new(lease, poisoned, permit, self.parts.lane.sender.clone()))
     }
 
@@ -278,8 +288,12 @@ impl Feed {
 
     async fn give_back(&mut self, Abandoned { lease, is_culprit }: Abandoned) {
         if is_culprit {
-            let panics = self.panics.entry(lease.job.id.clone()).or_default();
+            let now = Instant::now();
+            self.panics
+                .retain(|_, (_, at)| now.duration_since(*at) < FORGIVEN_AFTER);
+            let (panics, at) = self.panics.entry(lease.job.id.clone()).or_insert((0, now));
             *panics += 1;
+            *at = now;
             tracing::error!(job = %lease.job.id, panics, "an executor panicked over a job");
         }
         self.parts
@@ -288,3 +302,6 @@ impl Feed {
             .await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,3 +175,6 @@ async fn adopt(parts: &Parts, run: RunId) -> Result<bool, LinkError> {
     let (_, changes) = engine::decide(state, function, &Input::Idle(JobKey::Start), &context);
     link::advance(&parts.book, run, expected, changes).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,3 +56,5 @@ pub mod run_cache;
 pub mod scheduler;
 pub mod state_writer;
 pub mod supervisor;
+#[cfg(test)]
+mod testkit;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 pub use build::{BuildError, Settings, World, build};
 
 use crate::catalog::{Catalog, SharedCatalog};
-use crate::domain::{Event, EventId, Failure, Json, Registration, RunId, RunState, SyncOutcome, WaitKey, WaitKind};
+use crate::domain::{Event, EventId, Failure, Json, Registration, RunId, RunState, SyncOutcome, WaitKey};
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::link::{self, LinkError, names};
 use crate::ports::{Clock, Queue, Random, Store, StoreError};
@@ -155,12 +155,9 @@ impl Orchestrator {
     /// When the store can't, or the server is going down.
     pub async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal> {
         for _ in 0..TRIES {
-            let waits = self.store.waits(signal, &[None], None, 16).await?;
+            let wait = self.store.signal_wait(signal).await?;
             let now = self.clock.now();
-            let Some(wait) = waits
-                .into_iter()
-                .find(|wait| wait.kind == WaitKind::Signal && now < wait.expires_at)
-            else {
+            let Some(wait) = wait.filter(|wait| now < wait.expires_at) else {
                 return Ok(None);
             };
             let WaitKey::Step(step) = wait.key else { return Ok(None) };

@@ -3,6 +3,8 @@
 //! Promises: when a registration is answered it is durable, and every event accepted from then on sees it. Never: it does
 //! not talk to apps (the daemon's sync client does) and does not validate (the parser has).
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
@@ -43,6 +45,8 @@ pub struct Parts {
 pub struct Registrar {
     parts: Parts,
     syncs: u64,
+    /// Whether the catalog may lag behind the store: a read of it has failed, or an incarnation has died in between.
+    is_stale: Rc<Cell<bool>>,
 }
 
 impl std::fmt::Debug for Registrar {
@@ -57,7 +61,11 @@ impl Registrar {
     /// A registrar.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts, syncs: 0 }
+        Self {
+            parts,
+            syncs: 0,
+            is_stale: Rc::new(Cell::new(true)),
+        }
     }
 }
 
@@ -77,13 +85,14 @@ impl Handler<Change> for Registrar {
 
     fn handle(&mut self, change: Change, ctx: &mut Context<Self>) {
         let parts = self.parts.clone();
-        let work = async move { carry_out(&parts, change).await };
+        let is_stale = Rc::clone(&self.is_stale);
+        let work = async move { carry_out(&parts, &is_stale, change).await };
         // `wait`: the next registration begins when this one is done.
         ctx.wait(work.into_actor(self).map(|(), registrar, _| registrar.syncs += 1));
     }
 }
 
-async fn carry_out(parts: &Parts, change: Change) {
+async fn carry_out(parts: &Parts, is_stale: &Cell<bool>, change: Change) {
     match change {
         Change::Register(registration, reply) => {
             let outcome = parts.store.sync_app(&registration).await;
@@ -91,11 +100,11 @@ async fn carry_out(parts: &Parts, change: Change) {
                 let app = &registration.app;
                 tracing::info!(app = %app.name, url = app.url, functions = registration.functions.len(), "app registered");
             }
-            let _ = reply.send(refreshed(parts, outcome, |outcome| outcome.modified).await);
+            let _ = reply.send(refreshed(parts, is_stale, outcome, |outcome| outcome.modified).await);
         }
         Change::Remove(url, reply) => {
             let outcome = parts.store.remove_app(&url).await;
-            let _ = reply.send(refreshed(parts, outcome, |removed| *removed).await);
+            let _ = reply.send(refreshed(parts, is_stale, outcome, |removed| *removed).await);
         }
         Change::NoteSync(url, error) => {
             if let Err(failed) = parts.store.note_sync_error(&url, error.as_deref()).await {
@@ -110,12 +119,15 @@ async fn carry_out(parts: &Parts, change: Change) {
 /// Passes an outcome on, after the catalog shows it.
 async fn refreshed<T>(
     parts: &Parts,
+    is_stale: &Cell<bool>,
     outcome: Result<T, StoreError>,
     changed: impl Fn(&T) -> bool,
 ) -> Result<T, StoreError> {
     let outcome = outcome?;
-    if changed(&outcome) {
+    if changed(&outcome) || is_stale.get() {
+        is_stale.set(true);
         refresh(parts).await?;
+        is_stale.set(false);
     }
     Ok(outcome)
 }
@@ -128,3 +140,6 @@ pub(crate) async fn refresh(parts: &Parts) -> Result<(), StoreError> {
     parts.changed.notify_one();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

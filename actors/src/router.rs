@@ -192,6 +192,19 @@ fn invoke_target(event: &Event) -> String {
         .to_owned()
 }
 
+/// Whether an event in the outbox has yet to find its functions. Events from outside and invokes through the API have
+/// found them when they were accepted, ticks bring their run along, and to do it again would record their skips again.
+fn finds_functions_here(event: &Event) -> bool {
+    match &*event.name {
+        "inngest/scheduled.timer" => false,
+        "inngest/function.invoked" => {
+            let body = event.body.to_tree();
+            body.pointer("/data/_inngest/correlation_id").is_some()
+        }
+        _ => event.is_internal(),
+    }
+}
+
 /// One pass over the events that have not been routed.
 struct Pass {
     parts: Parts,
@@ -223,20 +236,49 @@ impl Pass {
             return Ok(0);
         }
         let catalog = self.parts.catalog.current();
-        let mut writes = Vec::with_capacity(events.len());
-        for event in &events {
-            writes.extend(self.route_one(&catalog, event).await?);
+        match self.commit(&catalog, &events).await {
+            // Nobody knows at whom the database balks: each alone, so that one does not hold up the others.
+            Err(LinkError::Store(error @ (StoreError::Refused(_) | StoreError::Corrupt(_)))) => {
+                tracing::warn!(%error, "events can't be routed together");
+                self.one_by_one(&catalog, &events).await
+            }
+            outcome => outcome,
         }
-        let routed = u64::try_from(events.len()).unwrap_or(0);
+    }
+
+    async fn commit(&self, catalog: &Catalog, events: &[Event]) -> Result<u64, LinkError> {
+        let mut writes = Vec::with_capacity(events.len());
+        for event in events {
+            writes.extend(self.route_one(catalog, event).await?);
+        }
         link::commit(&self.parts.book, writes, false).await?;
-        Ok(routed)
+        Ok(u64::try_from(events.len()).unwrap_or(0))
+    }
+
+    /// Routes each event on its own. One that can't be routed stays in the outbox and is said so; if it is all there is,
+    /// that is the outcome, so that the next pass comes after a while.
+    async fn one_by_one(&self, catalog: &Catalog, events: &[Event]) -> Result<u64, LinkError> {
+        let mut routed = 0;
+        let mut failure = None;
+        for event in events {
+            match self.commit(catalog, std::slice::from_ref(event)).await {
+                Ok(one) => routed += one,
+                Err(LinkError::Store(error @ (StoreError::Refused(_) | StoreError::Corrupt(_)))) => {
+                    tracing::error!(event = %event.id, name = event.name, %error, "an event can't be routed");
+                    failure = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match failure {
+            Some(error) if routed == 0 => Err(error.into()),
+            _ => Ok(routed),
+        }
     }
 
     async fn route_one(&self, catalog: &Catalog, event: &Event) -> Result<Vec<Write>, StoreError> {
         let now = self.parts.clock.now();
-        // Events from outside have found their functions when they were accepted; ticks bring their run along.
-        let finds_functions = event.is_internal() && event.name != "inngest/scheduled.timer";
-        let (runs, skips) = if finds_functions {
+        let (runs, skips) = if finds_functions_here(event) {
             invoked(catalog, event, now)
         } else {
             Starts::default()
@@ -353,3 +395,6 @@ fn result_memo(finished: &Value) -> Json {
         .unwrap_or_else(Json::null)
         .wrapped(name)
 }
+
+#[cfg(test)]
+mod tests;

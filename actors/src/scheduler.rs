@@ -10,16 +10,17 @@
 mod cron;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::sync::Notify;
 
 use crate::catalog::SharedCatalog;
-use crate::domain::{JobId, JobKey, RunId, Timestamp, Write};
+use crate::domain::{FunctionId, JobId, JobKey, RunId, Timestamp, Write};
 use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError};
-use crate::ports::{Clock, Queue, Store, StoreError};
+use crate::ports::{Clock, PartitionStats, Queue, QueueStats, Store, StoreError};
 use cron::Plan;
 
 /// Jobs read at a time.
@@ -44,6 +45,8 @@ pub struct Parts {
     pub catalog: SharedCatalog,
     /// Rung when functions have changed.
     pub changed: Arc<Notify>,
+    /// Set when there was no room for jobs that the writer brought; rings `changed`.
+    pub spilled: Arc<AtomicBool>,
     /// Where the writer is.
     pub book: AddressBook,
     /// How far ahead jobs are brought to the queue.
@@ -73,8 +76,9 @@ impl Scheduler {
             parts,
             until: Timestamp::MIN,
             swept_at: Timestamp::MIN,
-            has_spilled: false,
+            shortage: None,
             crons: Plan::default(),
+            ticks: Vec::new(),
             turn: Turn::default(),
         };
         Self {
@@ -124,9 +128,11 @@ struct Time {
     until: Timestamp,
     /// When everything that was due was last brought again.
     swept_at: Timestamp,
-    /// Whether there was no room for some.
-    has_spilled: bool,
+    /// Set when there was no room for some.
+    shortage: Option<Shortage>,
     crons: Plan,
+    /// Ticks that have come and are not known to be durable. Accepting one twice changes nothing.
+    ticks: Vec<Write>,
     turn: Turn,
 }
 
@@ -150,20 +156,19 @@ impl Time {
         self.bring(now).await?;
         let catalog = self.parts.catalog.current();
         self.crons.follow(&catalog, now);
-        let ticks = self.crons.due(now);
-        if !ticks.is_empty() {
-            self.turn.fired += u64::try_from(ticks.len()).unwrap_or(0);
-            let writes = ticks
-                .into_iter()
-                .map(|tick| Write::Accept(tick.into_accept(now)))
-                .collect();
-            link::commit(&self.parts.book, writes, false).await?;
+        let ticks = self.crons.due(now).into_iter();
+        self.ticks
+            .extend(ticks.map(|tick| Write::Accept(tick.into_accept(now))));
+        if !self.ticks.is_empty() {
+            link::commit(&self.parts.book, self.ticks.clone(), false).await?;
+            self.turn.fired += u64::try_from(self.ticks.len()).unwrap_or(0);
+            self.ticks.clear();
         }
         let cron = self
             .crons
             .next()
             .map_or(Duration::MAX, |next| next.since(now).max(Duration::from_millis(1)));
-        let bring = if self.has_spilled {
+        let bring = if self.shortage.is_some() {
             SPILL_CHECK
         } else {
             self.parts.horizon / 2
@@ -173,11 +178,17 @@ impl Time {
 
     /// Brings the jobs that have come into the horizon; now and then, and after a lack of room, all that are due.
     async fn bring(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.shortage.is_none() && self.parts.spilled.load(Ordering::Relaxed) {
+            self.shortage = Some(Shortage::of(&self.parts.queue.stats().await));
+        }
         let is_sweep = now.since(self.swept_at) >= SWEEP || now < self.swept_at;
-        if self.has_spilled && !is_sweep && !self.has_room().await {
+        if let Some(shortage) = &self.shortage
+            && !is_sweep
+            && !self.has_room(shortage).await
+        {
             return Ok(());
         }
-        let from = if is_sweep || self.has_spilled {
+        let from = if is_sweep || self.shortage.is_some() {
             Timestamp::MIN
         } else {
             self.until
@@ -188,7 +199,9 @@ impl Time {
             return Ok(());
         }
         let mut after: Option<(Timestamp, JobId)> = (from > Timestamp::MIN).then(|| cursor_before(from));
-        self.has_spilled = false;
+        self.shortage = None;
+        // From here on what the writer finds no room for is brought by the next turn.
+        self.parts.spilled.store(false, Ordering::Relaxed);
         loop {
             let page = self.parts.store.jobs_due(until, after.take(), PAGE).await?;
             let is_last = page.len() < PAGE;
@@ -196,7 +209,7 @@ impl Time {
             self.turn.brought += u64::try_from(page.len()).unwrap_or(0);
             let pushed = self.parts.queue.push(page).await;
             if pushed.spilled > 0 {
-                self.has_spilled = true;
+                self.shortage = Some(Shortage::of(&self.parts.queue.stats().await));
                 break;
             }
             if is_last {
@@ -211,12 +224,39 @@ impl Time {
     }
 
     /// Whether at least half of what was there when there was no room has been done.
-    async fn has_room(&self) -> bool {
-        let stats = self.parts.queue.stats().await;
-        stats
-            .capacity
-            .is_none_or(|capacity| stats.ready + stats.delayed < capacity / 2)
+    async fn has_room(&self, shortage: &Shortage) -> bool {
+        shortage.is_over(&self.parts.queue.stats().await)
     }
+}
+
+/// What the queue held when there was no room for more, in all and of the function that had most: either may be what
+/// was short, and as long as neither has shrunk it is no use to ask the store for more.
+#[derive(Debug, Clone, Copy)]
+struct Shortage {
+    total: usize,
+    longest: Option<(FunctionId, usize)>,
+}
+
+impl Shortage {
+    fn of(stats: &QueueStats) -> Self {
+        let loads = stats.partitions.iter().map(|of| (of.function, load(of)));
+        Self {
+            total: stats.ready + stats.delayed,
+            longest: loads.max_by_key(|(_, load)| *load),
+        }
+    }
+
+    fn is_over(&self, stats: &QueueStats) -> bool {
+        let has_halved = |(function, before): (FunctionId, usize)| {
+            let now = stats.partitions.iter().find(|of| of.function == function);
+            now.map_or(0, load) <= before / 2
+        };
+        stats.ready + stats.delayed <= self.total / 2 || self.longest.is_some_and(has_halved)
+    }
+}
+
+fn load(of: &PartitionStats) -> usize {
+    of.ready + of.delayed
 }
 
 /// The place before every job due at `from`.
@@ -227,3 +267,6 @@ fn cursor_before(from: Timestamp) -> (Timestamp, JobId) {
     };
     (from, id)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@
 //! Never: it does not look into what it writes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
@@ -62,6 +63,10 @@ pub struct Parts {
     pub cache: RunCache,
     /// Rung when there are events to route.
     pub unrouted: Arc<Notify>,
+    /// Set when there was no room for jobs in the queue.
+    pub spilled: Arc<AtomicBool>,
+    /// Rung then.
+    pub spill: Arc<Notify>,
     /// Jobs due within this time are pushed; the scheduler finds the later ones.
     pub horizon: Duration,
 }
@@ -72,6 +77,8 @@ pub struct StateWriter {
     waiting: Vec<Commit>,
     waiting_writes: usize,
     is_committing: bool,
+    /// The database can't at present: when it is to be asked again, and what it says.
+    setback: Option<Setback>,
     is_stopping: bool,
     statistics: Statistics,
 }
@@ -103,13 +110,14 @@ impl StateWriter {
             waiting: Vec::new(),
             waiting_writes: 0,
             is_committing: false,
+            setback: None,
             is_stopping: false,
             statistics: Statistics::default(),
         }
     }
 
     fn commit_waiting(&mut self, ctx: &mut Context<Self>) {
-        if self.is_committing {
+        if self.is_committing || self.setback.as_ref().is_some_and(|setback| setback.is_waiting) {
             return;
         }
         if self.waiting.is_empty() {
@@ -136,13 +144,58 @@ impl StateWriter {
         let work = Batch::new(self.parts.clone(), batch);
         let done = work.run().into_actor(self).map(|report, writer, ctx| {
             writer.is_committing = false;
-            writer.statistics.retries += report.retries;
-            writer.statistics.refused += report.refused;
-            writer.statistics.last_error = report.last_error.or(writer.statistics.last_error.take());
+            writer.note(report, ctx);
             writer.commit_waiting(ctx);
         });
         ctx.spawn(done);
     }
+
+    /// What a batch has come to. Writes that are to be tried again go back to the head of the line, and those in a hurry
+    /// behind them are told.
+    fn note(&mut self, report: Report, ctx: &mut Context<Self>) {
+        self.statistics.refused += report.refused;
+        if let Some(error) = &report.last_error {
+            self.statistics.last_error = Some(error.to_string());
+        }
+        let Some(error) = report.last_error.filter(|_| !report.left.is_empty()) else {
+            self.setback = None;
+            return;
+        };
+        self.statistics.retries += 1;
+        let wait = self
+            .setback
+            .take()
+            .map_or(RETRY_MIN, |before| (before.wait * 2).min(RETRY_MAX));
+        tracing::warn!(%error, writes = report.left.len(), ?wait, "commit failed, trying again");
+        let newcomers = std::mem::take(&mut self.waiting);
+        let (hurried, patient): (Vec<_>, Vec<_>) = newcomers.into_iter().partition(|commit| commit.fail_fast);
+        for commit in hurried {
+            let _ = commit.reply.send(Err(error.clone()));
+        }
+        self.waiting = report.left;
+        self.waiting.extend(patient);
+        self.waiting_writes = self.waiting.iter().map(|commit| commit.writes.len()).sum();
+        self.setback = Some(Setback {
+            error,
+            wait,
+            is_waiting: true,
+        });
+        ctx.run_later(wait, |writer, ctx| {
+            if let Some(setback) = &mut writer.setback {
+                setback.is_waiting = false;
+            }
+            writer.commit_waiting(ctx);
+        });
+    }
+}
+
+/// The database can't at present.
+struct Setback {
+    error: StoreError,
+    /// From the last attempt to the next.
+    wait: Duration,
+    /// Whether that time is not over yet.
+    is_waiting: bool,
 }
 
 impl Actor for StateWriter {
@@ -166,6 +219,13 @@ impl Handler<Commit> for StateWriter {
     type Result = ();
 
     fn handle(&mut self, commit: Commit, ctx: &mut Context<Self>) {
+        if commit.fail_fast
+            && let Some(setback) = &self.setback
+        {
+            // It failed a moment ago, and somebody patient is about to try again.
+            let _ = commit.reply.send(Err(setback.error.clone()));
+            return;
+        }
         self.waiting_writes += commit.writes.len();
         self.waiting.push(commit);
         self.commit_waiting(ctx);
@@ -211,11 +271,13 @@ struct Sender {
     reply: oneshot::Sender<CommitResult>,
 }
 
+/// What a batch has come to.
 #[derive(Default)]
 struct Report {
-    retries: u64,
     refused: u64,
-    last_error: Option<String>,
+    last_error: Option<StoreError>,
+    /// What is to be tried again.
+    left: Vec<Commit>,
 }
 
 impl Batch {
@@ -243,26 +305,19 @@ impl Batch {
     }
 
     async fn run(mut self) -> Report {
-        let mut wait = RETRY_MIN;
-        while !self.senders.is_empty() {
-            let error = match self.parts.store.commit(&self.writes).await {
-                Ok(written) => {
-                    settle(&self.parts, &self.writes, &written).await;
-                    self.answer(written);
-                    break;
+        match self.parts.store.commit(&self.writes).await {
+            Ok(written) => {
+                settle(&self.parts, &self.writes, &written).await;
+                self.answer(written);
+            }
+            Err(error) if is_passing(&error) => {
+                for commit in self.split() {
+                    self.put_back(commit, &error);
                 }
-                Err(error) => error,
-            };
-            self.report.last_error = Some(error.to_string());
-            match error {
-                StoreError::Unavailable(_) | StoreError::Full(_) => {
-                    tracing::warn!(%error, writes = self.writes.len(), "commit failed, trying again");
-                    self.report.retries += 1;
-                    self.fail_the_impatient(&error);
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY_MAX);
-                }
-                StoreError::Refused(_) | StoreError::Corrupt(_) => self.one_by_one().await,
+            }
+            Err(error) => {
+                self.report.last_error = Some(error);
+                self.one_by_one().await;
             }
         }
         self.report
@@ -276,43 +331,52 @@ impl Batch {
         }
     }
 
-    /// The senders with their writes.
-    fn split(&mut self) -> Vec<(Sender, Vec<Write>)> {
+    /// The commits that came in.
+    fn split(&mut self) -> Vec<Commit> {
         let mut writes = std::mem::take(&mut self.writes).into_iter();
         self.senders
             .drain(..)
-            .map(|sender| {
-                let own = writes.by_ref().take(sender.count).collect();
-                (sender, own)
+            .map(|sender| Commit {
+                writes: writes.by_ref().take(sender.count).collect(),
+                fail_fast: sender.fail_fast,
+                reply: sender.reply,
             })
             .collect()
     }
 
-    fn fail_the_impatient(&mut self, error: &StoreError) {
-        for (sender, writes) in self.split() {
-            if sender.fail_fast {
-                let _ = sender.reply.send(Err(error.clone()));
-            } else {
-                self.senders.push(sender);
-                self.writes.extend(writes);
-            }
+    /// A commit that failed for a passing reason: its sender waits for the next attempt, or is told.
+    fn put_back(&mut self, commit: Commit, error: &StoreError) {
+        self.report.last_error = Some(error.clone());
+        if commit.fail_fast {
+            let _ = commit.reply.send(Err(error.clone()));
+        } else {
+            self.report.left.push(commit);
         }
     }
 
     /// Commits each sender's writes alone, so that only the one at fault is refused.
     async fn one_by_one(&mut self) {
-        for (sender, writes) in self.split() {
-            let outcome = self.parts.store.commit(&writes).await;
-            match &outcome {
-                Ok(written) => settle(&self.parts, &writes, written).await,
+        for commit in self.split() {
+            match self.parts.store.commit(&commit.writes).await {
+                Ok(written) => {
+                    settle(&self.parts, &commit.writes, &written).await;
+                    let _ = commit.reply.send(Ok(written));
+                }
+                Err(error) if is_passing(&error) => self.put_back(commit, &error),
                 Err(error) => {
                     tracing::error!(%error, "the database refuses a write");
                     self.report.refused += 1;
+                    self.report.last_error = Some(error.clone());
+                    let _ = commit.reply.send(Err(error));
                 }
             }
-            let _ = sender.reply.send(outcome);
         }
     }
+}
+
+/// Whether another attempt may do better.
+fn is_passing(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable(_) | StoreError::Full(_))
 }
 
 /// Tells the rest of the orchestrator what is true now. All of it is a hint: what gets lost here is found in the store.
@@ -362,9 +426,14 @@ async fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
     }
     if !jobs.is_empty() {
         // What does not fit stays in the store, where the scheduler finds it when there is room.
-        parts.queue.push(jobs).await;
+        if parts.queue.push(jobs).await.spilled > 0 && !parts.spilled.swap(true, Ordering::Relaxed) {
+            parts.spill.notify_one();
+        }
     }
     if has_unrouted {
         parts.unrouted.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;

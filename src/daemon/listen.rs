@@ -56,6 +56,10 @@ fn one(ip: IpAddr, port: u16) -> Result<TcpListener, Problem> {
     Ok(listener)
 }
 
+/// A file may not grow any more (`ulimit -f`, `LimitFSIZE=`). Unheard it kills the process; heard, the write fails and is
+/// treated like any other for which there is no room. The number is the same on Linux, macOS and the BSDs.
+const SIGXFSZ: i32 = 25;
+
 /// The signals that ask the process to stop.
 pub(super) struct Signals {
     terminate: Signal,
@@ -66,6 +70,8 @@ impl Signals {
     pub(super) fn new() -> anyhow::Result<Self> {
         let terminate = signal(SignalKind::terminate()).context("SIGTERM can't be listened for")?;
         let interrupt = signal(SignalKind::interrupt()).context("SIGINT can't be listened for")?;
+        // Its handler stays for good.
+        let _heard = signal(SignalKind::from_raw(SIGXFSZ)).context("SIGXFSZ can't be listened for")?;
         Ok(Self { terminate, interrupt })
     }
 

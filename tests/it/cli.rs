@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use rstest::rstest;
 use serde_json::Value;
 
 use crate::support::server::Server;
@@ -109,4 +110,37 @@ fn settings_that_can_t_be_are_all_named() {
     let said = stderr(&callboard(&["dev", "--port", "seventy", "--retry-interval", "soon"]));
     assert!(said.contains("api.port") || said.contains("--port"), "{said}");
     assert!(said.contains("retry"), "{said}");
+}
+
+#[rstest]
+#[case(&["--help"], "Commands:")]
+#[case(&["dev", "--help"], "--data-dir")]
+#[case(&["status", "--help"], "--url")]
+#[case(&["config", "--help"], "--config")]
+#[case(&["demo", "--help"], "--keep-running")]
+#[case(&["version", "--help"], "Usage")]
+fn the_help(#[case] arguments: &[&str], #[case] mentions: &str) {
+    let output = callboard(arguments);
+    let help = stdout(&output);
+    assert!(output.status.success() && output.stderr.is_empty());
+    assert!(help.contains(mentions) && help.contains("Usage:"), "{help}");
+}
+
+#[test]
+fn what_is_no_command_is_told() {
+    for arguments in [&["deev"][..], &["dev", "--prot", "1"], &[]] {
+        let output = callboard(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!stderr(&output).is_empty());
+    }
+}
+
+#[test]
+fn the_config_keeps_secrets() {
+    let key = "00112233445566778899aabbccddeeff";
+    let output = callboard(&["config", "--signing-key", key]);
+    let shown = stdout(&output);
+    let line = shown.lines().find(|line| line.starts_with("keys.signing"));
+    assert!(line.is_some_and(|line| line.ends_with("flag --signing-key")), "{shown}");
+    assert!(!shown.contains(key), "{shown}");
 }

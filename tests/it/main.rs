@@ -7,7 +7,9 @@
 
 mod api;
 mod apps;
+mod bad_input;
 mod cancelling;
+mod chaos;
 mod cli;
 mod events;
 mod failures;

@@ -10,7 +10,7 @@ use super::slot::Task;
 use super::{Executor, Local, Parts};
 use crate::assignment::Assignment;
 use crate::domain::{
-    Call, Failure, FetchFailure, FetchRequest, FetchResponse, Job, Opcode, OpcodeKind, Reply, RunId, StepId, WaitKind,
+    Call, Failure, FetchFailure, FetchRequest, FetchResponse, Job, Opcode, OpcodeKind, Reply, RunId, StepId,
 };
 use crate::engine::{Input, Replied};
 
@@ -101,12 +101,8 @@ async fn taken(parts: &Parts, run: RunId, ops: &[Opcode]) -> HashSet<String> {
         else {
             continue;
         };
-        match parts.store.waits(signal, &[None], None, 16).await {
-            Ok(waits)
-                if waits
-                    .iter()
-                    .any(|wait| wait.kind == WaitKind::Signal && wait.run != run) =>
-            {
+        match parts.store.signal_wait(signal).await {
+            Ok(Some(wait)) if wait.run != run => {
                 taken.insert(signal.clone());
             }
             Ok(_) => {}

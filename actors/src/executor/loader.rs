@@ -59,7 +59,7 @@ impl Loader {
     }
 
     async fn read(self: Rc<Self>) {
-        let _reading = Reading(&self.is_reading);
+        let _reading = Reading(&self);
         loop {
             let page: Vec<_> = {
                 let mut waiting = self.waiting.borrow_mut();
@@ -89,11 +89,14 @@ impl Loader {
     }
 }
 
-/// Lets the next request read, whatever becomes of this one.
-struct Reading<'a>(&'a Cell<bool>);
+/// Lets the next request read, whatever becomes of this one: a read that dies takes nobody's answer along but by telling
+/// him so.
+struct Reading<'a>(&'a Loader);
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        self.0.set(false);
+        self.0.is_reading.set(false);
+        // Empty unless the read has died.
+        self.0.waiting.take();
     }
 }

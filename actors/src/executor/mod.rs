@@ -6,7 +6,7 @@
 //!
 //! Inputs of one run are decided one after another, in the order in which they came; different runs, and the calls of
 //! parallel steps of one run, go side by side. A decision that can't be committed because the run has moved on is made
-//! again from the state in the database.
+//! again from the state in the database, and so is the verdict that a job has nothing left to do.
 //!
 //! Each call runs in a task of its own, so a panic there fails one attempt and nothing else. What a dying executor had in
 //! hand goes back to the queue by itself (see [`Assignment`]).
@@ -187,6 +187,10 @@ impl Executor {
         } = task;
         let Some(slot) = self.slots.get_mut(&run) else { return };
         let Some(state) = slot.state.as_deref() else { return };
+        if input.is_none() && self.is_stopping {
+            // A drain finishes what was begun and begins nothing.
+            return self.hand_back(assignment);
+        }
         if let Some(input) = input {
             return self.decide(
                 run,
@@ -215,7 +219,7 @@ impl Executor {
         let request_id = RunId::new(self.parts.clock.now(), self.parts.random.bits()).to_string();
         match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request_id)) {
             // The router writes the jobs of waits without the executor: a state held since before does not know them.
-            Next::Stale if !is_doubted => {
+            Next::Stale if !is_doubted && !state.status.is_final() => {
                 slot.state = None;
                 slot.tasks.push_front(Task {
                     assignment,
@@ -419,3 +423,6 @@ impl Handler<Perform> for Executor {
         self.go_on(run, ctx);
     }
 }
+
+#[cfg(test)]
+mod tests;

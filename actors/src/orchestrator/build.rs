@@ -14,6 +14,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix::ArbiterHandle;
@@ -156,6 +157,7 @@ pub async fn build(
     let placement = Placement::new("work", work);
     let cache = RunCache::new(settings.cache_bytes);
     let unrouted = Arc::new(Notify::new());
+    let spilled = Arc::new(AtomicBool::new(false));
 
     let child = Children {
         placement: placement.clone(),
@@ -167,6 +169,8 @@ pub async fn build(
         clock: Arc::clone(&world.clock),
         cache: cache.clone(),
         unrouted: Arc::clone(&unrouted),
+        spilled: Arc::clone(&spilled),
+        spill: Arc::clone(&functions_changed),
         horizon: settings.horizon,
     };
     let router = router::Parts {
@@ -182,6 +186,7 @@ pub async fn build(
         clock: Arc::clone(&world.clock),
         catalog: catalog.clone(),
         changed: functions_changed,
+        spilled,
         book: book.clone(),
         horizon: settings.horizon,
     };
@@ -214,7 +219,8 @@ pub async fn build(
         credits: Credits::new(Limits {
             total: settings.jobs_in_flight,
             per_key: settings.jobs_in_flight,
-            waiting: 0,
+            // The consumer.
+            waiting: 1,
         }),
         per_function: settings.jobs_per_function,
     };

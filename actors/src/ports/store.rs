@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::domain::{
     App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, Lookup, Registration, RunId,
-    RunState, RunStatus, Skip, StepId, StepOp, SyncOutcome, Timestamp, Wait, Write, Written,
+    RunState, RunStatus, Skip, StepId, StepOp, SyncOutcome, Timestamp, Wait, WaitKind, Write, Written,
 };
 
 /// Why the store can't.
@@ -248,6 +248,21 @@ pub trait Store: std::fmt::Debug + Send + Sync {
         after: Option<(RunId, String)>,
         limit: usize,
     ) -> Result<Vec<Wait>, StoreError>;
+
+    /// The open wait for a signal, if there is one. Events may have the signal's name too, and any number of waits.
+    async fn signal_wait(&self, signal: &str) -> Result<Option<Wait>, StoreError> {
+        const PAGE: usize = 64;
+        let mut after = None;
+        loop {
+            let page = self.waits(signal, &[None], after.take(), PAGE).await?;
+            let is_last = page.len() < PAGE;
+            after = page.last().map(|wait| (wait.run, wait.key.to_string()));
+            let found = page.into_iter().find(|wait| wait.kind == WaitKind::Signal);
+            if found.is_some() || is_last {
+                return Ok(found);
+            }
+        }
+    }
 
     /// All apps and functions.
     async fn catalog(&self) -> Result<Vec<AppView>, StoreError>;

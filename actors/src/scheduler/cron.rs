@@ -58,21 +58,24 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Follows the catalog. A function that has changed starts over from now; the others keep their next ticks.
+    /// Follows the catalog. A function that has changed starts over from now, except that a tick that has come and not
+    /// fired yet, for its jitter or because it came just now, stays if its schedule does; the others keep their next ticks.
     pub(super) fn follow(&mut self, catalog: &Catalog, now: Timestamp) {
-        self.lines.retain(|id, (known, _)| {
-            catalog
-                .function(*id)
-                .is_some_and(|f| !f.archived && f.version == known.version)
-        });
+        self.lines
+            .retain(|id, _| catalog.function(*id).is_some_and(|function| !function.archived));
         for function in catalog.live_functions() {
-            if self.lines.contains_key(&function.id) {
-                continue;
-            }
+            let before = match self.lines.remove(&function.id) {
+                Some((known, lines)) if known.version == function.version => {
+                    self.lines.insert(function.id, (known, lines));
+                    continue;
+                }
+                before => before.map_or(Vec::new(), |(_, lines)| lines),
+            };
             let lines: Vec<_> = function
                 .triggers
                 .iter()
                 .filter_map(|trigger| Line::new(trigger, function, now))
+                .map(|line| line.going_on_from(&before, now))
                 .collect();
             if !lines.is_empty() {
                 self.lines.insert(function.id, (Arc::clone(function), lines));
@@ -126,6 +129,17 @@ impl Line {
         };
         line.next = line.after(function, now);
         Some(line)
+    }
+
+    /// With the tick that an earlier version of the same line has come to and not fired.
+    fn going_on_from(mut self, before: &[Self], now: Timestamp) -> Self {
+        let same = before
+            .iter()
+            .find(|line| line.text == self.text && line.jitter == self.jitter);
+        if let Some(tick) = same.and_then(|line| line.next.as_ref()).filter(|tick| tick.at <= now) {
+            self.next = Some(tick.clone());
+        }
+        self
     }
 
     fn after(&self, function: &Function, time: Timestamp) -> Option<Tick> {

@@ -116,3 +116,24 @@ fn ticks_missed_are_not_made_up_for() {
     assert_eq!(plan.due(later).len(), 1, "the one that was next");
     assert_eq!(plan.next(), Some(later.after(Duration::from_secs(60))));
 }
+
+#[test]
+fn a_tick_that_waits_for_its_jitter_outlives_a_change_of_its_function() {
+    let hourly = |jitter| cron("0 * * * *", Some(Duration::from_secs(jitter)));
+    let mut plan = Plan::default();
+    plan.follow(&catalog(1, vec![hourly(600)]), NOW);
+    let fires_at = plan.next().expect("a tick");
+    let came_at = NOW.after(Duration::from_secs(3_600));
+    assert!(fires_at > came_at, "it has a delay: {fires_at:?}");
+    plan.follow(&catalog(2, vec![hourly(600)]), came_at);
+    assert_eq!(plan.next(), Some(fires_at));
+    assert_eq!(plan.due(fires_at).len(), 1);
+    assert!(plan.next().expect("a tick") > fires_at, "and the next one follows");
+
+    plan.follow(
+        &catalog(3, vec![cron("30 * * * *", None)]),
+        plan.next().expect("a tick"),
+    );
+    let half_past = plan.next().expect("a tick").as_millis() % 3_600_000;
+    assert_eq!(half_past, 1_800_000, "of another schedule nothing is left");
+}

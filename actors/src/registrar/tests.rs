@@ -1,0 +1,56 @@
+//! A registration that is answered is seen by every event from then on.
+
+use serde_json::json;
+
+use crate::domain::{App, Function, Registration};
+use crate::testkit::{Answer, EPOCH, FakeApp, Rig, function, returned, virtually};
+
+fn registration(functions: Vec<Function>, checksum: &str) -> Registration {
+    Registration {
+        app: App {
+            name: "shop".into(),
+            url: "http://localhost:3000/api/inngest".to_owned(),
+            sdk: "js:v4".to_owned(),
+            framework: None,
+            version: None,
+            checksum: checksum.to_owned(),
+            error: None,
+            synced_at: EPOCH,
+        },
+        functions,
+        keep_others: false,
+    }
+}
+
+fn idle() -> FakeApp {
+    FakeApp::new(|_| Answer::Now(returned(&json!("done"))))
+}
+
+#[test]
+fn events_find_a_function_as_soon_as_its_registration_is_answered() {
+    virtually(async {
+        let rig = Rig::new(Vec::new(), idle()).await;
+        let function = function("one", "order/paid");
+        let outcome = rig
+            .within(rig.orchestrator.register(registration(vec![function.clone()], "1")))
+            .await;
+        assert!(outcome.expect("registered").modified);
+        let run = rig.start(&function, "order/paid", &json!({})).await;
+        assert_eq!(rig.ended(run).await, "completed");
+    });
+}
+
+#[test]
+fn a_registration_whose_catalog_could_not_be_read_is_seen_after_the_next_one() {
+    virtually(async {
+        let rig = Rig::new(Vec::new(), idle()).await;
+        let function = function("one", "order/paid");
+        rig.store.fail_catalog(1);
+        let wish = registration(vec![function.clone()], "1");
+        assert!(rig.within(rig.orchestrator.register(wish.clone())).await.is_err());
+        let again = rig.within(rig.orchestrator.register(wish)).await;
+        assert!(!again.expect("registered").modified, "the store has it already");
+        let run = rig.start(&function, "order/paid", &json!({})).await;
+        assert_eq!(rig.ended(run).await, "completed", "P2: answered, so seen");
+    });
+}

@@ -1,0 +1,206 @@
+//! Jobs reach the queue in time, and crons fire once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::domain::{Function, Trigger};
+use crate::orchestrator::Settings;
+use crate::testkit::{Answer, FakeApp, Fault, Rig, function, returned, steps, virtually};
+
+/// Sleeps and returns.
+fn sleeping(time: &'static str) -> FakeApp {
+    FakeApp::new(move |call| {
+        Answer::Now(if call.stack.is_empty() {
+            steps(&json!([{ "op": "Sleep", "id": "s", "name": time }]))
+        } else {
+            returned(&json!("awake"))
+        })
+    })
+}
+
+fn cron(schedule: &str) -> Function {
+    let mut function = function("nightly", "");
+    function.triggers = vec![Trigger::Cron {
+        cron: schedule.to_owned(),
+        jitter: None,
+    }];
+    function
+}
+
+fn idle() -> FakeApp {
+    FakeApp::new(|_| Answer::Now(returned(&json!("done"))))
+}
+
+#[test]
+fn a_far_sleep_stays_in_the_store_and_ends_on_time() {
+    virtually(async {
+        let function = function("one", "order/paid");
+        let rig = Rig::new(vec![function.clone()], sleeping("10m")).await;
+        let run = rig.start(&function, "order/paid", &json!({})).await;
+        rig.until("it sleeps", |rig| {
+            rig.store.jobs().iter().any(|job| job.id.key.to_string() == "wake:s")
+        })
+        .await;
+        let began = Instant::now();
+        rig.pass(Duration::from_secs(500)).await;
+        assert!(rig.queue.jobs().is_empty(), "a far timer costs no memory");
+        assert_eq!(rig.ended(run).await, "completed");
+        let slept = began.elapsed();
+        assert!(
+            slept >= Duration::from_secs(599) && slept < Duration::from_secs(601),
+            "{slept:?}"
+        );
+    });
+}
+
+#[test]
+fn everything_that_is_due_is_brought_at_the_start() {
+    virtually(async {
+        let function = function("one", "order/paid");
+        let rig = Rig::new(vec![function.clone()], sleeping("5s")).await;
+        let run = rig.start(&function, "order/paid", &json!({})).await;
+        rig.until("it sleeps", |rig| {
+            rig.store.jobs().iter().any(|job| job.id.key.to_string() == "wake:s")
+        })
+        .await;
+        rig.within(rig.orchestrator.drain(Duration::from_secs(1))).await;
+        let (store, app) = (Arc::clone(&rig.store), rig.app.clone());
+        drop(rig);
+        let next = Rig::on(store, app, Settings::default()).await;
+        assert_eq!(next.ended(run).await, "completed", "P5");
+        assert!(next.store.jobs().is_empty());
+    });
+}
+
+#[test]
+fn a_queue_that_forgot_everything_is_filled_again() {
+    virtually(async {
+        let function = function("one", "order/paid");
+        let rig = Rig::new(vec![function.clone()], sleeping("5s")).await;
+        let run = rig.start(&function, "order/paid", &json!({})).await;
+        rig.until("it sleeps", |rig| {
+            rig.queue.jobs().iter().any(|job| job.id.key.to_string() == "wake:s")
+        })
+        .await;
+        rig.pass(Duration::from_millis(10)).await;
+        rig.queue.flush();
+        assert_eq!(rig.ended(run).await, "completed", "P5");
+    });
+}
+
+#[test]
+fn jobs_there_was_no_room_for_follow_when_there_is() {
+    virtually(async {
+        let function = function("one", "order/paid");
+        let rig = Rig::new(vec![function.clone()], idle()).await;
+        rig.queue.bound(5);
+        let began = Instant::now();
+        let mut runs = Vec::new();
+        let mut events = Vec::new();
+        for n in 0..50 {
+            let event = crate::testkit::event("order/paid", &json!({}), n, rig.now());
+            runs.push(crate::domain::RunId::derive(event.id, function.id));
+            events.push(event);
+        }
+        assert!(rig.within(rig.orchestrator.accept(events)).await.is_ok());
+        for run in runs {
+            assert_eq!(rig.ended(run).await, "completed");
+        }
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_tick_fires_once() {
+    virtually(async {
+        let rig = Rig::new(vec![cron("*/5 * * * *")], idle()).await;
+        rig.pass(Duration::from_secs(3_600)).await;
+        assert_eq!(rig.store.runs().len(), 12, "every five minutes of an hour");
+    });
+}
+
+#[test]
+fn a_tick_fires_although_the_writer_was_away() {
+    virtually(async {
+        let rig = Rig::new(vec![cron("*/5 * * * *")], idle()).await;
+        rig.store.fail(&[Fault::Panic]);
+        rig.pass(Duration::from_secs(301)).await;
+        rig.pass(Duration::from_secs(60)).await;
+        assert_eq!(rig.store.runs().len(), 1);
+    });
+}
+
+#[test]
+fn a_tick_whose_commit_was_made_and_not_heard_of_fires_once() {
+    virtually(async {
+        let rig = Rig::new(vec![cron("*/5 * * * *")], idle()).await;
+        rig.store.fail(&[Fault::PanicAfter]);
+        rig.pass(Duration::from_secs(400)).await;
+        assert_eq!(rig.store.runs().len(), 1);
+        assert_eq!(
+            rig.store
+                .events()
+                .iter()
+                .filter(|event| event.name == "inngest/scheduled.timer")
+                .count(),
+            1
+        );
+    });
+}
+
+#[test]
+fn an_idle_scheduler_asks_seldom() {
+    virtually(async {
+        let rig = Rig::new(Vec::new(), idle()).await;
+        rig.pass(Duration::from_secs(10)).await;
+        let before = rig.store.due_queries();
+        rig.pass(Duration::from_secs(600)).await;
+        let asked = rig.store.due_queries() - before;
+        assert!(asked <= 130, "P7: {asked} queries in ten minutes");
+    });
+}
+
+#[test]
+fn a_function_with_a_long_backlog_is_not_read_over_and_over() {
+    virtually(async {
+        let function = function("one", "order/paid");
+        let (open, is_open) = tokio::sync::watch::channel(false);
+        let app = FakeApp::new(move |_| {
+            let (sender, reply) = tokio::sync::oneshot::channel();
+            let mut is_open = is_open.clone();
+            actix::spawn(async move {
+                let _ = is_open.wait_for(|is_open| *is_open).await;
+                let _ = sender.send(returned(&json!("done")));
+            });
+            Answer::Held(reply)
+        });
+        let rig = Rig::with(
+            vec![function.clone()],
+            app,
+            Settings {
+                jobs_per_function: 2,
+                ..Settings::default()
+            },
+        )
+        .await;
+        rig.queue.bound_each(10);
+        let events = (0..50).map(|n| crate::testkit::event("order/paid", &json!({}), n, rig.now()));
+        let accepted = rig.within(rig.orchestrator.accept(events.collect())).await;
+        assert!(accepted.is_ok());
+        rig.pass(Duration::from_secs(1)).await;
+        let before = rig.store.due_queries();
+        rig.pass(Duration::from_secs(300)).await;
+        let asked = rig.store.due_queries() - before;
+        assert!(asked <= 10, "P7: {asked} queries while nothing moved");
+        open.send(true).expect("somebody waits");
+        let began = Instant::now();
+        rig.until("all have ended", |rig| {
+            rig.store.runs().iter().all(|run| run.status.is_final())
+        })
+        .await;
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    });
+}

@@ -1,0 +1,530 @@
+//! The store's contract in memory, and every way in which it may fail.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use super::EPOCH;
+use crate::domain::{
+    Accept, Advance, App, Change, DeadLetter, Event, EventId, Function, FunctionId, Job, JobId, JobKey, Json, Lookup,
+    NewRun, Registration, Route, RunId, RunState, RunStatus, Skip, SkipReason, SyncOutcome, Timestamp, Wait, Write,
+    Written,
+};
+use crate::ports::{
+    AppView, Counts, EventFilter, EventView, Expiry, Page, RunFilter, RunSummary, RunView, Store, StoreError,
+};
+
+/// What befalls a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// It fails for a passing reason.
+    Unavailable,
+    /// No room is left.
+    Full,
+    /// It is made, and then the caller hears that it was not.
+    Forgotten,
+    /// It comes to nothing until [`FakeStore::thaw`].
+    Hang,
+    /// The caller dies before it.
+    Panic,
+    /// It is made, and the caller dies before it hears of it.
+    PanicAfter,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    events: BTreeMap<EventId, Event>,
+    unrouted: BTreeSet<EventId>,
+    runs: HashMap<RunId, RunState>,
+    outputs: HashMap<RunId, Json>,
+    jobs: BTreeMap<JobId, Job>,
+    waits: BTreeMap<(RunId, String), Wait>,
+    skips: Vec<Skip>,
+    keys: HashMap<(FunctionId, String), RunId>,
+    dead: Vec<DeadLetter>,
+    apps: Vec<AppView>,
+    faults: VecDeque<Fault>,
+    load_faults: VecDeque<Fault>,
+    catalog_faults: usize,
+    refused: HashSet<String>,
+    refused_events: HashSet<EventId>,
+    batches: Vec<usize>,
+    loads: usize,
+    due_queries: usize,
+}
+
+/// The store.
+#[derive(Debug, Default)]
+pub(crate) struct FakeStore {
+    inner: Mutex<Inner>,
+    thawed: Notify,
+}
+
+impl FakeStore {
+    /// With these functions registered.
+    pub(crate) fn with(functions: Vec<Function>) -> Self {
+        let store = Self::default();
+        let app = App {
+            name: "shop".into(),
+            url: "http://localhost:3000/api/inngest".to_owned(),
+            sdk: "js:v4".to_owned(),
+            framework: None,
+            version: None,
+            checksum: String::new(),
+            error: None,
+            synced_at: EPOCH,
+        };
+        store.lock().apps.push(AppView { app, functions });
+        store
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no panic under the lock")
+    }
+
+    /// What befalls the next commits, one each.
+    pub(crate) fn fail(&self, faults: &[Fault]) {
+        self.lock().faults.extend(faults);
+    }
+
+    /// What befalls the next reads of run states.
+    pub(crate) fn fail_loads(&self, faults: &[Fault]) {
+        self.lock().load_faults.extend(faults);
+    }
+
+    /// So many reads of the catalog fail.
+    pub(crate) fn fail_catalog(&self, times: usize) {
+        self.lock().catalog_faults = times;
+    }
+
+    /// The database refuses every write that accepts or routes an event of this name.
+    pub(crate) fn refuse(&self, event: &str) {
+        self.lock().refused.insert(event.to_owned());
+    }
+
+    /// From now on the database refuses to route this event.
+    pub(crate) fn refuse_event(&self, event: EventId) {
+        let mut inner = self.lock();
+        inner.unrouted.insert(event);
+        inner.refused_events.insert(event);
+    }
+
+    /// Lets hanging commits go on.
+    pub(crate) fn thaw(&self) {
+        self.thawed.notify_one();
+    }
+
+    /// Sizes of the batches so far, failed ones included.
+    pub(crate) fn batches(&self) -> Vec<usize> {
+        self.lock().batches.clone()
+    }
+
+    /// Run states read so far.
+    pub(crate) fn loads(&self) -> usize {
+        self.lock().loads
+    }
+
+    /// How often jobs were asked for.
+    pub(crate) fn due_queries(&self) -> usize {
+        self.lock().due_queries
+    }
+
+    pub(crate) fn status(&self, run: RunId) -> Option<RunStatus> {
+        self.lock().runs.get(&run).map(|run| run.status)
+    }
+
+    pub(crate) fn run(&self, run: RunId) -> Option<RunState> {
+        self.lock().runs.get(&run).cloned()
+    }
+
+    pub(crate) fn runs(&self) -> Vec<RunState> {
+        self.lock().runs.values().cloned().collect()
+    }
+
+    pub(crate) fn output(&self, run: RunId) -> Option<String> {
+        self.lock().outputs.get(&run).map(ToString::to_string)
+    }
+
+    pub(crate) fn jobs(&self) -> Vec<Job> {
+        self.lock().jobs.values().cloned().collect()
+    }
+
+    pub(crate) fn waits(&self) -> usize {
+        self.lock().waits.len()
+    }
+
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.lock().events.values().cloned().collect()
+    }
+
+    pub(crate) fn unrouted_count(&self) -> usize {
+        self.lock().unrouted.len()
+    }
+
+    pub(crate) fn skips(&self) -> Vec<(EventId, SkipReason)> {
+        self.lock().skips.iter().map(|skip| (skip.event, skip.reason)).collect()
+    }
+
+    pub(crate) fn dead(&self) -> Vec<DeadLetter> {
+        self.lock().dead.clone()
+    }
+
+    /// Breaks P4 on purpose.
+    pub(crate) fn lose_jobs(&self) {
+        self.lock().jobs.clear();
+    }
+
+    /// Moves a run on behind everybody's back.
+    pub(crate) fn bump(&self, run: RunId) {
+        self.lock().runs.get_mut(&run).expect("a run").version += 1;
+    }
+
+    pub(crate) fn picture(&self) -> String {
+        let inner = self.lock();
+        format!(
+            "runs {:#?}, jobs {:?}, waits {:?}, unrouted {:?}",
+            inner.runs, inner.jobs, inner.waits, inner.unrouted
+        )
+    }
+}
+
+fn error(fault: Fault) -> StoreError {
+    match fault {
+        Fault::Full => StoreError::Full("as the test wants it".to_owned()),
+        _ => StoreError::Unavailable("as the test wants it".to_owned()),
+    }
+}
+
+impl Inner {
+    fn is_refused(&self, write: &Write) -> bool {
+        let name = match write {
+            Write::Accept(accept) => Some(&accept.event.name),
+            Write::Route(route) => self.events.get(&route.event).map(|event| &event.name),
+            Write::Advance(_) => None,
+        };
+        // Two records of one skip are what a primary key refuses.
+        let is_double = |skip: &Skip| {
+            let mut known = self.skips.iter();
+            known.any(|known| known.event == skip.event && known.function == skip.function)
+        };
+        let skips = match write {
+            Write::Route(route) => &route.skips[..],
+            _ => &[],
+        };
+        if let Write::Route(route) = write
+            && self.refused_events.contains(&route.event)
+        {
+            return true;
+        }
+        name.is_some_and(|name| self.refused.contains(name)) || skips.iter().any(is_double)
+    }
+
+    fn write(&mut self, write: &Write) -> Written {
+        match write {
+            Write::Accept(accept) => self.accept(accept),
+            Write::Route(route) => self.route(route),
+            Write::Advance(advance) => self.advance(advance),
+        }
+    }
+
+    fn put_event(&mut self, event: &Event, in_any_case: bool) -> Vec<EventId> {
+        let is_awaited = self.waits.values().any(|wait| wait.name == event.name);
+        let is_unrouted = (is_awaited || in_any_case) && !self.events.contains_key(&event.id);
+        if is_unrouted {
+            self.unrouted.insert(event.id);
+        }
+        self.events.entry(event.id).or_insert_with(|| event.clone());
+        is_unrouted.then_some(event.id).into_iter().collect()
+    }
+
+    fn create(&mut self, event: EventId, runs: &[NewRun]) -> Vec<RunId> {
+        let mut left_out = Vec::new();
+        for run in runs {
+            let id = run.state.id;
+            let key = run.idempotency.clone().map(|key| (run.state.function, key));
+            let is_taken = key.as_ref().is_some_and(|key| self.keys.contains_key(key));
+            if self.runs.contains_key(&id) || is_taken {
+                left_out.push(id);
+                if !self.runs.contains_key(&id) {
+                    self.skips.push(Skip {
+                        event,
+                        function: Some(run.state.function),
+                        reason: SkipReason::Duplicate,
+                        detail: String::new(),
+                    });
+                }
+                continue;
+            }
+            if let Some(key) = key {
+                self.keys.insert(key, id);
+            }
+            self.runs.insert(id, run.state.clone());
+            self.jobs.insert(run.job.id.clone(), run.job.clone());
+            for wait in &run.waits {
+                self.waits.insert((id, wait.key.to_string()), wait.clone());
+            }
+        }
+        left_out
+    }
+
+    fn accept(&mut self, accept: &Accept) -> Written {
+        if self.events.contains_key(&accept.event.id) {
+            return Written::Lost;
+        }
+        let unrouted = self.put_event(&accept.event, false);
+        self.skips.extend(accept.skips.iter().cloned());
+        let left_out = self.create(accept.event.id, &accept.runs);
+        Written::Done {
+            left_out,
+            missed: Vec::new(),
+            unrouted,
+        }
+    }
+
+    fn route(&mut self, route: &Route) -> Written {
+        if !self.unrouted.remove(&route.event) {
+            return Written::Lost;
+        }
+        self.skips.extend(route.skips.iter().cloned());
+        let left_out = self.create(route.event, &route.runs);
+        let mut missed = Vec::new();
+        for take in &route.takes {
+            if self.waits.remove(&(take.run, take.key.to_string())).is_some() {
+                self.jobs.insert(take.job.id.clone(), take.job.clone());
+            } else {
+                missed.push((take.run, take.key.clone()));
+            }
+        }
+        Written::Done {
+            left_out,
+            missed,
+            unrouted: Vec::new(),
+        }
+    }
+
+    fn advance(&mut self, advance: &Advance) -> Written {
+        let id = advance.run;
+        match self.runs.get_mut(&id) {
+            Some(run) if run.version == advance.expected => run.version += 1,
+            _ => return Written::Lost,
+        }
+        let mut unrouted = Vec::new();
+        for change in &advance.changes {
+            self.runs.get_mut(&id).expect("it is there").apply(change);
+            match change {
+                Change::JobPut(job) => drop(self.jobs.insert(job.id.clone(), job.clone())),
+                Change::JobDone(key) => drop(self.jobs.remove(&JobId {
+                    run: id,
+                    key: key.clone(),
+                })),
+                Change::WaitPut(wait) => drop(self.waits.insert((id, wait.key.to_string()), wait.clone())),
+                Change::WaitDone(key) => drop(self.waits.remove(&(id, key.to_string()))),
+                Change::Emit { event, has_listeners } => unrouted.extend(self.put_event(event, *has_listeners)),
+                Change::Ended { output, .. } => {
+                    self.outputs.insert(id, output.clone());
+                    self.jobs.retain(|job, _| job.run != id);
+                    self.waits.retain(|(run, _), _| *run != id);
+                }
+                Change::Buried(letter) => self.dead.push(letter.clone()),
+                _ => {}
+            }
+        }
+        Written::Done {
+            left_out: Vec::new(),
+            missed: Vec::new(),
+            unrouted,
+        }
+    }
+
+    /// As the database would give it back: its jobs are what the table of jobs holds.
+    fn load(&self, id: RunId) -> Option<RunState> {
+        let mut run = self.runs.get(&id).filter(|run| !run.status.is_final())?.clone();
+        let keys = self.jobs.keys().filter(|job| job.run == id);
+        run.jobs = keys.map(|job| job.key.clone()).collect::<BTreeSet<JobKey>>();
+        Some(run)
+    }
+}
+
+#[async_trait]
+impl Store for FakeStore {
+    async fn commit(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
+        let fault = {
+            let mut inner = self.lock();
+            inner.batches.push(batch.len());
+            inner.faults.pop_front()
+        };
+        // An `await` between the call and the commit, as with any database.
+        tokio::task::yield_now().await;
+        match fault {
+            Some(Fault::Hang) => self.thawed.notified().await,
+            Some(Fault::Panic) => panic!("the store panics, as the test wants it"),
+            Some(fault @ (Fault::Unavailable | Fault::Full)) => return Err(error(fault)),
+            _ => {}
+        }
+        let written = {
+            let mut inner = self.lock();
+            if batch.iter().any(|write| inner.is_refused(write)) {
+                return Err(StoreError::Refused("as the test wants it".to_owned()));
+            }
+            batch.iter().map(|write| inner.write(write)).collect()
+        };
+        match fault {
+            Some(Fault::PanicAfter) => panic!("the store panics after a commit, as the test wants it"),
+            Some(fault @ Fault::Forgotten) => Err(error(fault)),
+            _ => Ok(written),
+        }
+    }
+
+    async fn load_runs(&self, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
+        let fault = self.lock().load_faults.pop_front();
+        tokio::task::yield_now().await;
+        match fault {
+            None => {}
+            Some(Fault::Hang) => self.thawed.notified().await,
+            Some(Fault::Panic | Fault::PanicAfter) => panic!("the store panics, as the test wants it"),
+            Some(fault) => return Err(error(fault)),
+        }
+        let mut inner = self.lock();
+        inner.loads += ids.len();
+        Ok(ids.iter().filter_map(|id| inner.load(*id)).collect())
+    }
+
+    async fn jobs_due(
+        &self,
+        until: Timestamp,
+        after: Option<(Timestamp, JobId)>,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        let mut inner = self.lock();
+        inner.due_queries += 1;
+        let place = |job: &Job| (job.due, job.id.run, job.id.key.to_string());
+        let after = after.map(|(due, id)| (due, id.run, id.key.to_string()));
+        let mut jobs: Vec<Job> = inner.jobs.values().filter(|job| job.due < until).cloned().collect();
+        jobs.sort_by_key(place);
+        jobs.retain(|job| after.as_ref().is_none_or(|after| place(job) > *after));
+        jobs.truncate(limit);
+        Ok(jobs)
+    }
+
+    async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let inner = self.lock();
+        Ok(inner.jobs.values().map(|job| job.due).filter(|due| *due >= from).min())
+    }
+
+    async fn unrouted(&self, limit: usize) -> Result<Vec<Event>, StoreError> {
+        let inner = self.lock();
+        let ids = inner.unrouted.iter().take(limit);
+        Ok(ids.filter_map(|id| inner.events.get(id).cloned()).collect())
+    }
+
+    async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
+        let inner = self.lock();
+        Ok(ids.iter().filter_map(|id| inner.events.get(id).cloned()).collect())
+    }
+
+    async fn wait_paths(&self, name: &str) -> Result<Vec<Option<String>>, StoreError> {
+        let inner = self.lock();
+        let waits = inner.waits.values().filter(|wait| wait.name == name);
+        let paths: BTreeSet<_> = waits
+            .map(|wait| wait.lookup.as_ref().map(|lookup| lookup.path.clone()))
+            .collect();
+        Ok(paths.into_iter().collect())
+    }
+
+    async fn waits(
+        &self,
+        name: &str,
+        lookups: &[Option<Lookup>],
+        after: Option<(RunId, String)>,
+        limit: usize,
+    ) -> Result<Vec<Wait>, StoreError> {
+        let inner = self.lock();
+        let behind = |key: &(RunId, String)| after.as_ref().is_none_or(|after| key > after);
+        let waits = inner
+            .waits
+            .iter()
+            .filter(|(key, wait)| wait.name == name && behind(key) && lookups.contains(&wait.lookup));
+        Ok(waits.map(|(_, wait)| wait.clone()).take(limit).collect())
+    }
+
+    async fn catalog(&self) -> Result<Vec<AppView>, StoreError> {
+        let mut inner = self.lock();
+        if inner.catalog_faults > 0 {
+            inner.catalog_faults -= 1;
+            return Err(error(Fault::Unavailable));
+        }
+        Ok(inner.apps.clone())
+    }
+
+    async fn sync_app(&self, registration: &Registration) -> Result<SyncOutcome, StoreError> {
+        let mut inner = self.lock();
+        let (app, functions) = (&registration.app, &registration.functions);
+        let known = inner.apps.iter().position(|known| known.app.name == app.name);
+        if known.is_some_and(|known| inner.apps[known].app.checksum == app.checksum) {
+            return Ok(SyncOutcome { modified: false });
+        }
+        let view = AppView {
+            app: app.clone(),
+            functions: functions.clone(),
+        };
+        match known {
+            Some(known) => inner.apps[known] = view,
+            None => inner.apps.push(view),
+        }
+        Ok(SyncOutcome { modified: true })
+    }
+
+    async fn note_sync_error(&self, _: &str, _: Option<&str>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn remove_app(&self, url: &str) -> Result<bool, StoreError> {
+        let mut inner = self.lock();
+        let before = inner.apps.len();
+        inner.apps.retain(|view| view.app.url != url);
+        Ok(inner.apps.len() < before)
+    }
+
+    async fn event_view(&self, _: EventId) -> Result<Option<EventView>, StoreError> {
+        Ok(None)
+    }
+
+    async fn list_events(&self, _: &EventFilter) -> Result<Page<Event>, StoreError> {
+        Err(StoreError::Refused("nobody lists here".to_owned()))
+    }
+
+    async fn run_view(&self, _: RunId) -> Result<Option<RunView>, StoreError> {
+        Ok(None)
+    }
+
+    async fn list_runs(&self, _: &RunFilter) -> Result<Page<RunSummary>, StoreError> {
+        Err(StoreError::Refused("nobody lists here".to_owned()))
+    }
+
+    async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {
+        let inner = self.lock();
+        let open = inner.runs.values().filter(|run| !run.status.is_final());
+        let orphans = open.filter(|run| !inner.jobs.keys().any(|job| job.run == run.id));
+        Ok(orphans.map(|run| run.id).take(limit).collect())
+    }
+
+    async fn purge(&self, _: &Expiry, _: usize) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn dead_letters(&self, _: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        Ok(self.dead())
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        Ok(Counts::default())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

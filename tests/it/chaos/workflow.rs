@@ -1,0 +1,219 @@
+//! The app: functions with every kind of step, which keep books of what they were asked and told.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::support::DEADLINE;
+use crate::support::fake::{Call, FakeApp, Reply};
+use crate::support::http::Request;
+use crate::support::server::Server;
+
+/// A step of a run.
+pub(super) type StepKey = (String, String);
+
+/// What the app knows.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    /// When the code of each step was run, in milliseconds since 1970.
+    pub(super) executions: HashMap<StepKey, Vec<u64>>,
+    /// The memo that the server first gave for each step.
+    pub(super) memos: HashMap<StepKey, Value>,
+    /// What must never happen, and did.
+    pub(super) violations: Vec<String>,
+    under_way: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    book: Mutex<Book>,
+    changed: Condvar,
+    server: SocketAddr,
+    pace: Duration,
+}
+
+/// The app.
+#[derive(Debug)]
+pub(super) struct Workflow {
+    app: FakeApp,
+    shared: Arc<Shared>,
+}
+
+impl Workflow {
+    /// An app whose steps take at most about `pace`.
+    pub(super) fn start(server: &Server, pace: Duration) -> Self {
+        let shared = Arc::new(Shared {
+            book: Mutex::default(),
+            changed: Condvar::new(),
+            server: server.address(),
+            pace,
+        });
+        let known = Arc::clone(&shared);
+        let app = FakeApp::start(move |call| known.answer(call));
+        let mut fussy = app.function("fussy", "load/go", 3);
+        fussy["triggers"] = json!([{ "event": "load/go", "expression": "event.data.even == true" }]);
+        let child = app.function("child", "load/never", 3);
+        app.register(
+            server,
+            &[
+                app.function("mixed", "load/go", 3),
+                app.function("short", "load/go", 3),
+                fussy,
+                child,
+            ],
+        );
+        Self { app, shared }
+    }
+
+    /// The slugs of the functions that the event starts, with whether its data has to be even for it.
+    pub(super) fn triggered(&self) -> [(String, bool); 3] {
+        [("mixed", false), ("short", false), ("fussy", true)].map(|(name, even)| (self.slug(name), even))
+    }
+
+    pub(super) fn slug(&self, name: &str) -> String {
+        format!("{}-{name}", self.app.id())
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.shared.book()
+    }
+
+    /// Waits until the code of so many steps runs at the same time.
+    pub(super) fn wait_for_executions_under_way(&self, count: usize) {
+        let start = Instant::now();
+        let mut book = self.book();
+        while book.under_way < count {
+            let left = DEADLINE.saturating_sub(start.elapsed());
+            assert!(!left.is_zero(), "only {} of {count} steps at a time", book.under_way);
+            let waited = self.shared.changed.wait_timeout(book, left);
+            book = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn op(op: &str, id: &str) -> Value {
+    json!({ "op": op, "id": id, "name": id, "displayName": id })
+}
+
+impl Shared {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, call: &Call) -> Reply {
+        let body = call.json();
+        let run = body["ctx"]["run_id"].as_str().unwrap_or_default().to_owned();
+        self.compare(&run, &body);
+        let target = call.parameter("stepId").unwrap_or("step");
+        if target != "step" {
+            return self.execute(&run, target, call);
+        }
+        let function = call.function().rsplit('-').next().unwrap_or_default();
+        match function {
+            "mixed" => self.mixed(&run, &body, call),
+            "short" | "child" | "fussy" if call.has_step("only") => Reply::done(&json!("done")),
+            "short" | "child" | "fussy" => self.execute(&run, "only", call),
+            other => Reply::error(&format!("no function {other}"), true),
+        }
+    }
+
+    fn mixed(&self, run: &str, body: &Value, call: &Call) -> Reply {
+        if !call.has_step("first") {
+            return self.execute(run, "first", call);
+        }
+        if !call.has_step("nap") {
+            let mut sleep = op("Sleep", "nap");
+            sleep["name"] = json!("300ms");
+            return Reply::ops(&json!([sleep]));
+        }
+        let missing: Vec<_> = ["left", "right", "flaky"]
+            .into_iter()
+            .filter(|id| !call.has_step(id))
+            .collect();
+        if !missing.is_empty() {
+            let plans: Vec<_> = missing.into_iter().map(|id| op("StepPlanned", id)).collect();
+            return Reply::ops(&json!(plans));
+        }
+        if !call.has_step("news") {
+            let mut wait = op("WaitForEvent", "news");
+            wait["opts"] = json!({ "event": "load/news", "timeout": "4s", "if": "event.data.n == async.data.n" });
+            self.tell_soon(body["event"]["data"]["n"].clone());
+            return Reply::ops(&json!([wait]));
+        }
+        if !call.has_step("other") {
+            let mut invoke = op("InvokeFunction", "other");
+            let slug = call.function().replace("-mixed", "-child");
+            invoke["opts"] = json!({ "function_id": slug, "payload": { "data": {} }, "timeout": "1h" });
+            return Reply::ops(&json!([invoke]));
+        }
+        if !call.has_step("last") {
+            return self.execute(run, "last", call);
+        }
+        Reply::done(&json!("done"))
+    }
+
+    /// Runs the code of a step.
+    fn execute(&self, run: &str, step: &str, call: &Call) -> Reply {
+        let key = (run.to_owned(), step.to_owned());
+        let mut book = self.book();
+        let times = book.executions.entry(key.clone()).or_default();
+        times.push(now());
+        let count = times.len();
+        if let Some(memo) = book.memos.get(&key) {
+            let violation = format!("P3: step {step} of run {run} was called after its result {memo} was recorded");
+            book.violations.push(violation);
+        }
+        book.under_way += 1;
+        drop(book);
+        self.changed.notify_all();
+        // User code takes its time, so that there is something to kill.
+        let share = u32::try_from(call.index % 5).unwrap_or(0);
+        std::thread::sleep(self.pace * share / 4);
+        self.book().under_way -= 1;
+        if step == "flaky" && call.attempt() == 0 {
+            let mut failure = op("StepError", step);
+            failure["error"] = json!({ "name": "Error", "message": "the first attempt always fails" });
+            return Reply::ops(&json!([failure]));
+        }
+        let mut ran = op("StepRun", step);
+        ran["data"] = json!({ "execution": count });
+        Reply::ops(&json!([ran]))
+    }
+
+    /// What is recorded never changes.
+    fn compare(&self, run: &str, body: &Value) {
+        let mut book = self.book();
+        for (step, memo) in body["steps"].as_object().into_iter().flatten() {
+            let key = (run.to_owned(), step.clone());
+            let known = book.memos.entry(key).or_insert_with(|| memo.clone()).clone();
+            if known != *memo {
+                let violation = format!("P3: step {step} of run {run} was {known} and is now {memo}");
+                book.violations.push(violation);
+            }
+        }
+    }
+
+    /// Sends what a run waits for, a moment after it has said so, until it is acknowledged.
+    fn tell_soon(&self, n: Value) {
+        let to = self.server;
+        std::thread::spawn(move || {
+            let event = json!({ "name": "load/news", "data": { "n": n } });
+            let start = Instant::now();
+            std::thread::sleep(Duration::from_millis(150));
+            while start.elapsed() < DEADLINE {
+                match Request::post("/e/key", &event).try_send(to) {
+                    Ok(answer) if answer.status == 200 => return,
+                    _ => std::thread::sleep(Duration::from_millis(50)),
+                }
+            }
+        });
+    }
+}
