@@ -317,6 +317,7 @@ fn sessions(meta: Option<Value>) -> Result<Option<Value>, EventError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rstest::rstest;
     use serde_json::json;
 
@@ -382,5 +383,48 @@ mod tests {
             body["meta"],
             json!({"sessions": {"user": "7", "b": "2", "c": "3", "d": "4", "e": "5"}})
         );
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(".{0,8}", inner, 0..4).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
+    fn member() -> impl Strategy<Value = String> {
+        prop::sample::select(vec![
+            "name", "data", "ts", "id", "v", "user", "meta", "sessions", "other",
+        ])
+        .prop_map(str::to_owned)
+    }
+
+    proptest! {
+        /// Whatever a sender writes is refused or becomes an event whose body is canonical and would be accepted again.
+        #[test]
+        fn any_object_is_refused_or_becomes_a_sound_event(
+            members in prop::collection::btree_map(member(), json(), 0..8),
+            name in prop::option::of("[a-z/.]{1,20}"),
+        ) {
+            let mut object: Map<String, Value> = members.into_iter().collect();
+            if let Some(name) = name {
+                object.insert("name".to_owned(), Value::from(name));
+            }
+            let Ok(incoming) = serde_json::from_value::<IncomingEvent>(Value::Object(object)) else { return Ok(()) };
+            let Ok(event) = Event::accept(incoming, EventId::new(NOW, 1), NOW) else { return Ok(()) };
+            prop_assert_eq!(&Json::parse(event.body.as_str()).expect("JSON"), &event.body);
+            prop_assert!(!event.external_id.is_empty());
+            let again = Event::accept(event.body.to().expect("an event"), event.id, NOW).expect("accepted before");
+            prop_assert_eq!(again.body, event.body);
+        }
     }
 }

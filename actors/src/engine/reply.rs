@@ -132,45 +132,11 @@ fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, 
     let now = decision.context.now;
     match plan {
         Plan::Nothing => {}
-        Plan::Record { op: kind, memo, failed } => {
-            let (started_at, ended_at) = times(op, replied, now);
-            let attempt = replied.job.attempt;
-            let (id, label, race) = (op.id.clone(), op.label.clone(), op.race);
-            complete(
-                decision,
-                Completion {
-                    id,
-                    op: kind,
-                    label,
-                    race,
-                    memo,
-                    failed,
-                    attempt,
-                    started_at,
-                    ended_at,
-                },
-            );
-        }
+        Plan::Record { op: kind, memo, failed } => record(decision, replied, op, kind, memo, failed),
         Plan::Retry { op: kind, failure } => {
             if rules.no_retry || replied.job.attempt + 1 >= decision.function.max_attempts() {
-                let (started_at, ended_at) = times(op, replied, now);
-                let attempt = replied.job.attempt;
                 let memo = failure.to_json().wrapped("error");
-                let (id, label, race) = (op.id.clone(), op.label.clone(), op.race);
-                complete(
-                    decision,
-                    Completion {
-                        id,
-                        op: kind,
-                        label,
-                        race,
-                        memo,
-                        failed: true,
-                        attempt,
-                        started_at,
-                        ended_at,
-                    },
-                );
+                record(decision, replied, op, kind, memo, true);
             } else {
                 retry(decision, replied, Some(op), &failure, None, rules.retry_after);
             }
@@ -199,6 +165,23 @@ fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, 
         Plan::Complete(output) => finish::completed(decision, &output),
         Plan::Again => decision.job_put(JobKey::Discover(op.id.clone()), 0, now, None),
     }
+}
+
+/// Records the outcome of a step that ran, or whose request was made.
+fn record(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, kind: StepOp, memo: Json, failed: bool) {
+    let (started_at, ended_at) = times(op, replied, decision.context.now);
+    let completion = Completion {
+        id: op.id.clone(),
+        op: kind,
+        label: op.label.clone(),
+        race: op.race,
+        memo,
+        failed,
+        attempt: replied.job.attempt,
+        started_at,
+        ended_at,
+    };
+    complete(decision, completion);
 }
 
 fn park(decision: &mut Decision<'_>, op: &Opcode, kind: StepOp, state: StepState) {

@@ -41,12 +41,9 @@ impl Executor {
                 return;
             };
             slot.calls -= 1;
-            let input = Some(Input::Replied(Box::new(replied)));
             slot.tasks.push_back(Task {
-                assignment,
-                input,
-                tries: 0,
-                is_doubted: false,
+                input: Some(Input::Replied(Box::new(replied))),
+                ..Task::new(assignment)
             });
             executor.go_on(run, ctx);
         });

@@ -192,29 +192,11 @@ impl Executor {
             return self.hand_back(assignment);
         }
         if let Some(input) = input {
-            return self.decide(
-                run,
-                &function,
-                Decidable {
-                    assignment,
-                    input,
-                    tries,
-                },
-                ctx,
-            );
+            return self.decide(run, &function, assignment, input, tries, ctx);
         }
         if let Some(reason) = assignment.poisoned() {
             let input = Input::Poisoned(assignment.lease().job.id.key.clone(), reason.to_owned());
-            return self.decide(
-                run,
-                &function,
-                Decidable {
-                    assignment,
-                    input,
-                    tries,
-                },
-                ctx,
-            );
+            return self.decide(run, &function, assignment, input, tries, ctx);
         }
         let request_id = RunId::new(self.parts.clock.now(), self.parts.random.bits()).to_string();
         match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request_id)) {
@@ -222,23 +204,13 @@ impl Executor {
             Next::Stale if !is_doubted && !state.status.is_final() => {
                 slot.state = None;
                 slot.tasks.push_front(Task {
-                    assignment,
-                    input: None,
                     tries,
                     is_doubted: true,
+                    ..Task::new(assignment)
                 });
             }
             Next::Stale => self.acknowledge(assignment),
-            Next::Decide(input) => self.decide(
-                run,
-                &function,
-                Decidable {
-                    assignment,
-                    input,
-                    tries,
-                },
-                ctx,
-            ),
+            Next::Decide(input) => self.decide(run, &function, assignment, input, tries, ctx),
             Next::Call(call) => {
                 slot.calls += 1;
                 self.call(run, *call, assignment, ctx);
@@ -247,12 +219,15 @@ impl Executor {
     }
 
     /// Decides on an input and has the decision committed.
-    fn decide(&mut self, run: RunId, function: &Function, what: Decidable, ctx: &mut Context<Self>) {
-        let Decidable {
-            mut assignment,
-            input,
-            tries,
-        } = what;
+    fn decide(
+        &mut self,
+        run: RunId,
+        function: &Function,
+        mut assignment: Assignment,
+        input: Input,
+        tries: u32,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(slot) = self.slots.get_mut(&run) else { return };
         let Some(state) = slot.state.take() else { return };
         let expected = state.version;
@@ -286,10 +261,9 @@ impl Executor {
                     // From here on the state is loaded anew.
                     Ok(false) if tries < TRIES => {
                         slot.tasks.push_front(Task {
-                            assignment,
                             input: Some(input),
                             tries: tries + 1,
-                            is_doubted: false,
+                            ..Task::new(assignment)
                         });
                     }
                     Ok(false) => executor.hand_back(assignment),
@@ -370,13 +344,6 @@ impl Executor {
     }
 }
 
-/// Something to decide on.
-struct Decidable {
-    assignment: Assignment,
-    input: Input,
-    tries: u32,
-}
-
 impl Actor for Executor {
     type Context = Context<Self>;
 
@@ -414,12 +381,7 @@ impl Handler<Perform> for Executor {
         }
         let run = assignment.lease().job.id.run;
         let slot = self.slots.entry(run).or_default();
-        slot.tasks.push_back(Task {
-            assignment,
-            input: None,
-            tries: 0,
-            is_doubted: false,
-        });
+        slot.tasks.push_back(Task::new(assignment));
         self.go_on(run, ctx);
     }
 }

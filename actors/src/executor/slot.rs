@@ -31,3 +31,15 @@ pub(super) struct Task {
     /// Whether it looked as if the run had moved past it, and the run was loaded anew to be sure.
     pub(super) is_doubted: bool,
 }
+
+impl Task {
+    /// A job that has come due.
+    pub(super) fn new(assignment: Assignment) -> Self {
+        Self {
+            assignment,
+            input: None,
+            tries: 0,
+            is_doubted: false,
+        }
+    }
+}
