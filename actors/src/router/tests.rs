@@ -6,7 +6,11 @@ use std::time::Duration;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::domain::{CancelRule, Function, RunStatus, SkipReason, Target, Trigger};
+use super::is_match;
+use crate::domain::{
+    CancelRule, Function, RunId, RunStatus, SkipReason, Target, Timestamp, Trigger, Wait, WaitKey, WaitKind,
+};
+use crate::expression::Scope;
 use crate::orchestrator::{Refusal, Settings};
 use crate::ports::StoreError;
 use crate::testkit::{Answer, FakeApp, Fault, Rig, event, function, returned, steps, virtually};
@@ -363,4 +367,44 @@ fn a_signal_finds_its_run_among_many_that_wait_for_an_event_of_its_name() {
         assert_eq!(rig.ended(second).await, "failed");
         assert_eq!(rig.store.status(first).map(RunStatus::as_str), Some("running"));
     });
+}
+
+#[rstest]
+#[case::set_before(-1_000, 60_000, true)]
+#[case::crossed_on_the_way(5_000, 60_000, true)]
+#[case::set_too_late(5_001, 60_000, false)]
+#[case::just_in_time(-1_000, 1, true)]
+#[case::expired(-1_000, 0, false)]
+fn the_time_of_a_wait(#[case] created_after: i64, #[case] expires_after: i64, #[case] fits: bool) {
+    let at = crate::testkit::EPOCH;
+    let moment = |after: i64| Timestamp::from_millis(at.as_millis() + after);
+    let event = event("order/shipped", &json!({}), 1, at);
+    let body = event.body.to_tree();
+    let scope = Scope::of_async(&body, at.to_datetime());
+    let run = RunId::new(moment(-10_000), 1);
+    let wait = |key, kind| Wait {
+        run,
+        function: function("one", "order/paid").id,
+        key,
+        kind,
+        name: "order/shipped".to_owned(),
+        lookup: None,
+        condition: None,
+        created_at: moment(created_after),
+        expires_at: moment(expires_after),
+    };
+    let of_step = wait(WaitKey::Step("w".into()), WaitKind::Event);
+    assert_eq!(is_match(&of_step, &event, &scope), fits);
+    let of_rule = wait(WaitKey::Cancel(0), WaitKind::Cancel);
+    assert_eq!(is_match(&of_rule, &event, &scope), fits);
+    let signal = wait(WaitKey::Step("w".into()), WaitKind::Signal);
+    assert!(!is_match(&signal, &event, &scope), "an event is no signal");
+    let younger = Wait {
+        run: RunId::new(moment(1), 1),
+        ..of_rule
+    };
+    assert!(
+        !is_match(&younger, &event, &scope),
+        "nothing cancels what began after it"
+    );
 }
