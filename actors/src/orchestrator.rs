@@ -6,6 +6,7 @@
 mod build;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
@@ -15,14 +16,18 @@ pub use build::{BuildError, Settings, World, build};
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{Event, EventId, Failure, Json, Registration, RunId, RunState, SyncOutcome, WaitKey};
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
+use crate::kernel::Snapshot;
 use crate::link::{self, LinkError, names};
 use crate::ports::{Clock, Queue, Random, Store, StoreError};
 use crate::registrar::{self, Registrar};
 use crate::router::{AcceptEvents, Router};
-use crate::supervisor::{Drain, DrainReport, StopSignal, SupervisorHandle};
+use crate::supervisor::{Drain, DrainReport, GetStatus, StopSignal, SupervisorHandle};
 
 /// Decisions that may lose against somebody faster before we give up.
 const TRIES: usize = 16;
+
+/// How long the supervisor may take to say how it is, before its last word counts.
+const STATUS_WITHIN: Duration = Duration::from_millis(250);
 
 /// Why something asked of the orchestrator was not done.
 #[derive(Debug, thiserror::Error)]
@@ -226,11 +231,16 @@ impl Orchestrator {
         self.catalog.current()
     }
 
-    /// The process tree as of its last change, as JSON for operators. Answers even when the supervisor is stuck.
+    /// The process tree as of its last change, as JSON. Asks nobody.
     #[must_use]
     pub fn status(&self) -> Value {
-        serde_json::to_value(&*self.supervisor.board.read())
-            .unwrap_or_else(|error| Failure::new("Error", format!("the status does not serialise: {error}")).to_value())
+        as_json(&self.supervisor.board.read())
+    }
+
+    /// The process tree as of now or, from a supervisor that does not answer, as of its last change.
+    pub async fn status_now(&self) -> Value {
+        let asked = self.supervisor.address.send(GetStatus).timeout(STATUS_WITHIN).await;
+        asked.map_or_else(|_| self.status(), |snapshot| as_json(&snapshot))
     }
 
     /// Fires when the process has to stop because an actor it can't do without can't be kept running.
@@ -240,7 +250,7 @@ impl Orchestrator {
     }
 
     /// Stops everything in order: no new work is begun, what is under way gets `grace` to finish, the rest is handed back.
-    pub async fn drain(&self, grace: std::time::Duration) -> DrainReport {
+    pub async fn drain(&self, grace: Duration) -> DrainReport {
         let drained = self.supervisor.address.send(Drain { grace }).await;
         // A supervisor that is gone has nothing left to stop.
         drained.ok().and_then(Result::ok).unwrap_or_default()
@@ -269,4 +279,9 @@ impl Orchestrator {
     pub fn random(&self) -> &Arc<dyn Random> {
         &self.random
     }
+}
+
+fn as_json(snapshot: &Snapshot) -> Value {
+    serde_json::to_value(snapshot)
+        .unwrap_or_else(|error| Failure::new("Error", format!("the status does not serialise: {error}")).to_value())
 }

@@ -85,7 +85,7 @@ pub fn render(status: &Value) -> String {
     for (position, child) in children.into_iter().enumerate() {
         let branch = if position == last { "└─" } else { "├─" };
         table.add_row([
-            format!("{branch} {}", text(&child["name"])),
+            format!("{branch} {}", name_of(child)),
             state_of(child, now),
             format!(
                 "{} ({} of late)",
@@ -99,6 +99,15 @@ pub fn render(status: &Value) -> String {
         ]);
     }
     super::trimmed(&table)
+}
+
+/// Executors are named by their function's id; people know its slug.
+fn name_of(child: &Value) -> String {
+    let slug = child.pointer("/observation/detail/function").and_then(Value::as_str);
+    match slug {
+        Some(slug) => format!("{}/{slug}", text(&child["role"])),
+        None => text(&child["name"]),
+    }
 }
 
 fn state_of(child: &Value, now: Option<i64>) -> String {

@@ -30,7 +30,7 @@ pub trait Api: Send + Sync {
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal>;
     fn note_sync(&self, url: &str, error: Option<String>);
     fn catalog(&self) -> Arc<Catalog>;
-    fn status(&self) -> Value;
+    async fn status(&self) -> Value;
     fn store(&self) -> &Arc<dyn Store>;
     fn queue(&self) -> &Arc<dyn Queue>;
     fn clock(&self) -> &Arc<dyn Clock>;
@@ -63,8 +63,8 @@ impl Api for Orchestrator {
     fn catalog(&self) -> Arc<Catalog> {
         Self::catalog(self)
     }
-    fn status(&self) -> Value {
-        Self::status(self)
+    async fn status(&self) -> Value {
+        Self::status_now(self).await
     }
     fn store(&self) -> &Arc<dyn Store> {
         Self::store(self)

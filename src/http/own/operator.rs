@@ -17,7 +17,7 @@ use crate::http::state::State;
     responses((status = 200, body = Object), (status = 503, body = ErrorBody))
 )]
 pub(super) async fn supervisor(state: State) -> Result<HttpResponse, OwnError> {
-    Ok(HttpResponse::Ok().json(state.api()?.status()))
+    Ok(HttpResponse::Ok().json(state.api()?.status().await))
 }
 
 #[derive(Deserialize, IntoParams)]

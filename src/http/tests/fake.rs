@@ -140,7 +140,7 @@ impl Api for FakeApi {
     fn catalog(&self) -> Arc<Catalog> {
         Arc::new(Catalog::new(self.world.with(|world| world.apps.clone())))
     }
-    fn status(&self) -> Value {
+    async fn status(&self) -> Value {
         serde_json::json!({"children": []})
     }
     fn store(&self) -> &Arc<dyn Store> {

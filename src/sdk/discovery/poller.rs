@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::super::registration::normalise;
 use super::{Scanner, SyncClient, SyncError};
@@ -106,7 +106,7 @@ impl Poller {
             }
             changed = true;
             match &outcome {
-                Ok(()) => info!(url, "app registered"),
+                Ok(()) => debug!(url, "app asked"),
                 Err(error) => warn!(url, code = error.code(), "app did not register: {error}"),
             }
             self.apps.note(&url, outcome.as_ref().err()).await;
