@@ -114,8 +114,9 @@ fn parse_object(body: &[u8]) -> Result<Map<String, Value>, RegistrationError> {
     }
 }
 
-/// Reports slugs that more than one function has: the second would silently replace the first.
-fn check_distinct(registration: &Registration, problems: &mut Vec<Problem>) {
+/// The registration, if nothing is wrong with it: neither what its reader has found, nor a slug that more than one function
+/// has (the second would silently replace the first).
+fn checked(registration: Registration, mut problems: Vec<Problem>) -> Result<Registration, RegistrationError> {
     let mut seen = std::collections::HashSet::new();
     for function in &registration.functions {
         if !seen.insert(&*function.slug) {
@@ -125,6 +126,11 @@ fn check_distinct(registration: &Registration, problems: &mut Vec<Problem>) {
                 message: "more than one function has this id".to_owned(),
             });
         }
+    }
+    if problems.is_empty() {
+        Ok(registration)
+    } else {
+        Err(RegistrationError::Invalid(problems))
     }
 }
 

@@ -16,7 +16,7 @@ mod loader;
 mod slot;
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -315,25 +315,20 @@ impl Executor {
 
     /// Gives a run's waiting jobs back. Replies among them are lost: their calls are made again (P3 allows it).
     fn set_back(&mut self, run: RunId) {
-        let tasks = self
-            .slots
-            .get_mut(&run)
-            .map(|slot| std::mem::take(&mut slot.tasks))
-            .unwrap_or_default();
-        for task in tasks {
+        for task in self.take_tasks(run) {
             self.hand_back(task.assignment);
         }
     }
 
     fn drop_tasks(&mut self, run: RunId) {
-        let tasks = self
-            .slots
-            .get_mut(&run)
-            .map(|slot| std::mem::take(&mut slot.tasks))
-            .unwrap_or_default();
-        for task in tasks {
+        for task in self.take_tasks(run) {
             self.acknowledge(task.assignment);
         }
+    }
+
+    fn take_tasks(&mut self, run: RunId) -> VecDeque<Task> {
+        let slot = self.slots.get_mut(&run);
+        slot.map(|slot| std::mem::take(&mut slot.tasks)).unwrap_or_default()
     }
 
     fn rest_if_idle(&self) {

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::function::{Identity, assemble};
-use super::{Context, Fields, Problem, Problems, RegistrationError, check_distinct, normalise, parse_object};
+use super::{Context, Fields, Problem, Problems, RegistrationError, checked, normalise, parse_object};
 
 /// The app of functions that are registered without one.
 pub const DEFAULT_APP: &str = "default";
@@ -90,12 +90,7 @@ pub fn parse_own(body: &[u8], default_url: &str, now: Timestamp) -> Result<Regis
     };
     let mut problems = problems.found;
     problems.append(&mut found);
-    check_distinct(&registration, &mut problems);
-    if problems.is_empty() {
-        Ok(registration)
-    } else {
-        Err(RegistrationError::Invalid(problems))
-    }
+    checked(registration, problems)
 }
 
 fn function(

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::function::{Identity, assemble, slug_of};
-use super::{Context, Fields, Problem, Problems, RegistrationError, check_distinct, normalise, parse_object};
+use super::{Context, Fields, Problem, Problems, RegistrationError, checked, normalise, parse_object};
 
 /// Members of the request that say nothing about the app; a checksum that covered them would make every sync a change.
 const VOLATILE: [&str; 3] = ["featureObservations", "deployId", "idempotencyKey"];
@@ -52,12 +52,7 @@ pub fn parse(body: &[u8], now: Timestamp) -> Result<Registration, RegistrationEr
     };
     let mut problems = problems.found;
     problems.append(&mut found);
-    check_distinct(&registration, &mut problems);
-    if problems.is_empty() {
-        Ok(registration)
-    } else {
-        Err(RegistrationError::Invalid(problems))
-    }
+    checked(registration, problems)
 }
 
 fn function(document: &Value, position: usize, context: Context<'_>, found: &mut Vec<Problem>) -> Option<Function> {
