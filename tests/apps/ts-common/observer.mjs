@@ -156,8 +156,9 @@ export class Observer {
 
 function answerFault(req, res, fault) {
   req.resume();
-  if (fault.reset) return req.socket.destroy();
   req.on("end", () => {
+    // Not before the whole request is here: one that could not be sent whole may be sent again unseen.
+    if (fault.reset) return req.socket.destroy();
     res.writeHead(fault.status ?? 500, { "content-type": "text/html", ...fault.headers });
     res.end(fault.body ?? "");
   });
