@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 pub use build::{BuildError, Settings, World, build};
 
 use crate::catalog::{Catalog, SharedCatalog};
-use crate::domain::{Event, EventId, Failure, Json, Registration, RunId, RunState, SyncOutcome, WaitKey};
+use crate::domain::{Event, EventId, Failure, Json, Registration, RunId, SyncOutcome, WaitKey};
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::Snapshot;
 use crate::link::{self, LinkError, names};
@@ -215,14 +215,6 @@ impl Orchestrator {
         Ok(Some(
             link::advance(&self.supervisor.book, run, expected, changes).await?,
         ))
-    }
-
-    /// The state of a run that has not ended, for apps that fetch it.
-    ///
-    /// # Errors
-    /// When the store can't.
-    pub async fn open_run(&self, run: RunId) -> Result<Option<RunState>, Refusal> {
-        Ok(self.store.load_run(run).await?)
     }
 
     /// Every app and function as of now.
