@@ -10,7 +10,7 @@ use crate::settings::{self, FILE_VARIABLE, Flag, INHERITED_FILE_VARIABLE, Loaded
 /// Flags that are settings.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SettingsArgs {
-    /// Settings file, TOML or YAML.
+    /// Settings file, TOML, YAML or JSON
     #[arg(long, value_name = "FILE", env = FILE_VARIABLE)]
     pub config: Option<PathBuf>,
     /// Address to listen on [default: localhost; `start`: 0.0.0.0]
@@ -20,13 +20,13 @@ pub struct SettingsArgs {
     #[arg(long, short)]
     pub port: Option<String>,
     /// Directory of the built-in database [default: .callboard]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, alias = "sqlite-dir", value_name = "DIR")]
     pub data_dir: Option<String>,
     /// PostgreSQL to share with other instances, with --redis-url [default: the built-in database]
-    #[arg(long, alias = "postgres-uri", value_name = "URL")]
+    #[arg(long, visible_alias = "postgres-uri", value_name = "URL")]
     pub database_url: Option<String>,
     /// Redis to share with other instances, with --database-url [default: the built-in queue]
-    #[arg(long, alias = "redis-uri", value_name = "URL")]
+    #[arg(long, visible_alias = "redis-uri", value_name = "URL")]
     pub redis_url: Option<String>,
     /// URL at which an app serves its functions; may be repeated
     #[arg(long, short = 'u', value_name = "URL", value_delimiter = ',')]
