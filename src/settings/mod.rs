@@ -199,11 +199,12 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
             max_connections: from.integer("database.max_connections", 2, 1_000),
             pooler: from.boolean("database.pooler"),
             connect_timeout: from.duration("database.connect_timeout", SECOND, MINUTE),
+            statement_timeout: from.duration("database.statement_timeout", SECOND, 10 * MINUTE),
         },
         redis: RedisSettings {
             url: from.service(
                 "redis.url",
-                &["redis", "rediss", "unix", "redis+unix"],
+                &["redis", "rediss", "redis+unix", "redis+cluster", "rediss+cluster"],
                 "redis://user:password@host:6379/0",
             ),
             prefix: from.word("redis.prefix"),

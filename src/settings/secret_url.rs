@@ -22,11 +22,28 @@ pub struct SecretUrl {
 }
 
 impl SecretUrl {
-    /// Reads a URL of one of these schemes.
+    /// Reads a URL of one of these schemes. Several hosts, with commas, are for schemes that end in `+cluster`.
     pub(super) fn parse(text: &str, schemes: &[&str]) -> Option<Self> {
-        let url = Url::parse(text).ok()?;
-        schemes.contains(&url.scheme()).then(|| Self {
-            shown: without_passwords(url),
+        let (scheme, rest) = text.split_once("://")?;
+        if !schemes.contains(&scheme) {
+            return None;
+        }
+        let shown = match scheme.strip_suffix("+cluster") {
+            Some(_) => cluster(scheme, rest)?,
+            None => {
+                let url = Url::parse(text).ok()?;
+                // A password with a slash in it ends the host, and the rest of it would be taken for a path.
+                let is_torn = [url.path(), url.query().unwrap_or_default()]
+                    .iter()
+                    .any(|part| part.contains('@'));
+                if is_torn || url.fragment().is_some() {
+                    return None;
+                }
+                without_passwords(url)
+            }
+        };
+        Some(Self {
+            shown,
             text: SecretString::from(text.to_owned()),
         })
     }
@@ -52,10 +69,43 @@ impl fmt::Debug for SecretUrl {
 
 /// A text with the passwords masked, if it is a URL that holds any; as it is otherwise.
 pub(super) fn masked(text: &str) -> String {
+    if let Some((scheme, rest)) = text.split_once("://")
+        && scheme.ends_with("+cluster")
+        && let Some(shown) = cluster(scheme, rest)
+    {
+        return shown;
+    }
     match Url::parse(text) {
         Ok(url) if url.password().is_some() || has_secret_parameter(&url) => without_passwords(url),
         _ => text.to_owned(),
     }
+}
+
+/// `user:password@host:port,host:port/` without the password; `None` if that is not what it is.
+fn cluster(scheme: &str, rest: &str) -> Option<String> {
+    let (user, hosts) = match rest.rsplit_once('@') {
+        Some((user, hosts)) => (Some(user), hosts),
+        None => (None, rest),
+    };
+    if user.is_some_and(|user| user.contains(['/', '?', '#'])) {
+        return None;
+    }
+    let hosts = hosts.trim_end_matches('/');
+    let is_host = |host: &str| {
+        let url = Url::parse(&format!("{scheme}://{host}"));
+        url.is_ok_and(|url| {
+            url.has_host() && url.path().is_empty() && url.query().is_none() && url.fragment().is_none()
+        })
+    };
+    let shown = |user: &str| match user.split_once(':') {
+        Some((name, _)) => format!("{name}:{MASK}@"),
+        None => format!("{user}@"),
+    };
+    let user = user.map(shown).unwrap_or_default();
+    hosts
+        .split(',')
+        .all(is_host)
+        .then(|| format!("{scheme}://{user}{hosts}"))
 }
 
 fn is_password(name: &str) -> bool {
@@ -96,10 +146,14 @@ mod tests {
     )]
     #[case("postgres:///x?host=/run&password=s3cret", "postgres:///x?host=%2Frun&password=***")]
     #[case("redis://:s3cret@cache", "redis://:***@cache")]
-    #[case("unix:///run/redis.sock?db=1&pass=s3cret", "unix:///run/redis.sock?db=1&pass=***")]
+    #[case(
+        "redis+unix:///run/redis.sock?db=1&pass=s3cret",
+        "redis+unix:///run/redis.sock?db=1&pass=***"
+    )]
     #[case("redis://cache:6379/2", "redis://cache:6379/2")]
+    #[case("redis+cluster://u:s3cret@a:1,b:2", "redis+cluster://u:***@a:1,b:2")]
     fn passwords_do_not_print(#[case] text: &str, #[case] shown: &str) {
-        let url = SecretUrl::parse(text, &["postgres", "redis", "unix"]).expect("a URL");
+        let url = SecretUrl::parse(text, &["postgres", "redis", "redis+unix", "redis+cluster"]).expect("a URL");
         assert_eq!(
             (url.to_string(), format!("{url:?}")),
             (shown.to_owned(), shown.to_owned())
@@ -113,7 +167,16 @@ mod tests {
     #[case("host=db password=s3cret")]
     #[case("mysql://db/x")]
     #[case("postgres://u:s3#cret@db/x")]
+    #[case("postgres://u:123/s3cret@db/x")]
+    #[case("postgres://u:123?s3cret@db/x")]
+    #[case("postgres://u:123#s3cret@db/x")]
+    #[case("redis+cluster://")]
+    #[case("redis+cluster://a:1,b:x")]
+    #[case("redis+cluster://u:12/s3@a:1")]
     fn refuses(#[case] text: &str) {
-        assert!(SecretUrl::parse(text, &["postgres"]).is_none());
+        assert!(
+            SecretUrl::parse(text, &["postgres", "redis+cluster"]).is_none(),
+            "{text}"
+        );
     }
 }

@@ -35,6 +35,8 @@ pub struct DatabaseSettings {
     pub pooler: bool,
     /// For a connection to be made.
     pub connect_timeout: Duration,
+    /// For one answer, 1 s to 10 min.
+    pub statement_timeout: Duration,
 }
 
 /// Redis or Valkey.
