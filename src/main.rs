@@ -42,6 +42,9 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             }
             print!("{}", cli::config::render(&loaded.effective));
         }
+        Command::Migrate(args) => {
+            println!("{}", actix_rt::System::new().block_on(cli::migrate::run(args))?);
+        }
         Command::Version => println!("callboard {}", env!("CARGO_PKG_VERSION")),
     }
     Ok(())

@@ -4,6 +4,7 @@ pub mod client;
 pub mod config;
 pub mod dev;
 pub mod flags;
+pub mod migrate;
 pub mod serve;
 pub mod start;
 pub mod status;
@@ -36,6 +37,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Show every setting with its value and where that comes from.
     Config(config::ConfigArgs),
+    /// Bring the schema of a PostgreSQL database up to date, as `start` does by itself.
+    Migrate(migrate::MigrateArgs),
     /// Start a server with a small app, send it an event, and watch the run.
     Demo(DemoArgs),
     /// Print the version.

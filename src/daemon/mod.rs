@@ -31,10 +31,12 @@ use callboard_actors::supervisor::StopReason;
 use tokio::sync::oneshot;
 
 use crate::ambient::{SystemClock, ThreadRandom};
+use crate::error::Code;
 use crate::http::{self, AppState, Intake, Options, StartOptions};
 use crate::sdk::{HttpInvokerFactory, ServerKind, Settings as InvokerSettings, SigningKey};
 use crate::settings::{Mode, Settings};
 use backends::Backends;
+pub(crate) use backends::{cannot_use, database_options};
 
 /// Connections to apps, at the most, beyond the calls that may be in flight: syncs, fetches and scans.
 const SPARE_CONNECTIONS: usize = 256;
@@ -59,7 +61,6 @@ impl Daemon {
     /// not start.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         settings.check_keys()?;
-        let backends = backends::backends(settings).await?;
         let listeners = listen::bind(&settings.api.addr, settings.api.port)?;
         let addresses: Vec<SocketAddr> = listeners
             .iter()
@@ -81,6 +82,8 @@ impl Daemon {
             key,
             ..InvokerSettings::default()
         });
+        // Health answers from here on, however long the database takes.
+        let backends = backends::open(settings, |problem| state.waits_for(problem)).await?;
         let world = World {
             store: Arc::clone(&backends.store),
             queue: Arc::clone(&backends.queue),
@@ -88,11 +91,12 @@ impl Daemon {
             clock: Arc::new(SystemClock),
             random: Arc::new(ThreadRandom),
             node: node::this(&settings.node.name, &addresses),
-            is_shared: false,
+            is_shared: backends.is_shared,
         };
         let orchestrator =
             orchestrator::build(world, tree_settings(settings), &Arbiter::current(), work.clone()).await?;
         state.ready(Arc::new(orchestrator.clone()));
+        look_at_queue(&work, &orchestrator);
         if let Some(watch) = apps::watch(settings, port) {
             let (syncer, orchestrator) = (syncer, orchestrator.clone());
             work.spawn_fn(move || {
@@ -138,6 +142,17 @@ impl Daemon {
         self.server.stop(true).await;
         self.backends.close().await
     }
+}
+
+/// Says if the queue does not answer: without it nothing begins, and an operator should not have to wonder why. On the
+/// work thread, where its connections live.
+fn look_at_queue(work: &ArbiterHandle, orchestrator: &Orchestrator) {
+    let queue = Arc::clone(orchestrator.queue());
+    work.spawn(async move {
+        if let Err(error) = queue.ping().await {
+            tracing::error!(code = %Code::QueueUnreachable, "{error}; it is tried again until it answers");
+        }
+    });
 }
 
 /// Starts the HTTP server with one worker, whose thread the actors share. Answers that thread's arbiter.
