@@ -20,7 +20,7 @@ use crate::catalog::SharedCatalog;
 use crate::domain::{FunctionId, JobId, JobKey, RunId, Timestamp, Write};
 use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError};
-use crate::ports::{Clock, PartitionStats, Queue, QueueStats, Store, StoreError};
+use crate::ports::{Clock, Origin, PartitionStats, Queue, QueueStats, Store, StoreError};
 use cron::Plan;
 
 /// Jobs read at a time.
@@ -146,7 +146,16 @@ impl Time {
             }
         };
         let changed = Arc::clone(&self.parts.changed);
-        let _ = tokio::time::timeout(wait, changed.notified()).await;
+        let queue = Arc::clone(&self.parts.queue);
+        tokio::select! {
+            () = changed.notified() => {}
+            () = queue.forgotten() => {
+                tracing::warn!("the queue has lost what it held; it is filled again from the store");
+                self.swept_at = Timestamp::MIN;
+                self.shortage = None;
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
         self
     }
 
@@ -207,7 +216,7 @@ impl Time {
             let is_last = page.len() < PAGE;
             after = page.last().map(|job| (job.due, job.id.clone()));
             self.turn.brought += u64::try_from(page.len()).unwrap_or(0);
-            let pushed = self.parts.queue.push(page).await;
+            let pushed = self.parts.queue.push(page, Origin::Sweep).await;
             if pushed.spilled > 0 {
                 self.shortage = Some(Shortage::of(&self.parts.queue.stats().await));
                 break;

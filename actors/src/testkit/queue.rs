@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::domain::{FunctionId, Job, JobId, RunId, Timestamp};
-use crate::ports::{Lease, PartitionStats, Pushed, Queue, QueueStats};
+use crate::ports::{Lease, Origin, PartitionStats, Pushed, Queue, QueueStats};
 
 #[derive(Debug)]
 struct Entry {
@@ -142,7 +142,7 @@ impl Inner {
 
 #[async_trait]
 impl Queue for FakeQueue {
-    async fn push(&self, jobs: Vec<Job>) -> Pushed {
+    async fn push(&self, jobs: Vec<Job>, _: Origin) -> Pushed {
         self.with(|inner| {
             let mut pushed = Pushed::default();
             for job in jobs {
@@ -194,6 +194,7 @@ impl Queue for FakeQueue {
                     job: entry.job.clone(),
                     epoch: inner.epoch,
                     since: now,
+                    is_first: true,
                 });
             }
             leases

@@ -8,7 +8,7 @@ use super::error::from_sqlx;
 use super::rows::{get, get_id, get_number, get_time, job};
 use super::sql_limit;
 
-pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, payload FROM jobs
+pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload FROM jobs
     WHERE due < ?1 AND (due, run_id, key) > (?2, ?3, ?4) ORDER BY due, run_id, key LIMIT ?5";
 
 pub(super) const NEXT_DUE: &str = "SELECT due FROM jobs WHERE due >= ?1 ORDER BY due LIMIT 1";

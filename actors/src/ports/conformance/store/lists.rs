@@ -212,6 +212,7 @@ pub async fn an_event_is_shown_with_what_became_of_it(store: Shared) {
         event: first.clone(),
         runs: runs.clone(),
         skips: skips.clone(),
+        catalog: None,
     });
     commit_all(&store, &[write]).await;
     let mut batch = new_run(&second, "batch");
@@ -335,7 +336,8 @@ pub async fn an_empty_store_has_nothing(store: Shared) {
     assert_eq!(store.next_due(at(0)).await.expect("reads"), None);
     assert_eq!(store.unrouted(10).await.expect("reads"), []);
     assert_eq!(store.events_by_id(&[]).await.expect("reads"), []);
-    assert_eq!(store.catalog().await.expect("reads"), []);
+    assert_eq!(store.catalog().await.expect("reads").apps, []);
+    assert_eq!(store.nodes().await.expect("reads"), []);
     assert_eq!(store.dead_letters(10).await.expect("reads"), []);
     assert_eq!(store.purge(&expiry(at(1), at(1)), 10).await.expect("purges"), 0);
     assert!(!store.remove_app("http://nowhere").await.expect("writes"));
