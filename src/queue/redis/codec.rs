@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use callboard_actors::domain::{FunctionId, Job, JobId, JobKey, Json, RunId, StepId, Timestamp};
+use callboard_actors::domain::{FunctionId, Job, JobId, JobKey, Json, Priority, RunId, StepId, Timestamp};
 
 /// Largest number that the scripts' 15 digits hold.
 const MAX_DIGITS: i64 = 999_999_999_999_999;
@@ -72,10 +72,11 @@ pub(super) fn parse_field(field: &str) -> Option<JobId> {
 pub(super) fn version(job: &Job) -> String {
     let payload = job.payload.as_ref().map_or("", Json::as_str);
     let mut text = String::with_capacity(100 + payload.len());
-    let rank = digits(rank(job));
+    let rank = digits(job.priority.counts_from(job.id.run.at()));
     let due = digits(job.due);
     let exact = job.due.as_millis();
-    let _ = write!(text, "{}{rank}{due}{exact}|{}|", job.function, job.attempt);
+    let (function, attempt, priority) = (job.function, job.attempt, job.priority.seconds());
+    let _ = write!(text, "{function}{rank}{due}{exact}|{attempt}|{priority}|");
     if job.payload.is_some() {
         text.push('=');
         text.push_str(payload);
@@ -83,22 +84,19 @@ pub(super) fn version(job: &Job) -> String {
     text
 }
 
-/// What a function's ready jobs are ordered by, before anything else.
-fn rank(job: &Job) -> Timestamp {
-    job.id.run.at()
-}
-
 /// The job of that name and version.
 pub(super) fn parse_job(field: &str, version: &str) -> Option<Job> {
-    let mut rest = version.get(66..)?.splitn(3, '|');
+    let mut rest = version.get(66..)?.splitn(4, '|');
     let due = timestamp(rest.next()?)?;
     let attempt = rest.next()?.parse().ok()?;
+    let priority = Priority::from_seconds(rest.next()?.parse().ok()?);
     let payload = rest.next()?;
     Some(Job {
         id: parse_field(field)?,
         function: version.get(..36)?.parse::<FunctionId>().ok()?,
         attempt,
         due,
+        priority,
         payload: payload.strip_prefix('=').map(Json::from_canonical),
     })
 }
@@ -131,6 +129,7 @@ mod tests {
                         function: FunctionId::derive("app", "function"),
                         attempt,
                         due: Timestamp::from_millis(due),
+                        priority: Priority::from_seconds(-5),
                         payload: payload.clone(),
                     };
                     assert_eq!(parse_job(&field(&job.id), &version(&job)), Some(job.clone()));

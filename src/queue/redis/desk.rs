@@ -389,6 +389,7 @@ impl Desk {
                 job,
                 epoch: leased.epoch,
                 since,
+                is_first: leased.is_first,
             };
             self.held.insert(leased.field, lease.clone());
             leases.push(lease);

@@ -231,12 +231,17 @@ impl Driver {
         let answer = self.link.run(&code.script, code.text, &self.shared.key("meta"), &args).await?;
         let mut parts = exchange::texts(answer)?.into_iter();
         let mut leases = Vec::new();
-        while let (Some(key), Some(epoch), Some(since), Some(version)) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
+        while let (Some(key), Some(epoch), Some(since), Some(version), Some(is_first)) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
         {
             let job = codec::parse_job(&format!("{run}{key}"), &version);
             if let (Some(job), Ok(epoch), Some(since)) = (job, epoch.parse(), codec::timestamp(&since)) {
-                leases.push(Lease { job, epoch, since });
+                leases.push(Lease {
+                    job,
+                    epoch,
+                    since,
+                    is_first: is_first == "1",
+                });
             }
         }
         Ok(leases)

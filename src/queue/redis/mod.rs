@@ -51,7 +51,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callboard_actors::domain::{Job, JobId, RunId, Timestamp};
-use callboard_actors::ports::{Lease, Pushed, Queue, QueueStats};
+use callboard_actors::ports::{self, Lease, Pushed, Queue, QueueError, QueueStats};
 use redis::{RedisError, RedisResult};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -75,7 +75,7 @@ const PART_BYTES: usize = 1024 * 1024;
 /// The queue. It connects when it is first used, on the runtime of whoever uses it first; the heartbeat lives on the one
 /// that first asks for a lease.
 ///
-/// Dropping it is like dying: what it holds is handed to others when the session expires. See [`RedisQueue::close`].
+/// Dropping it is like dying: what it holds is handed to others when the session expires. See [`Queue::close`].
 #[derive(Debug)]
 pub struct RedisQueue {
     shared: Arc<Shared>,
@@ -245,48 +245,6 @@ impl RedisQueue {
         }
         pushed
     }
-
-    /// Resolves when Redis has lost what it held, and everything that is due must be pushed again.
-    pub async fn forgotten(&self) {
-        self.shared.forgotten.notified().await;
-    }
-
-    /// Asks Redis for a sign of life.
-    ///
-    /// # Errors
-    /// What is wrong.
-    pub async fn ping(&self) -> Result<(), String> {
-        self.wake();
-        let ask = async {
-            let mut links = self.shared.link.subscribe();
-            // The sender lives as long as `shared`.
-            let link = links.wait_for(Option::is_some).await.ok().and_then(|link| link.clone());
-            match link {
-                Some(mut link) => link.send(&redis::cmd("PING")).await.map(drop).map_err(|error| error.to_string()),
-                None => Err("not connected".to_owned()),
-            }
-        };
-        let outcome = timeout(PUSH_PATIENCE, ask).await;
-        match (outcome, self.shared.trouble().clone()) {
-            (Ok(Ok(())), None) => Ok(()),
-            (_, Some(trouble)) => Err(trouble),
-            (Ok(Err(error)), None) => Err(error),
-            (Err(_), None) => Err("no answer in time".to_owned()),
-        }
-    }
-
-    /// Hands back every lease that this process still holds, and ends its session. The queue may be used again after.
-    pub async fn close(&self) {
-        let is_running = {
-            let mut tasks = self.tasks();
-            abort(&mut tasks.beat);
-            abort(&mut tasks.bell);
-            tasks.driver.is_some()
-        };
-        if is_running {
-            self.request(Desk::close).await;
-        }
-    }
 }
 
 impl Drop for RedisQueue {
@@ -332,8 +290,12 @@ fn in_parts(jobs: Vec<Job>) -> Vec<Part> {
 
 #[async_trait]
 impl Queue for RedisQueue {
-    async fn push(&self, jobs: Vec<Job>) -> Pushed {
-        self.push_from(jobs, Origin::Store).await
+    async fn push(&self, jobs: Vec<Job>, origin: ports::Origin) -> Pushed {
+        let origin = match origin {
+            ports::Origin::Commit => Origin::Fresh,
+            ports::Origin::Sweep => Origin::Store,
+        };
+        self.push_from(jobs, origin).await
     }
 
     async fn lease(&self, now: Timestamp, max: usize, per_function: usize) -> Vec<Lease> {
@@ -386,5 +348,43 @@ impl Queue for RedisQueue {
     async fn stats(&self) -> QueueStats {
         let found = self.request(|desk, reply| desk.read(Read::Stats(reply))).await;
         found.unwrap_or_else(|| self.shared.desk().last_stats.clone())
+    }
+
+    async fn forgotten(&self) {
+        self.shared.forgotten.notified().await;
+    }
+
+    async fn ping(&self) -> Result<(), QueueError> {
+        self.wake();
+        let ask = async {
+            let mut links = self.shared.link.subscribe();
+            // The sender lives as long as `shared`.
+            let link = links.wait_for(Option::is_some).await.ok().and_then(|link| link.clone());
+            match link {
+                Some(mut link) => link
+                    .send(&redis::cmd("PING"))
+                    .await
+                    .map(drop)
+                    .map_err(|error| error.to_string()),
+                None => Err("not connected".to_owned()),
+            }
+        };
+        let outcome = timeout(PUSH_PATIENCE, ask)
+            .await
+            .unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        let trouble = self.shared.trouble().clone();
+        outcome.map_err(|error| QueueError::Unavailable(trouble.unwrap_or(error)))
+    }
+
+    async fn close(&self) {
+        let is_running = {
+            let mut tasks = self.tasks();
+            abort(&mut tasks.beat);
+            abort(&mut tasks.bell);
+            tasks.driver.is_some()
+        };
+        if is_running {
+            self.request(Desk::close).await;
+        }
     }
 }

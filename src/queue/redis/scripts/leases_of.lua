@@ -1,4 +1,4 @@
--- The leases a run holds: key, epoch, since and version of each.
+-- The leases a run holds: key, epoch, since, version, and whether nobody had the job before.
 local out = {}
 local fields = call('HGETALL', base .. 'j:' .. ARGV[1])
 for i = 1, #fields, 2 do
@@ -8,6 +8,7 @@ for i = 1, #fields, 2 do
         out[#out + 1] = job.epoch
         out[#out + 1] = job.since
         out[#out + 1] = job.version
+        out[#out + 1] = job.origin == job.session and '1' or '0'
     end
 end
 return out
