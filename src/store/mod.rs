@@ -1,3 +1,5 @@
 //! Where the truth is kept: implementations of [`callboard_actors::ports::Store`].
 
+mod batch;
+
 pub mod sqlite;
