@@ -2,4 +2,5 @@
 
 mod batch;
 
+pub mod postgres;
 pub mod sqlite;
