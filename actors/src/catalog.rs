@@ -11,11 +11,12 @@ use serde_json::Value;
 use crate::domain::{Event, Function, FunctionId, Skip, SkipReason, Timestamp, Trigger};
 use crate::engine::Listeners;
 use crate::expression::{Expression, Scope, pattern};
-use crate::ports::AppView;
+use crate::ports::{AppView, CatalogView};
 
 /// A snapshot of all apps and functions.
 #[derive(Debug, Default)]
 pub struct Catalog {
+    revision: u64,
     apps: Vec<AppView>,
     functions: HashMap<FunctionId, Arc<Function>>,
     by_slug: HashMap<Arc<str>, FunctionId>,
@@ -52,8 +53,11 @@ pub struct Matches {
 impl Catalog {
     /// A snapshot of what the store holds.
     #[must_use]
-    pub fn new(apps: Vec<AppView>) -> Self {
-        let mut catalog = Self::default();
+    pub fn new(CatalogView { revision, apps }: CatalogView) -> Self {
+        let mut catalog = Self {
+            revision,
+            ..Self::default()
+        };
         for function in apps.iter().flat_map(|view| &view.functions) {
             let function = Arc::new(function.clone());
             catalog.functions.insert(function.id, Arc::clone(&function));
@@ -82,6 +86,12 @@ impl Catalog {
         }
         catalog.apps = apps;
         catalog
+    }
+
+    /// Which snapshot it is; later ones have larger numbers.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// All apps with their functions, archived ones included.

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::assignment::{Abandoned, Assignment};
 use crate::domain::{FunctionId, JobId};
 use crate::executor::{Executor, Perform};
-use crate::kernel::{ChildName, ChildSpec, Credits, Lookup, Observation, Supervised};
+use crate::kernel::{ChildName, ChildSpec, Credits, Lookup, Observation, Permit, Supervised};
 use crate::ports::{Clock, Lease, Queue};
 use crate::supervisor::{StartChild, SupervisorHandle};
 
@@ -177,17 +177,20 @@ impl Feed {
             self.nap(room == 0).await;
         }
         // From here on whatever happens to a job, it comes back.
-        let (taken, left): (Vec<_>, Vec<_>) = leases
-            .into_iter()
-            .map(|lease| self.assignment(lease))
-            .partition(Result::is_ok);
-        for lease in left.into_iter().filter_map(Result::err) {
+        let (mut taken, mut left) = (Vec::with_capacity(leases.len()), Vec::new());
+        for lease in leases {
+            match self.parts.credits.try_acquire(PERMIT_KEY) {
+                Ok(permit) => taken.push(self.assignment(lease, permit)),
+                Err(_) => left.push(lease),
+            }
+        }
+        for lease in left {
             self.parts
                 .queue
                 .release(&lease.job.id, lease.epoch, lease.job.due)
                 .await;
         }
-        for assignment in taken.into_iter().flatten() {
+        for assignment in taken {
             self.deliver(assignment).await;
         }
         self
@@ -221,16 +224,13 @@ impl Feed {
         }
     }
 
-    /// A leased job with its permit; the lease back if there is none.
-    fn assignment(&mut self, lease: Lease) -> Result<Assignment, Lease> {
-        let Ok(permit) = self.parts.credits.try_acquire(PERMIT_KEY) else {
-            return Err(lease);
-        };
+    /// A leased job with its permit.
+    fn assignment(&mut self, lease: Lease, permit: Permit) -> Assignment {
         // The count stays: the executor may be down just now, and the job is then handed out again.
         let panics = self.panics.get(&lease.job.id).map_or(0, |(panics, _)| *panics);
         let poisoned =
             (panics >= POISONED_AFTER).then(|| format!("the executor panicked {panics} times over this job"));
-        Ok(Assignment::new(lease, poisoned, permit, self.parts.lane.sender.clone()))
+        Assignment::new(lease, poisoned, permit, self.parts.lane.sender.clone())
     }
 
     async fn deliver(&mut self, assignment: Assignment) {

@@ -9,11 +9,11 @@ use std::time::Duration;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use crate::catalog::SharedCatalog;
-use crate::domain::{JobKey, RunId};
+use crate::domain::{JobKey, NodeId, RunId};
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError};
-use crate::ports::{Clock, Expiry, Random, Store};
+use crate::ports::{Clock, Expiry, Random, Store, StoreError};
 
 /// From one audit to the next.
 const AUDIT: Duration = Duration::from_secs(60);
@@ -48,6 +48,19 @@ pub struct Parts {
     pub book: AddressBook,
     /// What is kept for how long.
     pub retention: Retention,
+    /// This node, where there are others: one of them at a time is enough.
+    pub node: Option<NodeId>,
+}
+
+impl Parts {
+    /// Whether it is this node's turn, for the time until it comes round again and a little more.
+    async fn has_turn(&self, turn: &str, interval: Duration) -> Result<bool, StoreError> {
+        let Some(node) = self.node else { return Ok(true) };
+        let now = self.clock.now();
+        self.store
+            .take_turn(turn, node, now, now.after(interval + interval / 2))
+            .await
+    }
 }
 
 /// The actor.
@@ -98,6 +111,9 @@ impl Janitor {
     fn purge(&self, ctx: &mut Context<Self>) {
         let parts = self.parts.clone();
         let purge = async move {
+            if !parts.has_turn("purge", PURGE).await? {
+                return Ok(0);
+            }
             let now = parts.clock.now();
             let kept = parts.retention;
             let expiry = Expiry {
@@ -142,6 +158,9 @@ impl Supervised for Janitor {
 }
 
 async fn audit(parts: &Parts) -> Result<u64, LinkError> {
+    if !parts.has_turn("audit", AUDIT).await? {
+        return Ok(0);
+    }
     let orphans = parts.store.orphans(PAGE).await?;
     let mut found = 0;
     for run in orphans {

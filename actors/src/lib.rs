@@ -14,7 +14,7 @@
 //! | [`kernel`] | the supervision kit on actix: child, guard, restart policy, address book, credits, probe |
 //! | [`supervisor`] | the root of the process tree |
 //! | [`catalog`], [`run_cache`], [`assignment`] | what the actors share |
-//! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`executor`], [`scheduler`], [`janitor`] | the actors, one role each |
+//! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`executor`], [`scheduler`], [`janitor`], [`presence`] | the actors, one role each |
 //! | [`orchestrator`] | the tree put together, and the handle for everything that may be asked of it |
 //!
 //! # The process tree
@@ -50,6 +50,7 @@ pub mod kernel;
 mod link;
 pub mod orchestrator;
 pub mod ports;
+pub mod presence;
 pub mod registrar;
 pub mod router;
 pub mod run_cache;

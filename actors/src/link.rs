@@ -9,6 +9,7 @@ use actix::{Actor, Handler};
 use crate::domain::{Advance, Change, RunId, Write, Written};
 use crate::kernel::AddressBook;
 use crate::ports::StoreError;
+use crate::registrar::{self, Registrar};
 use crate::state_writer::{Commit, StateWriter};
 use tokio::sync::oneshot;
 
@@ -19,6 +20,7 @@ pub(crate) mod names {
     pub(crate) const REGISTRAR: &str = "registrar";
     pub(crate) const SCHEDULER: &str = "scheduler";
     pub(crate) const JANITOR: &str = "janitor";
+    pub(crate) const PRESENCE: &str = "presence";
     pub(crate) const CONSUMER: &str = "consumer";
 }
 
@@ -63,6 +65,13 @@ pub(crate) async fn commit(book: &AddressBook, writes: Vec<Write>, fail_fast: bo
         },
     )?;
     Ok(outcome.await.map_err(|_| LinkError::Died(names::WRITER))??)
+}
+
+/// Has the catalog read anew and waits for it.
+pub(crate) async fn refresh_catalog(book: &AddressBook) -> Result<(), LinkError> {
+    let (reply, outcome) = oneshot::channel();
+    tell::<Registrar, _>(book, names::REGISTRAR, registrar::Change::Refresh(Some(reply)))?;
+    Ok(outcome.await.map_err(|_| LinkError::Died(names::REGISTRAR))??)
 }
 
 /// Moves one run on. `false` if somebody else has moved it on since `expected`.

@@ -6,6 +6,7 @@
 mod build;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -14,11 +15,11 @@ use tokio::sync::oneshot;
 pub use build::{BuildError, Settings, World, build};
 
 use crate::catalog::{Catalog, SharedCatalog};
-use crate::domain::{Event, EventId, Failure, Json, Registration, RunId, SyncOutcome, WaitKey};
+use crate::domain::{Event, EventId, Failure, Json, Node, Registration, RunId, SyncOutcome, WaitKey, Written};
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::Snapshot;
 use crate::link::{self, LinkError, names};
-use crate::ports::{Clock, Queue, Random, Store, StoreError};
+use crate::ports::{Clock, NodeView, Queue, Random, Store, StoreError};
 use crate::registrar::{self, Registrar};
 use crate::router::{AcceptEvents, Router};
 use crate::supervisor::{Drain, DrainReport, GetStatus, StopSignal, SupervisorHandle};
@@ -78,6 +79,9 @@ pub struct Orchestrator {
     random: Arc<dyn Random>,
     catalog: SharedCatalog,
     supervisor: SupervisorHandle,
+    node: Node,
+    is_shared: bool,
+    is_draining: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Orchestrator {
@@ -95,10 +99,55 @@ impl Orchestrator {
     /// When the store can't, or the server is going down. Whether the events were kept is then not known; sending them
     /// again with the same ids does no harm.
     pub async fn accept(&self, events: Vec<Event>) -> Result<(), Refusal> {
-        let (reply, outcome) = oneshot::channel();
-        link::tell::<Router, _>(&self.supervisor.book, names::ROUTER, AcceptEvents { events, reply })?;
-        outcome.await.map_err(|_| Refusal::Unavailable(names::ROUTER))??;
-        Ok(())
+        let mut events = events;
+        for _ in 0..TRIES {
+            // Bodies are shared, so keeping the events costs little; it is needed where others may register functions.
+            let again = self.is_shared.then(|| events.clone());
+            let (reply, outcome) = oneshot::channel();
+            link::tell::<Router, _>(&self.supervisor.book, names::ROUTER, AcceptEvents { events, reply })?;
+            let written = outcome.await.map_err(|_| Refusal::Unavailable(names::ROUTER))??;
+            let outdated = |written: &Written| matches!(written, Written::Outdated);
+            let Some(again) = again.filter(|_| written.iter().any(outdated)) else {
+                return Ok(());
+            };
+            link::refresh_catalog(&self.supervisor.book).await?;
+            let left = again.into_iter().zip(&written).filter(|(_, written)| outdated(written));
+            events = left.map(|(event, _)| event).collect();
+        }
+        // Somebody registers functions faster than the catalog can be read.
+        Err(Refusal::Overloaded)
+    }
+
+    /// This node as of now.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// All nodes of the installation with their last signs of life.
+    ///
+    /// # Errors
+    /// When the store can't.
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        if self.is_shared {
+            return self.store.nodes().await;
+        }
+        Ok(vec![NodeView {
+            node: self.node.clone(),
+            seen_at: self.clock.now(),
+        }])
+    }
+
+    /// Takes a turn at what one node of the installation at a time should do; see [`Store::take_turn`].
+    ///
+    /// # Errors
+    /// When the store can't.
+    pub async fn take_turn(&self, turn: &str, lasting: Duration) -> Result<bool, StoreError> {
+        if !self.is_shared {
+            return Ok(true);
+        }
+        let now = self.clock.now();
+        self.store.take_turn(turn, self.node.id, now, now.after(lasting)).await
     }
 
     /// Stores what an app says of itself; when this returns, events find its functions.
@@ -243,6 +292,7 @@ impl Orchestrator {
 
     /// Stops everything in order: no new work is begun, what is under way gets `grace` to finish, the rest is handed back.
     pub async fn drain(&self, grace: Duration) -> DrainReport {
+        self.is_draining.store(true, Ordering::Relaxed);
         let drained = self.supervisor.address.send(Drain { grace }).await;
         // A supervisor that is gone has nothing left to stop.
         drained.ok().and_then(Result::ok).unwrap_or_default()

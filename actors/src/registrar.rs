@@ -22,6 +22,8 @@ pub enum Change {
     Register(Box<Registration>, oneshot::Sender<Result<SyncOutcome, StoreError>>),
     /// The app at this URL is to be forgotten.
     Remove(String, oneshot::Sender<Result<bool, StoreError>>),
+    /// Another node has changed something: the catalog is to be read anew, unless it has been meanwhile.
+    Refresh(Option<oneshot::Sender<Result<(), StoreError>>>),
     /// A sync that we asked for failed, or went well.
     NoteSync(String, Option<String>),
 }
@@ -106,6 +108,16 @@ async fn carry_out(parts: &Parts, is_stale: &Cell<bool>, change: Change) {
             let outcome = parts.store.remove_app(&url).await;
             let _ = reply.send(refreshed(parts, is_stale, outcome, |removed| *removed).await);
         }
+        Change::Refresh(reply) => {
+            is_stale.set(true);
+            let outcome = refresh(parts).await;
+            is_stale.set(outcome.is_err());
+            match (reply, outcome) {
+                (Some(reply), outcome) => drop(reply.send(outcome)),
+                (None, Err(failed)) => tracing::warn!(%failed, "the catalog could not be read"),
+                (None, Ok(())) => {}
+            }
+        }
         Change::NoteSync(url, error) => {
             if let Err(failed) = parts.store.note_sync_error(&url, error.as_deref()).await {
                 tracing::warn!(url, %failed, "the outcome of a sync could not be noted");
@@ -134,8 +146,8 @@ async fn refreshed<T>(
 
 /// Reads the catalog anew and tells who plans by it.
 pub(crate) async fn refresh(parts: &Parts) -> Result<(), StoreError> {
-    let apps = parts.store.catalog().await?;
-    parts.catalog.replace(Catalog::new(apps));
+    let view = parts.store.catalog().await?;
+    parts.catalog.replace(Catalog::new(view));
     parts.changed.notify_waiters();
     parts.changed.notify_one();
     Ok(())

@@ -16,8 +16,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    Accept, Event, Failure, Job, JobId, JobKey, Json, Lookup, Route, Skip, SkipReason, Take, Timestamp, Wait, WaitKey,
-    WaitKind, Write, limits,
+    Accept, Class, Event, Failure, Job, JobId, JobKey, Json, Lookup, Priority, Route, Skip, SkipReason, Take,
+    Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
 };
 use crate::engine;
 use crate::expression::{Equality, Expression, Scope};
@@ -148,7 +148,12 @@ pub(crate) fn accept(catalog: &Catalog, event: Event, now: Timestamp) -> Accept 
     } else {
         matching(catalog, &event, now)
     };
-    Accept { event, runs, skips }
+    Accept {
+        event,
+        runs,
+        skips,
+        catalog: Some(catalog.revision()),
+    }
 }
 
 type Starts = (Vec<crate::domain::NewRun>, Vec<Skip>);
@@ -196,7 +201,7 @@ fn invoke_target(event: &Event) -> String {
 /// found them when they were accepted, ticks bring their run along, and to do it again would record their skips again.
 fn finds_functions_here(event: &Event) -> bool {
     match &*event.name {
-        "inngest/scheduled.timer" => false,
+        Event::SCHEDULED => false,
         "inngest/function.invoked" => {
             let body = event.body.to_tree();
             body.pointer("/data/_inngest/correlation_id").is_some()
@@ -251,7 +256,11 @@ impl Pass {
         for event in events {
             writes.extend(self.route_one(catalog, event).await?);
         }
-        link::commit(&self.parts.book, writes, false).await?;
+        let written = link::commit(&self.parts.book, writes, false).await?;
+        if written.contains(&Written::Outdated) {
+            // Another node has registered functions meanwhile: the next pass finds these events again, and those functions.
+            link::refresh_catalog(&self.parts.book).await?;
+        }
         Ok(u64::try_from(events.len()).unwrap_or(0))
     }
 
@@ -295,6 +304,7 @@ impl Pass {
                     event,
                     runs: Vec::new(),
                     skips: Vec::new(),
+                    catalog: Some(catalog.revision()),
                 })
             }));
         }
@@ -304,6 +314,7 @@ impl Pass {
             runs,
             skips,
             takes,
+            catalog: Some(catalog.revision()),
         }));
         Ok(writes)
     }
@@ -360,6 +371,7 @@ impl Pass {
             function: wait.function,
             attempt: 0,
             due: self.parts.clock.now(),
+            priority: Priority::new(Class::High, 0),
             payload: Some(payload),
         };
         Some(Take {

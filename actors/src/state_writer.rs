@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::domain::{Change, Job, Json, RunId, Write, Written};
 use crate::kernel::{Observation, Supervised};
-use crate::ports::{Clock, Queue, Store, StoreError};
+use crate::ports::{Clock, Origin, Queue, Store, StoreError};
 use crate::run_cache::RunCache;
 
 /// Writes of one transaction, at the most.
@@ -426,7 +426,7 @@ async fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
     }
     if !jobs.is_empty() {
         // What does not fit stays in the store, where the scheduler finds it when there is room.
-        if parts.queue.push(jobs).await.spilled > 0 && !parts.spilled.swap(true, Ordering::Relaxed) {
+        if parts.queue.push(jobs, Origin::Commit).await.spilled > 0 && !parts.spilled.swap(true, Ordering::Relaxed) {
             parts.spill.notify_one();
         }
     }

@@ -62,6 +62,7 @@ CREATE TABLE runs (
     request_version  INTEGER NOT NULL,
     plan_only        INTEGER NOT NULL,
     step_group       TEXT NOT NULL,
+    priority         INTEGER NOT NULL, -- head start in seconds
     idempotency      TEXT,             -- as long as it holds the key
     started_at       INTEGER,
     ended_at         INTEGER,
@@ -113,6 +114,7 @@ CREATE TABLE jobs (
     function_id TEXT NOT NULL,
     attempt     INTEGER NOT NULL,
     due         INTEGER NOT NULL,
+    priority    INTEGER NOT NULL,
     payload     TEXT,
     PRIMARY KEY (run_id, key)
 ) WITHOUT ROWID;
@@ -141,3 +143,27 @@ CREATE TABLE dead_letters (
     reason      TEXT NOT NULL,
     at          INTEGER NOT NULL
 );
+
+-- Numbers there is one of. `catalog` rises with every change of an app or function.
+CREATE TABLE counters (
+    name  TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO counters (name, value) VALUES ('catalog', 0);
+
+CREATE TABLE nodes (
+    id             TEXT PRIMARY KEY,
+    name           TEXT NOT NULL,
+    address        TEXT NOT NULL,
+    version        TEXT NOT NULL,
+    started_at     INTEGER NOT NULL,
+    state          TEXT NOT NULL,
+    jobs_in_flight INTEGER NOT NULL,
+    seen_at        INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE turns (
+    name   TEXT PRIMARY KEY,
+    holder TEXT NOT NULL,
+    until  INTEGER NOT NULL
+) WITHOUT ROWID;

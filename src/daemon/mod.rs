@@ -12,6 +12,7 @@
 
 mod apps;
 mod listen;
+mod node;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -92,6 +93,8 @@ impl Daemon {
             invoker: Arc::new(invoker),
             clock: Arc::new(SystemClock),
             random: Arc::new(ThreadRandom),
+            node: node::this(&addresses),
+            is_shared: false,
         };
         let orchestrator =
             orchestrator::build(world, tree_settings(settings), &Arbiter::current(), work.clone()).await?;

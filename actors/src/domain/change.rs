@@ -210,6 +210,9 @@ pub struct Accept {
     pub runs: Vec<NewRun>,
     /// The functions it does not start.
     pub skips: Vec<Skip>,
+    /// The revision of the catalog that said so. The write is [`Written::Outdated`] if the store has a newer one; `None`
+    /// where no catalog was asked.
+    pub catalog: Option<u64>,
 }
 
 /// See [`Write::Route`].
@@ -223,6 +226,8 @@ pub struct Route {
     pub skips: Vec<Skip>,
     /// The waits it ends.
     pub takes: Vec<Take>,
+    /// As for [`Accept::catalog`].
+    pub catalog: Option<u64>,
 }
 
 /// A wait that is over. Its claim is that the wait is still open; one that is not is left out.
@@ -260,6 +265,9 @@ pub enum Written {
         /// then; an event that was stored before is not named again.
         unrouted: Vec<EventId>,
     },
+    /// It was matched against a catalog that is no longer the newest, and nothing was written: read the catalog, and match
+    /// again.
+    Outdated,
     /// Its claim was lost, and nothing was written: the event is known, or is routed, or the run has moved on.
     Lost,
 }

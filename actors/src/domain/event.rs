@@ -83,6 +83,9 @@ pub struct Event {
 }
 
 impl Event {
+    /// Name of the event of a cron tick.
+    pub const SCHEDULED: &'static str = "inngest/scheduled.timer";
+
     /// Checks and normalises an event from outside.
     ///
     /// # Errors
@@ -150,7 +153,7 @@ impl Event {
     /// Never with the texts that the scheduler passes.
     pub fn scheduled(id: EventId, tick: String, at: Timestamp, data: Map<String, Value>) -> Result<Self, JsonError> {
         Self::assemble(
-            "inngest/scheduled.timer".to_owned(),
+            Self::SCHEDULED.to_owned(),
             id,
             Some(tick),
             at,

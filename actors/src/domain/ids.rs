@@ -111,6 +111,11 @@ ulid_id! {
     RunId, "run"
 }
 
+ulid_id! {
+    /// One running process of an installation.
+    NodeId, "node"
+}
+
 impl RunId {
     /// The id of the run that `event` starts of `function`: always the same one.
     ///

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{FunctionId, IdError, Json, RunId, StepId, Timestamp};
+use super::{FunctionId, IdError, Json, Priority, RunId, StepId, Timestamp};
 
 /// A job.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,8 @@ pub struct Job {
     pub attempt: u32,
     /// Not before.
     pub due: Timestamp,
+    /// Its run's head start.
+    pub priority: Priority,
     /// What the job carries: the memo of a [`JobKey::Resume`], the reason of a [`JobKey::Cancel`].
     pub payload: Option<Json>,
 }

@@ -18,7 +18,9 @@ mod ids;
 mod job;
 mod json;
 pub mod limits;
+mod node;
 mod opcode;
+mod priority;
 mod registration;
 mod run;
 mod step;
@@ -37,10 +39,12 @@ pub use function::{
     App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, RateLimit, Scope, Singleton,
     SingletonMode, Throttle, Timeouts,
 };
-pub use ids::{EventId, EventIdSeed, FunctionId, IdError, RunId, StepId};
+pub use ids::{EventId, EventIdSeed, FunctionId, IdError, NodeId, RunId, StepId};
 pub use job::{Job, JobId, JobKey};
 pub use json::{Json, JsonError};
+pub use node::{Node, NodeState};
 pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};
+pub use priority::{Class, Priority};
 pub use registration::{Registration, SyncOutcome};
 pub use run::{RunState, RunStatus};
 pub use step::{Step, StepOp, StepState};

@@ -4,13 +4,13 @@
 //! back gives the same state: memory and database can't tell different stories, and a copy that has gone stale is
 //! found out by its [`RunState::version`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::{Change, EventId, FunctionId, JobKey, Json, RunId, Step, StepId, StepState, Timestamp};
+use super::{Change, EventId, FunctionId, JobKey, Json, Priority, RunId, Step, StepId, StepState, Timestamp};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -92,8 +92,10 @@ pub struct RunState {
     pub steps: IndexMap<StepId, Step>,
     /// Completed steps in the order of completion.
     pub stack: Vec<StepId>,
-    /// What is going to happen: the keys of the run's jobs.
-    pub jobs: BTreeSet<JobKey>,
+    /// What is going to happen: the run's jobs, each with the attempts made before.
+    pub jobs: BTreeMap<JobKey, u32>,
+    /// Its head start over runs of the same age.
+    pub priority: Priority,
     /// When its first call went out.
     pub started_at: Option<Timestamp>,
 }
@@ -121,7 +123,8 @@ impl RunState {
             group: BTreeSet::new(),
             steps: IndexMap::new(),
             stack: Vec::new(),
-            jobs: BTreeSet::new(),
+            jobs: BTreeMap::new(),
+            priority: Priority::NONE,
             started_at: None,
         }
     }
@@ -173,7 +176,7 @@ impl RunState {
                 self.steps.insert(step.id.clone(), step.clone());
             }
             Change::JobPut(job) => {
-                self.jobs.insert(job.id.key.clone());
+                self.jobs.insert(job.id.key.clone(), job.attempt);
             }
             Change::JobDone(key) => {
                 self.jobs.remove(key);

@@ -54,13 +54,14 @@ impl<'a> Decision<'a> {
             function: self.run.function,
             attempt,
             due,
+            priority: self.run.priority,
             payload,
         }));
     }
 
     /// A job is no longer to be done; nothing happens if it does not exist.
     pub(super) fn job_done(&mut self, key: &JobKey) {
-        if self.run.jobs.contains(key) {
+        if self.run.jobs.contains_key(key) {
             self.changes
                 .retain(|change| !matches!(change, Change::JobPut(job) if job.id.key == *key));
             self.push(Change::JobDone(key.clone()));

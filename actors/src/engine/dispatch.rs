@@ -1,6 +1,6 @@
 //! What a job that has come due leads to: a call, or an input to decide upon.
 
-use super::Input;
+use super::{Input, is_current};
 use crate::domain::{Call, Function, Job, JobKey, Json, RunState, StepId, Target, limits};
 
 /// What to do about a job.
@@ -17,7 +17,8 @@ pub enum Next {
 /// Says what a due job leads to. `request_id` will name the call.
 #[must_use]
 pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: String) -> Next {
-    if run.status.is_final() || !run.jobs.contains(&job.id.key) {
+    // A job of an earlier attempt is one that somebody has done already.
+    if run.status.is_final() || !is_current(run, job) {
         return Next::Stale;
     }
     let (target, stack_current) = match &job.id.key {

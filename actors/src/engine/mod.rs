@@ -118,6 +118,8 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
         return decision.finish();
     }
     match input {
+        // Somebody else has done the job, or is at its next attempt: what this one brought comes too late.
+        Input::Replied(replied) if !is_current(&decision.run, &replied.job) => {}
         Input::Replied(replied) => reply::replied(&mut decision, replied),
         Input::Woke(step) => {
             decision.job_done(&JobKey::Wake(step.clone()));
@@ -155,6 +157,11 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
     }
     decision.ensure_owned();
     decision.finish()
+}
+
+/// Whether a job is still to be done, in this attempt.
+pub(crate) fn is_current(run: &RunState, job: &Job) -> bool {
+    run.jobs.get(&job.id.key) == Some(&job.attempt)
 }
 
 /// A run with more steps than it may have.

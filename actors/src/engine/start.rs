@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::domain::{
-    Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, RunId, RunState, Timestamp, Wait, WaitKey,
-    WaitKind, limits,
+    Class, Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, Priority, RunId, RunState,
+    Timestamp, Wait, WaitKey, WaitKind, limits,
 };
-use crate::expression::{Expression, time};
+use crate::expression::{Expression, Scope, time};
 
 /// The run that `event` starts of `function`: always the same one, so that starting it twice starts it once.
 ///
@@ -18,6 +18,7 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> NewRun {
     let id = RunId::derive(event.id, function.id);
     let events: Arc<[_]> = Arc::new([event.body.clone()]);
     let mut state = RunState::new(id, function.id, event.name.clone(), vec![event.id], events);
+    state.priority = priority(function, event);
     let job_id = JobId {
         run: id,
         key: JobKey::Start,
@@ -28,9 +29,10 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> NewRun {
         function: function.id,
         attempt: 0,
         due,
+        priority: state.priority,
         payload: None,
     };
-    state.jobs.insert(JobKey::Start);
+    state.jobs.insert(JobKey::Start, 0);
     let idempotency = event.has_own_id.then(|| event.external_id.clone());
     NewRun {
         waits: cancel_waits(function, event, id, now),
@@ -38,6 +40,23 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> NewRun {
         job,
         idempotency,
     }
+}
+
+/// The head start of the run: what its function asks for, within bounds. An expression that gives no whole number asks for
+/// nothing.
+fn priority(function: &Function, event: &Event) -> Priority {
+    let class = if event.name == Event::SCHEDULED {
+        Class::Normal
+    } else {
+        Class::High
+    };
+    let factor = function.flow.priority.as_deref().and_then(|source| {
+        let expression = Expression::compile(source, &["event"]).ok()?;
+        let body = event.body.to_tree();
+        let scope = Scope::of_event(&body, event.received_at.to_datetime());
+        expression.integer(&scope).ok()
+    });
+    Priority::new(class, factor.unwrap_or(0))
 }
 
 /// One wait for each of the function's cancel rules that can match at all.

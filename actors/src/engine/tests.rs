@@ -80,7 +80,7 @@ impl Case {
     }
 
     pub(super) fn keys(&self) -> BTreeSet<String> {
-        self.run.jobs.iter().map(ToString::to_string).collect()
+        self.run.jobs.keys().map(ToString::to_string).collect()
     }
 
     pub(super) fn give(&mut self, input: Input) -> Vec<Change> {
@@ -162,7 +162,7 @@ impl Case {
                 (_, StepOp::Sleep) => JobKey::Wake(step.id.clone()),
                 _ => JobKey::Timeout(step.id.clone()),
             };
-            assert!(next.jobs.contains(&owner), "an open step has its job: {owner}");
+            assert!(next.jobs.contains_key(&owner), "an open step has its job: {owner}");
         }
     }
 
@@ -239,6 +239,7 @@ pub(super) fn job_of(case: &Case, key: &str) -> Job {
         function: case.function.id,
         attempt: 0,
         due: case.now,
+        priority: case.run.priority,
         payload: None,
     })
 }

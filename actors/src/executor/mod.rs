@@ -6,7 +6,8 @@
 //!
 //! Inputs of one run are decided one after another, in the order in which they came; different runs, and the calls of
 //! parallel steps of one run, go side by side. A decision that can't be committed because the run has moved on is made
-//! again from the state in the database, and so is the verdict that a job has nothing left to do.
+//! again from the state in the database, and so is the verdict that a job has nothing left to do. A call that another
+//! process may have made before is made from the state in the database, never from one remembered here.
 //!
 //! Each call runs in a task of its own, so a panic there fails one attempt and nothing else. What a dying executor had in
 //! hand goes back to the queue by itself (see [`Assignment`]).
@@ -30,7 +31,7 @@ use crate::domain::{Function, FunctionId, RunId};
 use crate::engine::{self, Context as Deciding, Input, Next, RetryPolicy};
 use crate::kernel::{AddressBook, Boot, Observation, Supervised};
 use crate::link;
-use crate::ports::{Clock, Invoker, Queue, Random, Store};
+use crate::ports::{Clock, Invoker, Lease, Queue, Random, Store};
 use crate::run_cache::RunCache;
 use crate::supervisor::{RestChild, Supervisor};
 pub use loader::Loader;
@@ -198,6 +199,15 @@ impl Executor {
             let input = Input::Poisoned(assignment.lease().job.id.key.clone(), reason.to_owned());
             return self.decide(run, &function, assignment, input, tries, ctx);
         }
+        if !is_doubted && is_for_others_too(assignment.lease()) {
+            slot.state = None;
+            slot.tasks.push_front(Task {
+                tries,
+                is_doubted: true,
+                ..Task::new(assignment)
+            });
+            return;
+        }
         let request_id = RunId::new(self.parts.clock.now(), self.parts.random.bits()).to_string();
         match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request_id)) {
             // The router writes the jobs of waits without the executor: a state held since before does not know them.
@@ -286,7 +296,7 @@ impl Executor {
             return;
         }
         if let Some(Slot { state: Some(state), .. }) = self.slots.remove(&run)
-            && state.jobs.iter().any(crate::domain::JobKey::is_call)
+            && state.jobs.keys().any(crate::domain::JobKey::is_call)
         {
             self.parts.cache.put(*state);
         }
@@ -337,6 +347,12 @@ impl Executor {
             self.parts.supervisor.do_send(RestChild { name, generation });
         }
     }
+}
+
+/// Whether another process may have done this call, or moved its run on since: a step whose result is recorded must not be
+/// called again (P3), and what is remembered here may not know of it.
+fn is_for_others_too(lease: &Lease) -> bool {
+    !lease.is_first && lease.job.id.key.is_call()
 }
 
 impl Actor for Executor {

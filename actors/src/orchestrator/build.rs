@@ -4,6 +4,7 @@
 //!   order  child                 on giving up           thread
 //!   1      state-writer          stop the process       work
 //!   2      router, registrar     stop the process       work
+//!   2      presence              stop the process       work    (where the store is shared)
 //!   3      executor/<function>   quarantine, probe      work    (started on demand, put to rest when idle)
 //!   4      scheduler, janitor    stop the process       work
 //!   5      consumer              stop the process       work    (starts last, stops first)
@@ -23,7 +24,7 @@ use tokio::sync::Notify;
 use super::Orchestrator;
 use crate::catalog::SharedCatalog;
 use crate::consumer::{self, Consumer, executor_name};
-use crate::domain::FunctionId;
+use crate::domain::{FunctionId, Node};
 use crate::engine::RetryPolicy;
 use crate::executor::{self, Executor, Loader, Local};
 use crate::janitor::{self, Janitor, Retention};
@@ -31,6 +32,7 @@ use crate::kernel::credit::Limits;
 use crate::kernel::{ChildSpec, Credits, GiveUp, Placement, RestartKind, RestartPolicy, Supervised};
 use crate::link::names;
 use crate::ports::{Clock, InvokerFactory, Queue, Random, Store, StoreError};
+use crate::presence::{self, Presence};
 use crate::registrar::{self, Registrar};
 use crate::router::{self, Router};
 use crate::run_cache::RunCache;
@@ -51,6 +53,10 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Chance.
     pub random: Arc<dyn Random>,
+    /// This process.
+    pub node: Node,
+    /// Whether other processes use the same store and queue.
+    pub is_shared: bool,
 }
 
 impl std::fmt::Debug for World {
@@ -197,6 +203,7 @@ pub async fn build(
         catalog: catalog.clone(),
         book: book.clone(),
         retention: settings.retention,
+        node: world.is_shared.then_some(world.node.id),
     };
     let executor = executor::Parts {
         store: Arc::clone(&world.store),
@@ -224,7 +231,17 @@ pub async fn build(
         }),
         per_function: settings.jobs_per_function,
     };
-    let tree = vec![
+    let is_draining = Arc::new(AtomicBool::new(false));
+    let presence = presence::Parts {
+        store: Arc::clone(&world.store),
+        clock: Arc::clone(&world.clock),
+        catalog: catalog.clone(),
+        book: book.clone(),
+        credits: consumer.credits.clone(),
+        node: world.node.clone(),
+        is_draining: Arc::clone(&is_draining),
+    };
+    let mut tree = vec![
         child.spec(names::WRITER, "state-writer", 1, move || {
             StateWriter::new(writer.clone())
         }),
@@ -238,6 +255,9 @@ pub async fn build(
         child.spec(names::JANITOR, "janitor", 4, move || Janitor::new(janitor.clone())),
         child.spec(names::CONSUMER, "consumer", 5, move || Consumer::new(consumer.clone())),
     ];
+    if world.is_shared {
+        tree.push(child.spec(names::PRESENCE, "presence", 2, move || Presence::new(presence.clone())));
+    }
     supervisor
         .address
         .send(StartTree(tree))
@@ -248,6 +268,8 @@ pub async fn build(
         queue,
         clock,
         random,
+        node,
+        is_shared,
         ..
     } = world;
     Ok(Orchestrator {
@@ -257,6 +279,9 @@ pub async fn build(
         random,
         catalog,
         supervisor,
+        node,
+        is_shared,
+        is_draining,
     })
 }
 

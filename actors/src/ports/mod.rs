@@ -13,9 +13,9 @@ mod store;
 
 pub use clock::Clock;
 pub use invoker::{Invoker, InvokerFactory};
-pub use queue::{Lease, PartitionStats, Pushed, Queue, QueueStats};
+pub use queue::{Lease, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats};
 pub use random::Random;
 pub use store::{
-    AppView, Counts, EventFilter, EventView, Expiry, JobView, Page, RunFilter, RunSummary, RunView, StepView, Store,
-    StoreError, WaitView,
+    AppView, CatalogView, Counts, EventFilter, EventView, Expiry, JobView, NodeView, Page, RunFilter, RunSummary,
+    RunView, StepView, Store, StoreError, WaitView,
 };

@@ -3,10 +3,32 @@
 //! The queue is an accelerator: it may forget everything at any instant and is filled again from the store (P5). It is
 //! told of jobs that are due within the scheduler's horizon, hands out those that are due as *leases*, and forgets a
 //! job when its lease is acknowledged.
+//!
+//! It may be shared by several processes. A process that is cut off from it, or that stands still for longer than the
+//! queue waits, loses its leases to the others; what it answers to them then is ignored.
+//!
+//! What the queue can't do it leaves undone: a push answers that the jobs were spilled, a lease that there are none.
 
 use async_trait::async_trait;
 
 use crate::domain::{FunctionId, Job, JobId, RunId, Timestamp};
+
+/// Why the queue can't.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum QueueError {
+    /// Worth another try.
+    #[error("the queue is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// How a push comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This process has just committed the write that made these jobs.
+    Commit,
+    /// They were read from the store: somebody else may have had them, and even be done with them.
+    Sweep,
+}
 
 /// A job that was handed out.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +40,10 @@ pub struct Lease {
     pub epoch: u64,
     /// When it was handed out.
     pub since: Timestamp,
+    /// Whether nobody else can have had the job: it came with a commit of this process, and this is its first lease. What
+    /// this process remembers of the run is then no older than the job. Otherwise another process may have moved the run
+    /// on, and only the store knows.
+    pub is_first: bool,
 }
 
 /// What came of a push.
@@ -70,11 +96,12 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// Takes jobs in. A job that is known already is replaced, unless it is leased: then its new version waits until
     /// the lease ends (and is dropped if it is the same). A job that waits and is pushed again unchanged stays as it
     /// is, with the delay a release gave it.
-    async fn push(&self, jobs: Vec<Job>) -> Pushed;
+    async fn push(&self, jobs: Vec<Job>, origin: Origin) -> Pushed;
 
-    /// Hands out at most `max` jobs that are due at `now`, no function more than `per_function` at a time (leases it
-    /// holds already count), and turns between functions so that none starves another. Of one function's jobs that are
-    /// due, those of older runs go first, so that what was begun ends.
+    /// Hands out at most `max` jobs that are due at `now`, no function more than `per_function` at a time (leases that
+    /// this process holds for it already count), and turns between functions so that none starves another. Of one
+    /// function's jobs that are due, those of older runs go first, so that what was begun ends; a run's
+    /// [priority](crate::domain::Priority) makes it count as older.
     async fn lease(&self, now: Timestamp, max: usize, per_function: usize) -> Vec<Lease>;
 
     /// The job is done with; the store knows its outcome. Older epochs are ignored.
@@ -101,6 +128,22 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
 
     /// The leases a run holds.
     async fn leases_of(&self, run: RunId) -> Vec<Lease>;
+
+    /// Resolves when the queue has lost what it held and is to be filled again from the store. Never, if it can't.
+    async fn forgotten(&self) {
+        std::future::pending::<()>().await;
+    }
+
+    /// A cheap question to see whether the queue answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    async fn ping(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    /// Gives back every lease this process holds, and takes no more part. To be called when nothing is under way any more.
+    async fn close(&self) {}
 
     /// Numbers for people.
     async fn stats(&self) -> QueueStats;

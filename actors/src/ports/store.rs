@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::domain::{
-    App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, Lookup, Registration, RunId,
-    RunState, RunStatus, Skip, StepId, StepOp, SyncOutcome, Timestamp, Wait, WaitKind, Write, Written,
+    App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, Lookup, Node, NodeId, Registration,
+    RunId, RunState, RunStatus, Skip, StepId, StepOp, SyncOutcome, Timestamp, Wait, WaitKind, Write, Written,
 };
 
 /// Why the store can't.
@@ -176,6 +176,25 @@ pub struct AppView {
     pub functions: Vec<Function>,
 }
 
+/// All apps and functions.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CatalogView {
+    /// Rises with every change of an app or function.
+    pub revision: u64,
+    /// The apps, by name.
+    pub apps: Vec<AppView>,
+}
+
+/// A node and when it last gave a sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeView {
+    /// The node.
+    #[serde(flatten)]
+    pub node: Node,
+    /// When.
+    pub seen_at: Timestamp,
+}
+
 /// Before when things have to have ended to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry {
@@ -219,11 +238,13 @@ pub trait Store: std::fmt::Debug + Send + Sync {
         Ok(self.load_runs(&[id]).await?.pop())
     }
 
-    /// Jobs due before `until`, by due time (then by id), those behind `after` only; at most `limit`.
+    /// Jobs due before `until`, by due time (then by id), those behind `after` only and not of the functions `except`; at
+    /// most `limit`.
     async fn jobs_due(
         &self,
         until: Timestamp,
         after: Option<(Timestamp, crate::domain::JobId)>,
+        except: &[FunctionId],
         limit: usize,
     ) -> Result<Vec<Job>, StoreError>;
 
@@ -265,7 +286,7 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     }
 
     /// All apps and functions.
-    async fn catalog(&self) -> Result<Vec<AppView>, StoreError>;
+    async fn catalog(&self) -> Result<CatalogView, StoreError>;
 
     /// Stores a registration in one transaction: upserts the app by name, its functions by (app, slug), raises the versions
     /// of all its functions if anything changed, archives what is left out. An equal checksum of an app without error
@@ -300,6 +321,21 @@ pub trait Store: std::fmt::Debug + Send + Sync {
 
     /// Dead letters from new to old.
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// A sign of life of a node. Answers the revision of the catalog. Nodes that gave none for a day are forgotten.
+    async fn beat(&self, node: &Node, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// The nodes that have given a sign of life and have not left, by name.
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError>;
+
+    /// A node has ended in order.
+    async fn leave(&self, node: NodeId) -> Result<(), StoreError>;
+
+    /// Takes a turn at what one node at a time should do, until a time that may be put off by taking it again. Answers
+    /// whether it is the holder's: whether nobody else has it, or has had it until a time that has passed. Turns save
+    /// work; nothing rests on there being one holder only.
+    async fn take_turn(&self, turn: &str, holder: NodeId, now: Timestamp, until: Timestamp)
+    -> Result<bool, StoreError>;
 
     /// Sizes for people and metrics.
     async fn counts(&self) -> Result<Counts, StoreError>;

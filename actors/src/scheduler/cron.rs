@@ -47,6 +47,8 @@ impl Fired {
             event: self.event,
             runs: vec![run],
             skips: Vec::new(),
+            // A tick of a function that is being changed elsewhere at this moment still counts.
+            catalog: None,
         }
     }
 }

@@ -51,6 +51,7 @@ impl Desk {
             event: event(name, &json!({}), n, at),
             runs: self.runs(name, n),
             skips: Vec::new(),
+            catalog: None,
         })
     }
 

@@ -16,8 +16,8 @@ pub(crate) use world::{FakeRandom, Rig, VirtualClock, virtually};
 use serde_json::{Value, json};
 
 use crate::domain::{
-    Event, EventId, FlowControl, Function, FunctionId, Job, JobId, JobKey, Json, Opcode, Reply, RunId, Timestamp,
-    Trigger,
+    Event, EventId, FlowControl, Function, FunctionId, Job, JobId, JobKey, Json, Opcode, Priority, Reply, RunId,
+    Timestamp, Trigger,
 };
 
 /// When every test begins.
@@ -80,6 +80,7 @@ pub(crate) fn job(run: RunId, key: &str, function: FunctionId, due: Timestamp) -
         function,
         attempt: 0,
         due,
+        priority: Priority::NONE,
         payload: None,
     }
 }

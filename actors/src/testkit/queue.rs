@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::domain::{FunctionId, Job, JobId, RunId, Timestamp};
-use crate::ports::{Lease, PartitionStats, Pushed, Queue, QueueStats};
+use crate::ports::{Lease, Origin, PartitionStats, Pushed, Queue, QueueStats};
 
 #[derive(Debug)]
 struct Entry {
@@ -34,6 +35,8 @@ struct Inner {
 pub(crate) struct FakeQueue {
     inner: Mutex<Inner>,
     news: Notify,
+    lost: Notify,
+    is_shared: AtomicBool,
 }
 
 impl FakeQueue {
@@ -70,6 +73,16 @@ impl FakeQueue {
             inner.capacity = Some(share * 1_000);
             inner.share = Some(share);
         });
+    }
+
+    /// Says that it has forgotten everything.
+    pub(crate) fn say_forgotten(&self) {
+        self.lost.notify_one();
+    }
+
+    /// From now on others may have had every job that is handed out.
+    pub(crate) fn share(&self) {
+        self.is_shared.store(true, Ordering::Relaxed);
     }
 
     /// Forgets everything, as the port says it may at any instant.
@@ -142,7 +155,7 @@ impl Inner {
 
 #[async_trait]
 impl Queue for FakeQueue {
-    async fn push(&self, jobs: Vec<Job>) -> Pushed {
+    async fn push(&self, jobs: Vec<Job>, _: Origin) -> Pushed {
         self.with(|inner| {
             let mut pushed = Pushed::default();
             for job in jobs {
@@ -194,6 +207,7 @@ impl Queue for FakeQueue {
                     job: entry.job.clone(),
                     epoch: inner.epoch,
                     since: now,
+                    is_first: !self.is_shared.load(Ordering::Relaxed),
                 });
             }
             leases
@@ -241,6 +255,10 @@ impl Queue for FakeQueue {
 
     async fn changed(&self) {
         self.news.notified().await;
+    }
+
+    async fn forgotten(&self) {
+        self.lost.notified().await;
     }
 
     async fn leases_of(&self, _: RunId) -> Vec<Lease> {

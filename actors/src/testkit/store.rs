@@ -8,12 +8,13 @@ use tokio::sync::Notify;
 
 use super::EPOCH;
 use crate::domain::{
-    Accept, Advance, App, Change, DeadLetter, Event, EventId, Function, FunctionId, Job, JobId, JobKey, Json, Lookup,
-    NewRun, Registration, Route, RunId, RunState, RunStatus, Skip, SkipReason, SyncOutcome, Timestamp, Wait, Write,
-    Written,
+    Accept, Advance, App, Change, DeadLetter, Event, EventId, Function, FunctionId, Job, JobId, Json, Lookup, NewRun,
+    Node, NodeId, Registration, Route, RunId, RunState, RunStatus, Skip, SkipReason, SyncOutcome, Timestamp, Wait,
+    Write, Written,
 };
 use crate::ports::{
-    AppView, Counts, EventFilter, EventView, Expiry, Page, RunFilter, RunSummary, RunView, Store, StoreError,
+    AppView, CatalogView, Counts, EventFilter, EventView, Expiry, NodeView, Page, RunFilter, RunSummary, RunView,
+    Store, StoreError,
 };
 
 /// What befalls a commit.
@@ -47,6 +48,9 @@ struct Inner {
     keys: HashMap<(FunctionId, String), RunId>,
     dead: Vec<DeadLetter>,
     apps: Vec<AppView>,
+    revision: u64,
+    nodes: BTreeMap<NodeId, NodeView>,
+    turns: HashMap<String, (NodeId, Timestamp)>,
     faults: VecDeque<Fault>,
     load_faults: VecDeque<Fault>,
     catalog_faults: usize,
@@ -99,6 +103,23 @@ impl FakeStore {
     /// So many reads of the catalog fail.
     pub(crate) fn fail_catalog(&self, times: usize) {
         self.lock().catalog_faults = times;
+    }
+
+    /// Another node registers this function besides the others.
+    pub(crate) fn register_elsewhere(&self, function: Function) {
+        let mut inner = self.lock();
+        inner.apps[0].functions.push(function);
+        inner.revision += 1;
+    }
+
+    /// The nodes that have shown themselves.
+    pub(crate) fn seen_nodes(&self) -> Vec<NodeView> {
+        self.lock().nodes.values().cloned().collect()
+    }
+
+    /// Forgets that any node has shown itself.
+    pub(crate) fn forget_nodes(&self) {
+        self.lock().nodes.clear();
     }
 
     /// The database refuses every write that accepts or routes an event of this name.
@@ -224,6 +245,14 @@ impl Inner {
     }
 
     fn write(&mut self, write: &Write) -> Written {
+        let matched = match write {
+            Write::Accept(accept) => accept.catalog,
+            Write::Route(route) => route.catalog,
+            Write::Advance(_) => None,
+        };
+        if matched.is_some_and(|matched| matched < self.revision) {
+            return Written::Outdated;
+        }
         match write {
             Write::Accept(accept) => self.accept(accept),
             Write::Route(route) => self.route(route),
@@ -343,8 +372,8 @@ impl Inner {
     /// As the database would give it back: its jobs are what the table of jobs holds.
     fn load(&self, id: RunId) -> Option<RunState> {
         let mut run = self.runs.get(&id).filter(|run| !run.status.is_final())?.clone();
-        let keys = self.jobs.keys().filter(|job| job.run == id);
-        run.jobs = keys.map(|job| job.key.clone()).collect::<BTreeSet<JobKey>>();
+        let jobs = self.jobs.values().filter(|job| job.id.run == id);
+        run.jobs = jobs.map(|job| (job.id.key.clone(), job.attempt)).collect();
         Some(run)
     }
 }
@@ -397,6 +426,7 @@ impl Store for FakeStore {
         &self,
         until: Timestamp,
         after: Option<(Timestamp, JobId)>,
+        except: &[FunctionId],
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
         let mut inner = self.lock();
@@ -405,7 +435,7 @@ impl Store for FakeStore {
         let after = after.map(|(due, id)| (due, id.run, id.key.to_string()));
         let mut jobs: Vec<Job> = inner.jobs.values().filter(|job| job.due < until).cloned().collect();
         jobs.sort_by_key(place);
-        jobs.retain(|job| after.as_ref().is_none_or(|after| place(job) > *after));
+        jobs.retain(|job| after.as_ref().is_none_or(|after| place(job) > *after) && !except.contains(&job.function));
         jobs.truncate(limit);
         Ok(jobs)
     }
@@ -451,13 +481,16 @@ impl Store for FakeStore {
         Ok(waits.map(|(_, wait)| wait.clone()).take(limit).collect())
     }
 
-    async fn catalog(&self) -> Result<Vec<AppView>, StoreError> {
+    async fn catalog(&self) -> Result<CatalogView, StoreError> {
         let mut inner = self.lock();
         if inner.catalog_faults > 0 {
             inner.catalog_faults -= 1;
             return Err(error(Fault::Unavailable));
         }
-        Ok(inner.apps.clone())
+        Ok(CatalogView {
+            revision: inner.revision,
+            apps: inner.apps.clone(),
+        })
     }
 
     async fn sync_app(&self, registration: &Registration) -> Result<SyncOutcome, StoreError> {
@@ -475,6 +508,7 @@ impl Store for FakeStore {
             Some(known) => inner.apps[known] = view,
             None => inner.apps.push(view),
         }
+        inner.revision += 1;
         Ok(SyncOutcome { modified: true })
     }
 
@@ -510,6 +544,43 @@ impl Store for FakeStore {
         let open = inner.runs.values().filter(|run| !run.status.is_final());
         let orphans = open.filter(|run| !inner.jobs.keys().any(|job| job.run == run.id));
         Ok(orphans.map(|run| run.id).take(limit).collect())
+    }
+
+    async fn beat(&self, node: &Node, now: Timestamp) -> Result<u64, StoreError> {
+        let mut inner = self.lock();
+        let view = NodeView {
+            node: node.clone(),
+            seen_at: now,
+        };
+        inner.nodes.insert(node.id, view);
+        Ok(inner.revision)
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        Ok(self.seen_nodes())
+    }
+
+    async fn leave(&self, node: NodeId) -> Result<(), StoreError> {
+        self.lock().nodes.remove(&node);
+        Ok(())
+    }
+
+    async fn take_turn(
+        &self,
+        turn: &str,
+        holder: NodeId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut inner = self.lock();
+        let free = inner
+            .turns
+            .get(turn)
+            .is_none_or(|(by, end)| *by == holder || *end <= now);
+        if free {
+            inner.turns.insert(turn.to_owned(), (holder, until));
+        }
+        Ok(free)
     }
 
     async fn purge(&self, _: &Expiry, _: usize) -> Result<u64, StoreError> {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::{EPOCH, FakeApp, FakeQueue, FakeStore, event};
-use crate::domain::{EventId, Function, RunId, RunStatus, Timestamp};
+use crate::domain::{EventId, Function, Node, NodeId, NodeState, RunId, RunStatus, Timestamp};
 use crate::orchestrator::{Orchestrator, Refusal, Settings, World, build};
 use crate::ports::{Clock, Queue, Random, Store};
 
@@ -83,6 +83,19 @@ pub(crate) struct Rig {
     pub(crate) orchestrator: Orchestrator,
 }
 
+/// A node.
+fn node() -> Node {
+    Node {
+        id: NodeId::new(EPOCH, 1),
+        name: "test".to_owned(),
+        address: String::new(),
+        version: String::new(),
+        started_at: EPOCH,
+        state: NodeState::Serving,
+        jobs_in_flight: 0,
+    }
+}
+
 impl Rig {
     /// These functions, served by this app.
     pub(crate) async fn new(functions: Vec<Function>, app: FakeApp) -> Self {
@@ -93,8 +106,18 @@ impl Rig {
         Self::on(Arc::new(FakeStore::with(functions)), app, settings).await
     }
 
+    /// As one of several nodes.
+    pub(crate) async fn shared(functions: Vec<Function>, app: FakeApp) -> Self {
+        let store = Arc::new(FakeStore::with(functions));
+        Self::up(store, app, Settings::default(), true).await
+    }
+
     /// On a store with a past.
     pub(crate) async fn on(store: Arc<FakeStore>, app: FakeApp, settings: Settings) -> Self {
+        Self::up(store, app, settings, false).await
+    }
+
+    async fn up(store: Arc<FakeStore>, app: FakeApp, settings: Settings, is_shared: bool) -> Self {
         let (queue, clock) = (Arc::new(FakeQueue::default()), Arc::new(VirtualClock::new()));
         let random = Arc::new(FakeRandom::default());
         let world = World {
@@ -103,6 +126,8 @@ impl Rig {
             invoker: Arc::new(app.clone()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Arc::clone(&random) as Arc<dyn Random>,
+            node: node(),
+            is_shared,
         };
         let here = Arbiter::current();
         let orchestrator = build(world, settings, &here, here.clone())

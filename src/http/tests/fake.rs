@@ -138,7 +138,10 @@ impl Api for FakeApi {
         self.world.with(|world| world.notes.push((url.to_owned(), error)));
     }
     fn catalog(&self) -> Arc<Catalog> {
-        Arc::new(Catalog::new(self.world.with(|world| world.apps.clone())))
+        Arc::new(Catalog::new(CatalogView {
+            revision: 0,
+            apps: self.world.with(|world| world.apps.clone()),
+        }))
     }
     async fn status(&self) -> Value {
         serde_json::json!({"children": []})
@@ -162,7 +165,7 @@ struct FakeQueue(Shared);
 
 #[async_trait]
 impl Queue for FakeQueue {
-    async fn push(&self, _jobs: Vec<Job>) -> Pushed {
+    async fn push(&self, _jobs: Vec<Job>, _origin: callboard_actors::ports::Origin) -> Pushed {
         Pushed::default()
     }
     async fn lease(&self, _now: Timestamp, _max: usize, _per_function: usize) -> Vec<Lease> {
@@ -198,7 +201,13 @@ impl Store for FakeStore {
         let load = |id: &RunId| self.0.with(|world| world.states.get(id).cloned());
         Ok(ids.iter().filter_map(load).collect())
     }
-    async fn jobs_due(&self, _: Timestamp, _: Option<(Timestamp, JobId)>, _: usize) -> Read<Vec<Job>> {
+    async fn jobs_due(
+        &self,
+        _: Timestamp,
+        _: Option<(Timestamp, JobId)>,
+        _: &[FunctionId],
+        _: usize,
+    ) -> Read<Vec<Job>> {
         Ok(Vec::new())
     }
     async fn next_due(&self, _from: Timestamp) -> Read<Option<Timestamp>> {
@@ -216,8 +225,20 @@ impl Store for FakeStore {
     async fn waits(&self, _: &str, _: &[Option<Lookup>], _: Option<(RunId, String)>, _: usize) -> Read<Vec<Wait>> {
         Ok(Vec::new())
     }
-    async fn catalog(&self) -> Read<Vec<AppView>> {
+    async fn catalog(&self) -> Read<CatalogView> {
+        Ok(CatalogView::default())
+    }
+    async fn beat(&self, _node: &Node, _now: Timestamp) -> Read<u64> {
+        Ok(0)
+    }
+    async fn nodes(&self) -> Read<Vec<NodeView>> {
         Ok(Vec::new())
+    }
+    async fn leave(&self, _node: NodeId) -> Read<()> {
+        Ok(())
+    }
+    async fn take_turn(&self, _: &str, _: NodeId, _: Timestamp, _: Timestamp) -> Read<bool> {
+        Ok(true)
     }
     async fn sync_app(&self, _registration: &Registration) -> Read<SyncOutcome> {
         Err(StoreError::Refused("the API never writes".to_owned()))

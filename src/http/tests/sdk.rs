@@ -46,10 +46,12 @@ pub(crate) fn lease(key: JobKey) -> Lease {
             function: FunctionId::derive("shop", "shop-charge"),
             attempt: 0,
             due: NOW,
+            priority: callboard_actors::domain::Priority::NONE,
             payload: None,
         },
         epoch: 1,
         since: NOW,
+        is_first: true,
     }
 }
 

@@ -18,7 +18,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use callboard_actors::domain::{Job, JobId, RunId, Timestamp};
-use callboard_actors::ports::{Lease, Pushed, Queue, QueueStats};
+use callboard_actors::ports::{Lease, Origin, Pushed, Queue, QueueStats};
 use tokio::sync::Notify;
 
 use state::State;
@@ -91,7 +91,7 @@ impl EmbeddedQueue {
 
 #[async_trait]
 impl Queue for EmbeddedQueue {
-    async fn push(&self, jobs: Vec<Job>) -> Pushed {
+    async fn push(&self, jobs: Vec<Job>, _: Origin) -> Pushed {
         self.with(|state| state.push(jobs))
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use callboard_actors::domain::{FunctionId, JobId, Timestamp};
+use callboard_actors::domain::{FunctionId, JobId, Priority, Timestamp};
 
 use super::slab::slab_key;
 
@@ -22,15 +22,15 @@ slab_key! {
 /// The order in which the ready jobs of a function are served: older runs first, so that what was begun ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    created: Timestamp,
+    counts_from: Timestamp,
     due: Timestamp,
     id: JobId,
 }
 
 impl Rank {
-    pub(super) fn new(id: &JobId, due: Timestamp) -> Self {
+    pub(super) fn new(id: &JobId, priority: Priority, due: Timestamp) -> Self {
         Self {
-            created: id.run.at(),
+            counts_from: priority.counts_from(id.run.at()),
             due,
             id: id.clone(),
         }

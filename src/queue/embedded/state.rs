@@ -14,7 +14,7 @@ mod audit;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use callboard_actors::domain::{FunctionId, Job, JobId, JobKey, Json, RunId, Timestamp};
+use callboard_actors::domain::{FunctionId, Job, JobId, JobKey, Json, Priority, RunId, Timestamp};
 use callboard_actors::ports::{Lease, PartitionStats, Pushed, QueueStats};
 
 use super::partition::{JobSlot, Partition, PartitionSlot, Rank, Turns};
@@ -31,6 +31,7 @@ struct Entry {
     due: Timestamp,
     /// What it waits for: `due`, or what a release asked for.
     not_before: Timestamp,
+    priority: Priority,
     payload: Option<Json>,
     /// Boxed because most jobs wait.
     held: Option<Box<Held>>,
@@ -54,12 +55,20 @@ impl Entry {
             function,
             attempt: self.attempt,
             due: self.due,
+            priority: self.priority,
             payload: self.payload.clone(),
         }
     }
 
+    /// Its place among the ready jobs of its function.
+    fn rank(&self) -> Rank {
+        Rank::new(&self.id, self.priority, self.not_before)
+    }
+
     fn is(&self, job: &Job, function: FunctionId) -> bool {
-        job.due == self.due && job.attempt == self.attempt && job.function == function && job.payload == self.payload
+        (job.due, job.attempt, job.priority) == (self.due, self.attempt, self.priority)
+            && job.function == function
+            && job.payload == self.payload
     }
 }
 
@@ -182,6 +191,7 @@ impl State {
                     job: entry.job(partition.function),
                     epoch: self.epoch,
                     since: now,
+                    is_first: true,
                 });
             }
             self.settle(place);
@@ -243,6 +253,7 @@ impl State {
                     job: entry.job(self.partitions[entry.partition].function),
                     epoch: held.epoch,
                     since: held.since,
+                    is_first: true,
                 })
             })
             .collect()
@@ -289,7 +300,7 @@ impl State {
                 .collect();
             for slot in early {
                 let entry = &self.entries[slot];
-                let rank = Rank::new(&entry.id, entry.not_before);
+                let rank = entry.rank();
                 self.partitions[entry.partition].ready.remove(&rank);
                 self.ready -= 1;
                 self.line_up(slot);
@@ -318,7 +329,7 @@ impl State {
         let place = entry.partition;
         let partition = &mut self.partitions[place];
         if entry.not_before <= self.now {
-            partition.ready.insert(Rank::new(&entry.id, entry.not_before), slot);
+            partition.ready.insert(entry.rank(), slot);
             self.ready += 1;
         } else {
             partition.delayed.insert((entry.not_before, slot));
@@ -348,7 +359,7 @@ impl State {
         if partition.delayed.remove(&(due, slot)) {
             self.delayed.remove(&(due, slot));
         } else {
-            partition.ready.remove(&Rank::new(&entry.id, due));
+            partition.ready.remove(&entry.rank());
             self.ready -= 1;
         }
         self.discard(slot);

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use callboard_actors::domain::{FunctionId, Job, JobId, JobKey, RunId, Timestamp};
-use callboard_actors::ports::{Lease, Queue};
+use callboard_actors::domain::{FunctionId, Job, JobId, JobKey, Priority, RunId, Timestamp};
+use callboard_actors::ports::{Lease, Origin, Queue};
 
 use super::state::State;
 use super::{Capacity, EmbeddedQueue};
@@ -29,6 +29,7 @@ fn job(name: &str, run: RunId, due: i64) -> Job {
         function: FunctionId::derive("test", name),
         attempt: 0,
         due: at(due),
+        priority: Priority::NONE,
         payload: None,
     }
 }
@@ -109,13 +110,13 @@ fn functions_that_have_no_jobs_leave_nothing_behind() {
 async fn after_a_panic_inside_it_starts_over_empty() {
     let queue = EmbeddedQueue::new(Capacity::default());
     let one = job("a", run(0), 0);
-    queue.push(vec![one.clone()]).await;
+    queue.push(vec![one.clone()], Origin::Commit).await;
     let before = queue.lease(at(0), 1, 1).await;
     let panicked = catch_unwind(AssertUnwindSafe(|| queue.with(|_| panic!("a defect"))));
     assert!(panicked.is_err());
 
     assert_eq!(queue.next_due().await, None);
-    queue.push(vec![one.clone()]).await;
+    queue.push(vec![one.clone()], Origin::Commit).await;
     let after = queue.lease(at(0), 1, 1).await;
     assert!(after[0].epoch > before[0].epoch, "what was leased before is stale");
     queue.acknowledge(&one.id, before[0].epoch).await;
@@ -131,7 +132,7 @@ fn threads_share_the_work() {
         let mut done = Vec::new();
         runtime.block_on(async {
             for created in (part..JOBS).step_by(4) {
-                queue.push(vec![job("a", run(created), 0)]).await;
+                queue.push(vec![job("a", run(created), 0)], Origin::Commit).await;
                 for lease in queue.lease(at(0), 2, 5).await {
                     queue.acknowledge(&lease.job.id, lease.epoch).await;
                     done.push(lease.job.id);

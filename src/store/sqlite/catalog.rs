@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use callboard_actors::domain::{App, Function};
-use callboard_actors::ports::{AppView, StoreError};
+use callboard_actors::ports::{AppView, CatalogView, StoreError};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
@@ -11,28 +11,35 @@ use super::error::{from_sqlx, unreadable};
 use super::rows::{get, get_number, get_time};
 
 const APPS: &str = "SELECT name, url, sdk, framework, version, checksum, error, synced_at FROM apps ORDER BY name";
+const REVISION: &str = "SELECT value FROM counters WHERE name = 'catalog'";
 const FUNCTIONS: &str = "SELECT app, definition, version, archived FROM functions ORDER BY app, slug";
 
-pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<AppView>, StoreError> {
+pub(super) async fn all(readers: &SqlitePool) -> Result<CatalogView, StoreError> {
     // One snapshot, or a function could belong to an app that was not there yet.
     let mut tx = readers.begin().await.map_err(from_sqlx)?;
     let apps = sqlx::query(APPS);
     let apps = apps.fetch_all(&mut *tx).await.map_err(from_sqlx)?;
     let functions = sqlx::query(FUNCTIONS);
     let functions = functions.fetch_all(&mut *tx).await.map_err(from_sqlx)?;
+    let revision = sqlx::query(REVISION).fetch_one(&mut *tx).await.map_err(from_sqlx)?;
     tx.commit().await.map_err(from_sqlx)?;
 
     let mut by_app: HashMap<String, Vec<Function>> = HashMap::new();
     for row in &functions {
         by_app.entry(get(row, 0)?).or_default().push(function(row)?);
     }
-    apps.iter()
+    let apps = apps
+        .iter()
         .map(|row| {
             let app = app(row)?;
             let functions = by_app.remove(&*app.name).unwrap_or_default();
             Ok(AppView { app, functions })
         })
-        .collect()
+        .collect::<Result<_, StoreError>>()?;
+    Ok(CatalogView {
+        revision: get_number(&revision, 0)?,
+        apps,
+    })
 }
 
 fn app(row: &SqliteRow) -> Result<App, StoreError> {

@@ -14,6 +14,7 @@ mod events;
 mod jobs;
 mod jsonb;
 mod migrations;
+mod nodes;
 mod open;
 mod registration;
 mod retention;
@@ -28,14 +29,16 @@ mod tests;
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, Job, JobId, Lookup, Registration, RunId, RunState, SyncOutcome, Timestamp, Wait, Write,
-    Written,
+    DeadLetter, Event, EventId, FunctionId, Job, JobId, Lookup, Node, NodeId, Registration, RunId, RunState,
+    SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
-    AppView, Counts, EventFilter, EventView, Expiry, Page, RunFilter, RunSummary, RunView, Store, StoreError,
+    CatalogView, Counts, EventFilter, EventView, Expiry, NodeView, Page, RunFilter, RunSummary, RunView, Store,
+    StoreError,
 };
 use sqlx::SqlitePool;
 
@@ -46,6 +49,8 @@ use self::writer::Writer;
 pub struct SqliteStore {
     writer: Writer,
     readers: SqlitePool,
+    /// Of the catalog; nobody else changes it.
+    revision: AtomicU64,
     /// Held as long as the directory is in use.
     _lock: File,
 }
@@ -68,11 +73,18 @@ impl SqliteStore {
     /// As [`Self::open`], with further pragmas for the connection that writes.
     async fn open_with(directory: &Path, pragmas: &[(&'static str, String)]) -> Result<Self, OpenError> {
         let opened = open::open(directory, pragmas).await?;
-        Ok(Self {
+        let store = Self {
             writer: Writer::new(opened.options, opened.writer),
             readers: opened.readers,
+            revision: AtomicU64::new(0),
             _lock: opened.lock,
-        })
+        };
+        let view = store.catalog().await.map_err(|error| OpenError::Database {
+            path: directory.to_owned(),
+            source: sqlx::Error::Protocol(error.to_string()),
+        })?;
+        store.revision.store(view.revision, Ordering::Release);
+        Ok(store)
     }
 
     /// Closes the database and writes its log back into it, which makes the next start faster. Nothing is lost without.
@@ -88,7 +100,7 @@ impl SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn commit(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
-        commit::commit(&self.writer, batch).await
+        commit::commit(&self.writer, self.revision.load(Ordering::Acquire), batch).await
     }
 
     async fn load_runs(&self, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
@@ -99,9 +111,10 @@ impl Store for SqliteStore {
         &self,
         until: Timestamp,
         after: Option<(Timestamp, JobId)>,
+        except: &[FunctionId],
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
-        jobs::due(&self.readers, until, after, limit).await
+        jobs::due(&self.readers, until, after, except, limit).await
     }
 
     async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -130,12 +143,12 @@ impl Store for SqliteStore {
         waits::find(&self.readers, name, lookups, after, limit).await
     }
 
-    async fn catalog(&self) -> Result<Vec<AppView>, StoreError> {
+    async fn catalog(&self) -> Result<CatalogView, StoreError> {
         catalog::all(&self.readers).await
     }
 
     async fn sync_app(&self, registration: &Registration) -> Result<SyncOutcome, StoreError> {
-        registration::sync(&self.writer, registration).await
+        registration::sync(&self.writer, &self.revision, registration).await
     }
 
     async fn note_sync_error(&self, url: &str, error: Option<&str>) -> Result<(), StoreError> {
@@ -143,7 +156,7 @@ impl Store for SqliteStore {
     }
 
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError> {
-        registration::remove(&self.writer, url).await
+        registration::remove(&self.writer, &self.revision, url).await
     }
 
     async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError> {
@@ -168,6 +181,29 @@ impl Store for SqliteStore {
 
     async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError> {
         retention::purge(&self.writer, &self.readers, expiry, limit).await
+    }
+
+    async fn beat(&self, node: &Node, now: Timestamp) -> Result<u64, StoreError> {
+        nodes::beat(&self.writer, node, now).await?;
+        Ok(self.revision.load(Ordering::Acquire))
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        nodes::all(&self.readers).await
+    }
+
+    async fn leave(&self, node: NodeId) -> Result<(), StoreError> {
+        nodes::leave(&self.writer, node).await
+    }
+
+    async fn take_turn(
+        &self,
+        turn: &str,
+        holder: NodeId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        nodes::take_turn(&self.writer, turn, holder, now, until).await
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {

@@ -3,6 +3,8 @@
 //! An app that was removed stays as a row without URL and checksum, for the sake of its archived functions: their runs
 //! go on. Registering again revives it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use callboard_actors::domain::{App, Registration, SyncOutcome};
 use callboard_actors::ports::StoreError;
 
@@ -33,10 +35,16 @@ const NOTE_ERROR: &str = "UPDATE apps SET error = new.value->>1 FROM jsonb_each(
 const ARCHIVE_AT: &str = "UPDATE functions SET archived = 1
     WHERE app IN (SELECT name FROM apps WHERE url = ? AND url <> '')";
 
+const RAISE_REVISION: &str = "UPDATE counters SET value = value + 1 WHERE name = 'catalog'";
+
 const FORGET_AT: &str = "UPDATE apps SET url = '', checksum = '', error = NULL WHERE url = ? AND url <> ''";
 
 /// See [`callboard_actors::ports::Store::sync_app`].
-pub(super) async fn sync(writer: &Writer, registration: &Registration) -> Result<SyncOutcome, StoreError> {
+pub(super) async fn sync(
+    writer: &Writer,
+    revision: &AtomicU64,
+    registration: &Registration,
+) -> Result<SyncOutcome, StoreError> {
     let app = &registration.app;
     let name = app.name.to_string();
     let mut session = writer.session().await?;
@@ -62,8 +70,10 @@ pub(super) async fn sync(writer: &Writer, registration: &Registration) -> Result
         script.with(ARCHIVE_ALL, name);
     }
     script.with_rows(PUT_FUNCTIONS, functions);
+    script.add(RAISE_REVISION);
     script.add("COMMIT");
     session.run(script, true).await?;
+    revision.fetch_add(1, Ordering::AcqRel);
     Ok(SyncOutcome { modified: true })
 }
 
@@ -78,14 +88,21 @@ pub(super) async fn note_error(writer: &Writer, url: &str, error: Option<&str>) 
 }
 
 /// See [`callboard_actors::ports::Store::remove_app`].
-pub(super) async fn remove(writer: &Writer, url: &str) -> Result<bool, StoreError> {
+pub(super) async fn remove(writer: &Writer, revision: &AtomicU64, url: &str) -> Result<bool, StoreError> {
     let mut script = Script::default();
     script.add("BEGIN IMMEDIATE");
     script.with(ARCHIVE_AT, url.to_owned());
     let forget = script.with(FORGET_AT, url.to_owned());
+    let mut session = writer.session().await?;
+    let is_known = session.run(script, false).await?[forget].changes > 0;
+    let mut script = Script::default();
+    if is_known {
+        script.add(RAISE_REVISION);
+    }
     script.add("COMMIT");
-    let outcomes = writer.session().await?.run(script, true).await?;
-    Ok(outcomes[forget].changes > 0)
+    session.run(script, true).await?;
+    revision.fetch_add(u64::from(is_known), Ordering::AcqRel);
+    Ok(is_known)
 }
 
 fn app_row(app: &App) -> Rows {

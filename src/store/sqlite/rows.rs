@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use callboard_actors::domain::{
-    Event, EventId, FunctionId, Job, JobId, Json, RunId, RunStatus, Step, StepId, StepOp, StepState, Timestamp, Wait,
+    Event, EventId, FunctionId, Job, JobId, Json, Priority, RunId, RunStatus, Step, StepId, StepOp, StepState,
+    Timestamp, Wait,
 };
 use callboard_actors::domain::{Lookup, WaitKind};
 use callboard_actors::ports::{RunSummary, StoreError};
@@ -109,7 +110,7 @@ pub(super) fn event_ids(row: &SqliteRow, column: usize) -> Result<Vec<EventId>, 
     }
 }
 
-/// From the columns run_id, key, function_id, attempt, due, payload.
+/// From the columns run_id, key, function_id, attempt, due, priority, payload.
 pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
     Ok(Job {
         id: JobId {
@@ -119,7 +120,8 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job, StoreError> {
         function: get_id::<FunctionId>(row, 2)?,
         attempt: get_number(row, 3)?,
         due: get_time(row, 4)?,
-        payload: get_json_or_null(row, 5)?,
+        priority: Priority::from_seconds(get(row, 5)?),
+        payload: get_json_or_null(row, 6)?,
     })
 }
 

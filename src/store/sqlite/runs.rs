@@ -1,10 +1,11 @@
 //! Questions about runs: their states for the orchestrator, lists and details for people.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use callboard_actors::domain::{
-    EventId, HistoryEntry, HistoryKind, JobKey, Json, RunId, RunState, RunStatus, Step, StepId, StepState, WaitKey,
+    EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step, StepId, StepState,
+    WaitKey,
 };
 use callboard_actors::ports::{JobView, RunView, StepView, StoreError, WaitView};
 use sqlx::SqlitePool;
@@ -21,7 +22,7 @@ use super::sql_limit;
 /// Open runs by id. The columns `event_id` and `event_ids` come last.
 const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        event_id, event_ids
+        priority, event_id, event_ids
     FROM runs WHERE id IN (SELECT value FROM jsonb_each(?1)) AND ended_at IS NULL";
 
 const BODIES: &str = "SELECT id, body FROM events WHERE id IN (SELECT value FROM jsonb_each(?1))";
@@ -29,7 +30,7 @@ const BODIES: &str = "SELECT id, body FROM events WHERE id IN (SELECT value FROM
 const STEPS: &str = "SELECT run_id, step_id, op, label, race, started_at, until, position, failed, ended_at, memo
     FROM steps WHERE run_id IN (SELECT value FROM jsonb_each(?1)) ORDER BY run_id, seq";
 
-const JOB_KEYS: &str = "SELECT run_id, key FROM jobs WHERE run_id IN (SELECT value FROM jsonb_each(?1))";
+const JOB_KEYS: &str = "SELECT run_id, key, attempt FROM jobs WHERE run_id IN (SELECT value FROM jsonb_each(?1))";
 
 const SUMMARY: &str = "SELECT id, function_id, function_version, status, event_id, event_ids, event_name, started_at,
         ended_at, output FROM runs WHERE id = ?1";
@@ -37,7 +38,7 @@ const SUMMARY: &str = "SELECT id, function_id, function_version, status, event_i
 const HISTORY: &str = "SELECT at, kind, step_id, attempt, detail FROM history WHERE run_id = ?1 ORDER BY seq";
 
 const JOBS: &str =
-    "SELECT run_id, key, function_id, attempt, due, payload FROM jobs WHERE run_id = ?1 ORDER BY due, key";
+    "SELECT run_id, key, function_id, attempt, due, priority, payload FROM jobs WHERE run_id = ?1 ORDER BY due, key";
 
 const WAITS: &str = "SELECT run_id, key, function_id, kind, name, path, lookup_key, condition, created_at, expires_at
     FROM waits WHERE run_id = ?1 ORDER BY key";
@@ -59,7 +60,7 @@ pub(super) async fn load(readers: &SqlitePool, ids: &[RunId]) -> Result<Vec<RunS
         .map_err(from_sqlx)?;
     let mut events = HashMap::with_capacity(rows.len());
     for row in &rows {
-        events.insert(get_id::<RunId>(row, 0)?, event_ids(row, 9)?);
+        events.insert(get_id::<RunId>(row, 0)?, event_ids(row, 10)?);
     }
     let wanted: BTreeSet<EventId> = events.values().flatten().copied().collect();
     let bodies = sqlx::query(BODIES).bind(Rows::of_texts(wanted).into_bytes());
@@ -90,7 +91,7 @@ pub(super) async fn load(readers: &SqlitePool, ids: &[RunId]) -> Result<Vec<RunS
 struct Parts {
     bodies: HashMap<EventId, Json>,
     steps: HashMap<RunId, Vec<Step>>,
-    jobs: HashMap<RunId, BTreeSet<JobKey>>,
+    jobs: HashMap<RunId, BTreeMap<JobKey, u32>>,
 }
 
 impl Parts {
@@ -108,7 +109,8 @@ impl Parts {
             parts.steps.entry(run).or_default().push(step);
         }
         for row in jobs {
-            parts.jobs.entry(get_id(row, 0)?).or_default().insert(get_key(row, 1)?);
+            let jobs = parts.jobs.entry(get_id(row, 0)?).or_default();
+            jobs.insert(get_key(row, 1)?, get_number(row, 2)?);
         }
         Ok(parts)
     }
@@ -128,6 +130,7 @@ fn state(row: &SqliteRow, event_ids: Vec<EventId>, parts: &mut Parts) -> Result<
     state.plan_only = get(row, 6)?;
     state.group = serde_json::from_str(get(row, 7)?).map_err(|error| unreadable("a group of steps", error))?;
     state.started_at = get_time_or_null(row, 8)?;
+    state.priority = Priority::from_seconds(get(row, 9)?);
     let mut done = Vec::new();
     for step in parts.steps.remove(&id).unwrap_or_default() {
         if let StepState::Done { position, .. } = step.state {

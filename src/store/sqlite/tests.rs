@@ -33,7 +33,7 @@ fn accepted(number: i64, data: &str) -> (Event, RunState, Write) {
     let run = RunId::derive(id, function);
     let bodies = vec![event.body.clone()].into();
     let mut state = RunState::new(run, function, event.name.clone(), vec![id], bodies);
-    state.jobs.insert(JobKey::Start);
+    state.jobs.insert(JobKey::Start, 0);
     let job = Job {
         id: JobId {
             run,
@@ -42,6 +42,7 @@ fn accepted(number: i64, data: &str) -> (Event, RunState, Write) {
         function,
         attempt: 0,
         due: at,
+        priority: state.priority,
         payload: None,
     };
     let run = NewRun {
@@ -54,6 +55,7 @@ fn accepted(number: i64, data: &str) -> (Event, RunState, Write) {
         event: event.clone(),
         runs: vec![run],
         skips: Vec::new(),
+        catalog: None,
     });
     (event, state, write)
 }

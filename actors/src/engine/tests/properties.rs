@@ -75,7 +75,7 @@ fn apply(case: &mut Case, step: Move) {
             }
         }
         Move::Job(n, answer) => {
-            let all: Vec<_> = case.run.jobs.iter().cloned().collect();
+            let all: Vec<_> = case.run.jobs.keys().cloned().collect();
             let Some(key) = all.get(n % all.len().max(1)) else {
                 return;
             };
@@ -117,7 +117,7 @@ proptest! {
         }
         // An app that has had enough: it finishes every planned step, and returns when it is asked what comes next.
         for _ in 0..100 {
-            let Some(key) = case.run.jobs.iter().next().cloned() else { break };
+            let Some(key) = case.run.jobs.keys().next().cloned() else { break };
             match dispatched(&case, &key.to_string()) {
                 Next::Call(call) => match call.target {
                     crate::domain::Target::Step(step) => {

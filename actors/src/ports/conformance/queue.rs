@@ -15,8 +15,8 @@ pub use histories::histories;
 pub use versions::*;
 pub use waking::*;
 
-use crate::domain::{FunctionId, Job, JobId, JobKey, Json, RunId, StepId, Timestamp};
-use crate::ports::{Lease, PartitionStats, Pushed, Queue};
+use crate::domain::{FunctionId, Job, JobId, JobKey, Json, Priority, RunId, StepId, Timestamp};
+use crate::ports::{Lease, Origin, PartitionStats, Pushed, Queue};
 
 /// Makes a test of each function of the [`queue`](crate::ports::conformance::queue) suite, so that no implementation
 /// forgets one; the argument is the path of the factory.
@@ -30,6 +30,8 @@ macro_rules! queue_conformance {
             jobs_come_out_as_they_went_in
             no_more_than_asked_for
             older_runs_go_first
+            a_head_start_makes_a_run_older
+            a_job_of_a_commit_is_first
             a_function_holds_no_more_than_its_limit
             a_hot_function_starves_no_quiet_one
             a_blocked_function_blocks_no_other
@@ -94,6 +96,7 @@ fn job(name: &str, run: RunId, due: i64) -> Job {
         function: function(name),
         attempt: 0,
         due: at(due),
+        priority: Priority::NONE,
         payload: None,
     }
 }
@@ -128,7 +131,7 @@ pub async fn an_empty_queue_has_nothing(factory: impl Fn() -> Arc<dyn Queue>) {
     queue.acknowledge(&id, 1).await;
     queue.release(&id, 1, at(0)).await;
     queue.forget_run(run(0)).await;
-    assert_eq!(queue.push(Vec::new()).await, Pushed::default());
+    assert_eq!(queue.push(Vec::new(), Origin::Commit).await, Pushed::default());
     assert_eq!(lease_all(&queue, 0).await, []);
     assert_eq!(queue.next_due().await, None);
     assert_eq!(queue.leases_of(run(0)).await, []);
@@ -140,7 +143,7 @@ pub async fn an_empty_queue_has_nothing(factory: impl Fn() -> Arc<dyn Queue>) {
 /// A job is handed out from the very millisecond at which it is due, once.
 pub async fn a_job_is_handed_out_when_it_is_due(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
-    let pushed = queue.push(vec![job("a", run(0), 100)]).await;
+    let pushed = queue.push(vec![job("a", run(0), 100)], Origin::Commit).await;
     let expected = Pushed {
         accepted: 1,
         spilled: 0,
@@ -187,7 +190,10 @@ pub async fn jobs_come_out_as_they_went_in(factory: impl Fn() -> Arc<dyn Queue>)
             });
         }
     }
-    assert_eq!(queue.push(expected.clone()).await.accepted, expected.len());
+    assert_eq!(
+        queue.push(expected.clone(), Origin::Commit).await.accepted,
+        expected.len()
+    );
     let mut leased = jobs_of(&lease_all(&queue, 0).await);
     leased.sort_by(|a, b| a.id.cmp(&b.id));
     expected.sort_by(|a, b| a.id.cmp(&b.id));
@@ -197,7 +203,9 @@ pub async fn jobs_come_out_as_they_went_in(factory: impl Fn() -> Arc<dyn Queue>)
 /// `max` bounds a call, and nothing is handed out where there is no room at all.
 pub async fn no_more_than_asked_for(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
-    queue.push((0..10).map(|i| job("a", run(i), 0)).collect()).await;
+    queue
+        .push((0..10).map(|i| job("a", run(i), 0)).collect(), Origin::Commit)
+        .await;
     assert_eq!(queue.lease(at(0), 0, 10).await, []);
     assert_eq!(queue.lease(at(0), 10, 0).await, []);
     assert_eq!(queue.lease(at(0), 3, 10).await.len(), 3);
@@ -207,9 +215,13 @@ pub async fn no_more_than_asked_for(factory: impl Fn() -> Arc<dyn Queue>) {
 /// Of one function, older runs go first, however late their job came in or fell due.
 pub async fn older_runs_go_first(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
-    queue.push(vec![job("a", run(30), 31), job("a", run(20), 35)]).await;
-    queue.push(vec![job("a", run(10), 39), job("a", run(40), 40)]).await;
-    queue.push(vec![job("a", run(0), 100)]).await;
+    queue
+        .push(vec![job("a", run(30), 31), job("a", run(20), 35)], Origin::Commit)
+        .await;
+    queue
+        .push(vec![job("a", run(10), 39), job("a", run(40), 40)], Origin::Commit)
+        .await;
+    queue.push(vec![job("a", run(0), 100)], Origin::Commit).await;
     let mut order = Vec::new();
     for _ in 0..4 {
         let leases = queue.lease(at(50), 1, 10).await;
@@ -218,11 +230,45 @@ pub async fn older_runs_go_first(factory: impl Fn() -> Arc<dyn Queue>) {
     assert_eq!(order, [run(10), run(20), run(30), run(40)]);
 }
 
+/// A head start makes a run count as older by so much, and no more.
+pub async fn a_head_start_makes_a_run_older(factory: impl Fn() -> Arc<dyn Queue>) {
+    let queue = factory();
+    let with = |created, seconds| Job {
+        priority: Priority::from_seconds(seconds),
+        ..job("a", run(created), 0)
+    };
+    let jobs = vec![
+        with(1_000, 0),
+        with(3_000, 3),
+        with(2_500, 1),
+        with(0, -2),
+        with(2_000, 0),
+    ];
+    queue.push(jobs, Origin::Commit).await;
+    let leases = lease_all(&queue, 5_000).await;
+    let order: Vec<_> = leases.iter().map(|lease| lease.job.id.run).collect();
+    assert_eq!(order, [run(3_000), run(1_000), run(2_500), run(0), run(2_000)]);
+}
+
+/// A job that came with a commit of this process is known to be handed out for the first time; a job that was released
+/// and comes back is not, unless nobody else shares the queue.
+pub async fn a_job_of_a_commit_is_first(factory: impl Fn() -> Arc<dyn Queue>) {
+    let queue = factory();
+    queue.push(vec![job("a", run(0), 0)], Origin::Commit).await;
+    let lease = lease_one(&queue, 0).await;
+    assert!(lease.is_first);
+    assert_eq!(queue.leases_of(run(0)).await, [lease]);
+}
+
 /// Leases of earlier calls count against the limit, each function for itself, and the end of a lease makes room.
 pub async fn a_function_holds_no_more_than_its_limit(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
-    queue.push((0..10).map(|i| job("a", run(i), 0)).collect()).await;
-    queue.push((10..12).map(|i| job("b", run(i), 0)).collect()).await;
+    queue
+        .push((0..10).map(|i| job("a", run(i), 0)).collect(), Origin::Commit)
+        .await;
+    queue
+        .push((10..12).map(|i| job("b", run(i), 0)).collect(), Origin::Commit)
+        .await;
     let leases = queue.lease(at(0), 100, 3).await;
     assert_eq!((count_of(&leases, "a"), count_of(&leases, "b")), (3, 2));
     assert_eq!(queue.lease(at(0), 100, 3).await, []);
@@ -250,7 +296,9 @@ pub async fn a_function_holds_no_more_than_its_limit(factory: impl Fn() -> Arc<d
 pub async fn a_hot_function_starves_no_quiet_one(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
     let quiet: Vec<String> = (0..100).map(|i| format!("quiet-{i}")).collect();
-    queue.push((0..2_000).map(|i| job("hot", run(i), 0)).collect()).await;
+    queue
+        .push((0..2_000).map(|i| job("hot", run(i), 0)).collect(), Origin::Commit)
+        .await;
     assert_eq!(queue.lease(at(0), 5, 10_000).await.len(), 5);
     queue
         .push(
@@ -259,6 +307,7 @@ pub async fn a_hot_function_starves_no_quiet_one(factory: impl Fn() -> Arc<dyn Q
                 .zip(3_000..)
                 .map(|(name, i)| job(name, run(i), 0))
                 .collect(),
+            Origin::Commit,
         )
         .await;
 
@@ -277,6 +326,7 @@ pub async fn a_hot_function_starves_no_quiet_one(factory: impl Fn() -> Arc<dyn Q
                 .zip(4_000..)
                 .map(|(name, i)| job(name, run(i), 0))
                 .collect(),
+            Origin::Commit,
         )
         .await;
     let mut served = HashSet::new();
@@ -291,10 +341,12 @@ pub async fn a_hot_function_starves_no_quiet_one(factory: impl Fn() -> Arc<dyn Q
 /// A function at its limit costs the others neither turns nor places.
 pub async fn a_blocked_function_blocks_no_other(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
-    queue.push((0..500).map(|i| job("blocked", run(i), 0)).collect()).await;
+    queue
+        .push((0..500).map(|i| job("blocked", run(i), 0)).collect(), Origin::Commit)
+        .await;
     assert_eq!(queue.lease(at(0), 100, 2).await.len(), 2);
     queue
-        .push((1_000..1_002).map(|i| job("free", run(i), 0)).collect())
+        .push((1_000..1_002).map(|i| job("free", run(i), 0)).collect(), Origin::Commit)
         .await;
     let leases = queue.lease(at(0), 2, 2).await;
     assert_eq!(count_of(&leases, "free"), 2);
@@ -304,7 +356,7 @@ pub async fn a_blocked_function_blocks_no_other(factory: impl Fn() -> Arc<dyn Qu
 pub async fn the_next_due_time(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
     let jobs = [(0, 300), (1, 100), (2, 200)].map(|(created, due)| job("a", run(created), due));
-    queue.push(jobs.to_vec()).await;
+    queue.push(jobs.to_vec(), Origin::Commit).await;
     assert_eq!(queue.next_due().await, Some(at(100)));
     assert_eq!(queue.lease(at(150), 0, 1).await, []);
     assert!(queue.next_due().await <= Some(at(150)), "one is ready");
@@ -321,8 +373,10 @@ pub async fn the_next_due_time(factory: impl Fn() -> Arc<dyn Queue>) {
 /// Whoever sleeps until the next due time does not spin for jobs that nobody may have.
 pub async fn a_blocked_job_is_not_due_next(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
-    queue.push(vec![job("a", run(0), 0), job("a", run(1), 0)]).await;
-    queue.push(vec![job("b", run(2), 500)]).await;
+    queue
+        .push(vec![job("a", run(0), 0), job("a", run(1), 0)], Origin::Commit)
+        .await;
+    queue.push(vec![job("b", run(2), 500)], Origin::Commit).await;
     let leases = queue.lease(at(0), 10, 1).await;
     assert_eq!(leases.len(), 1);
     assert_eq!(queue.next_due().await, Some(at(500)));
@@ -340,8 +394,12 @@ pub async fn the_leases_of_a_run(factory: impl Fn() -> Arc<dyn Queue>) {
         },
         ..job("a", run(1), due)
     };
-    queue.push(vec![step("x", 0), step("y", 0), step("z", 100)]).await;
-    queue.push(vec![job("a", run(0), 0), job("a", run(2), 0)]).await;
+    queue
+        .push(vec![step("x", 0), step("y", 0), step("z", 100)], Origin::Commit)
+        .await;
+    queue
+        .push(vec![job("a", run(0), 0), job("a", run(2), 0)], Origin::Commit)
+        .await;
     let mut expected = lease_all(&queue, 0).await;
     assert_eq!(expected.len(), 4);
     expected.retain(|lease| lease.job.id.run == run(1));
@@ -356,8 +414,12 @@ pub async fn the_leases_of_a_run(factory: impl Fn() -> Arc<dyn Queue>) {
 /// The numbers for people.
 pub async fn the_stats(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
-    queue.push((0..4).map(|i| job("a", run(i), -10 * i)).collect()).await;
-    queue.push(vec![job("b", run(10), 100), job("b", run(11), 200)]).await;
+    queue
+        .push((0..4).map(|i| job("a", run(i), -10 * i)).collect(), Origin::Commit)
+        .await;
+    queue
+        .push(vec![job("b", run(10), 100), job("b", run(11), 200)], Origin::Commit)
+        .await;
     assert_eq!(queue.lease(at(-5), 1, 9).await.len(), 1);
     assert_eq!(queue.lease(at(0), 1, 9).await.len(), 1);
     let stats = queue.stats().await;

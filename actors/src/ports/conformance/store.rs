@@ -10,6 +10,7 @@ mod batches;
 mod catalog;
 mod fixtures;
 mod lists;
+mod nodes;
 mod reload;
 mod retention;
 mod routing;
@@ -21,6 +22,7 @@ pub use advancing::*;
 pub use batches::*;
 pub use catalog::*;
 pub use lists::*;
+pub use nodes::*;
 pub use reload::*;
 pub use retention::*;
 pub use routing::*;
@@ -66,6 +68,7 @@ macro_rules! store_conformance {
             a_signal_has_one_waiter
             a_signal_is_taken_over_before_it_is_taken
             jobs_come_by_due_time
+            jobs_of_some_functions_are_left_out
             events_come_in_the_order_asked
             events_are_listed_from_new_to_old
             runs_are_listed_from_new_to_old
@@ -85,6 +88,12 @@ macro_rules! store_conformance {
             failed_runs_expire_apart
             nothing_open_is_purged
             loading_gives_what_applying_gives
+            nodes_come_and_go
+            silent_nodes_are_forgotten
+            a_turn_is_one_nodes
+            a_beat_brings_the_revision
+            what_was_matched_against_an_older_catalog_is_outdated
+            an_unchanged_app_makes_nothing_outdated
         }
     };
     (@tests $fresh:path: $($name:ident)*) => {

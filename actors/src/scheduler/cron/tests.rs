@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::{App, FlowControl, Json};
-use crate::ports::AppView;
+use crate::ports::{AppView, CatalogView};
 
 const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_000); // 2026-01-01T00:00:00Z
 
@@ -32,10 +32,11 @@ fn catalog(version: u32, triggers: Vec<Trigger>) -> Catalog {
         config: Json::null(),
         archived: false,
     };
-    Catalog::new(vec![AppView {
+    let apps = vec![AppView {
         app,
         functions: vec![function],
-    }])
+    }];
+    Catalog::new(CatalogView { revision: 0, apps })
 }
 
 fn cron(text: &str, jitter: Option<Duration>) -> Trigger {

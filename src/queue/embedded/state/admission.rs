@@ -22,7 +22,7 @@ impl State {
         let lack = self.lack(function);
         let mut fits = true;
         if let Some(lack) = lack {
-            let victim = self.needed_last(lack, function, &Rank::new(&job.id, not_before));
+            let victim = self.needed_last(lack, function, &Rank::new(&job.id, job.priority, not_before));
             fits = victim.is_some();
             pushed.spilled += 1;
             self.spilled += 1;
@@ -41,6 +41,7 @@ impl State {
                 attempt: job.attempt,
                 due: job.due,
                 not_before,
+                priority: job.priority,
                 payload: job.payload,
                 held: None,
             });

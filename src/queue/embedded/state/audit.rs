@@ -3,7 +3,7 @@
 use super::{Entry, State};
 
 // Tens of thousands of delayed jobs are normal.
-const _: () = assert!(size_of::<Option<Entry>>() <= 96);
+const _: () = assert!(size_of::<Option<Entry>>() <= 112);
 
 impl State {
     /// # Panics

@@ -25,10 +25,10 @@ const DELETE_WAITS: &str = "DELETE FROM waits WHERE (run_id, key) IN (SELECT val
 const DELETE_SIGNALS: &str = "DELETE FROM waits
     WHERE name IN (SELECT value FROM jsonb_each(?)) AND path IS NULL AND kind = 'signal'";
 
-const PUT_JOBS: &str = "INSERT INTO jobs (run_id, key, function_id, attempt, due, payload)
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM jsonb_each(?) WHERE true
+const PUT_JOBS: &str = "INSERT INTO jobs (run_id, key, function_id, attempt, due, priority, payload)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM jsonb_each(?) WHERE true
     ON CONFLICT (run_id, key) DO UPDATE SET function_id = excluded.function_id, attempt = excluded.attempt,
-        due = excluded.due, payload = excluded.payload";
+        due = excluded.due, priority = excluded.priority, payload = excluded.payload";
 
 const PUT_WAITS: &str = "INSERT INTO waits
         (run_id, key, function_id, kind, name, path, lookup_key, condition, created_at, expires_at)
@@ -298,6 +298,7 @@ impl Effects {
             .shown(job.function)
             .int(job.attempt)
             .int(job.due.as_millis())
+            .int(job.priority.seconds())
             .text_or_null(job.payload.as_ref().map(Json::as_str));
     }
 

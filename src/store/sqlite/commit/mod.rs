@@ -25,7 +25,7 @@ use super::super::batch::{self, Folded};
 use super::writer::{Session, Writer};
 
 /// See [`callboard_actors::ports::Store::commit`].
-pub(super) async fn commit(writer: &Writer, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
+pub(super) async fn commit(writer: &Writer, revision: u64, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
@@ -34,15 +34,31 @@ pub(super) async fn commit(writer: &Writer, batch: &[Write]) -> Result<Vec<Writt
         batch,
         segments: batch::split(batch),
         folded: batch.iter().map(Folded::of).collect(),
-        lost: vec![false; batch.len()],
+        // What was matched against an older catalog has lost from the beginning.
+        lost: batch.iter().map(|write| is_outdated(write, revision)).collect(),
         in_detail: false,
     };
     loop {
-        if let Some(written) = commit.attempt(&mut session).await? {
+        if let Some(mut written) = commit.attempt(&mut session).await? {
+            for (written, write) in written.iter_mut().zip(batch) {
+                if is_outdated(write, revision) {
+                    *written = Written::Outdated;
+                }
+            }
             return Ok(written);
         }
         session.rollback().await;
     }
+}
+
+/// Whether a write was matched against a catalog older than this revision.
+fn is_outdated(write: &Write, revision: u64) -> bool {
+    let matched = match write {
+        Write::Accept(accept) => accept.catalog,
+        Write::Route(route) => route.catalog,
+        Write::Advance(_) => None,
+    };
+    matched.is_some_and(|matched| matched < revision)
 }
 
 /// What is known of a batch while it is being committed.

@@ -12,8 +12,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use super::{at, function, run};
-use crate::domain::{FunctionId, Job, JobId, JobKey, Json, RunId, StepId, Timestamp};
-use crate::ports::{Lease, Queue};
+use crate::domain::{FunctionId, Job, JobId, JobKey, Json, Priority, RunId, StepId, Timestamp};
+use crate::ports::{Lease, Origin, Queue};
 
 const RUNS: i64 = 12;
 const FUNCTIONS: [&str; 4] = ["a", "b", "c", "d"];
@@ -99,6 +99,11 @@ pub fn histories(cases: u32, factory: impl Fn() -> Arc<dyn Queue>) {
     }
 }
 
+/// Its place in the line of its function.
+fn counts_from(job: &Job) -> Timestamp {
+    job.priority.counts_from(job.id.run.at())
+}
+
 /// A job as the model knows it.
 #[derive(Debug)]
 struct Known {
@@ -126,7 +131,7 @@ impl Model {
         match call {
             Call::Push(specs) => {
                 let jobs: Vec<_> = specs.iter().map(|spec| self.job(spec)).collect();
-                let pushed = queue.push(jobs.clone()).await;
+                let pushed = queue.push(jobs.clone(), Origin::Commit).await;
                 prop_assert_eq!((pushed.accepted, pushed.spilled), (jobs.len(), 0));
                 for job in jobs {
                     self.push(job);
@@ -182,6 +187,8 @@ impl Model {
             function: function(FUNCTIONS[usize::try_from(spec.run % functions).expect("small")]),
             attempt: spec.attempt,
             due: at(self.now + spec.due),
+            // Of a run, all jobs have the same.
+            priority: Priority::from_seconds(i32::try_from(spec.run % 3).expect("small")),
             payload: spec.payload.then(Json::null),
         }
     }
@@ -260,7 +267,7 @@ impl Model {
             known.lease = Some(lease.clone());
             open.entry(lease.job.function).or_default().1 += 1;
             let older = self.ready().find(|known| {
-                known.job.function == lease.job.function && known.job.id.run.at() < lease.job.id.run.at()
+                known.job.function == lease.job.function && counts_from(&known.job) < counts_from(&lease.job)
             });
             prop_assert!(older.is_none(), "{:?} came before {:?}", lease, older);
             self.given.push(lease);

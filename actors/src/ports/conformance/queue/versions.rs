@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use super::{at, job, jobs_of, lease_all, lease_one, run};
 use crate::domain::{Job, JobId, JobKey, Json, StepId};
-use crate::ports::{Pushed, Queue};
+use crate::ports::{Origin, Pushed, Queue};
 
 /// A job that waits is replaced by what is pushed later, with the new due time in either direction.
 pub async fn a_waiting_job_is_replaced(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
-    queue.push(vec![job("a", run(0), 100)]).await;
+    queue.push(vec![job("a", run(0), 100)], Origin::Commit).await;
     let sooner = Job {
         attempt: 1,
         payload: Some(Json::null()),
         ..job("a", run(0), 50)
     };
-    assert_eq!(queue.push(vec![sooner]).await.accepted, 1);
+    assert_eq!(queue.push(vec![sooner], Origin::Commit).await.accepted, 1);
     assert_eq!(queue.next_due().await, Some(at(50)));
     assert_eq!(lease_all(&queue, 49).await, []);
 
@@ -26,7 +26,7 @@ pub async fn a_waiting_job_is_replaced(factory: impl Fn() -> Arc<dyn Queue>) {
         attempt: 2,
         ..job("a", run(0), 200)
     };
-    queue.push(vec![later.clone()]).await;
+    queue.push(vec![later.clone()], Origin::Commit).await;
     assert_eq!(lease_all(&queue, 199).await, []);
     assert_eq!(lease_one(&queue, 200).await.job, later);
 }
@@ -35,7 +35,7 @@ pub async fn a_waiting_job_is_replaced(factory: impl Fn() -> Arc<dyn Queue>) {
 pub async fn an_unchanged_job_stays_as_it_is(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
     let one = job("a", run(0), 0);
-    let pushed = queue.push(vec![one.clone(), one.clone()]).await;
+    let pushed = queue.push(vec![one.clone(), one.clone()], Origin::Commit).await;
     let expected = Pushed {
         accepted: 2,
         spilled: 0,
@@ -43,7 +43,7 @@ pub async fn an_unchanged_job_stays_as_it_is(factory: impl Fn() -> Arc<dyn Queue
     assert_eq!(pushed, expected);
     let lease = lease_one(&queue, 0).await;
     queue.release(&lease.job.id, lease.epoch, at(100)).await;
-    queue.push(vec![one.clone()]).await;
+    queue.push(vec![one.clone()], Origin::Commit).await;
     assert_eq!(lease_all(&queue, 99).await, []);
     assert_eq!(lease_one(&queue, 100).await.job, one);
 }
@@ -52,7 +52,7 @@ pub async fn an_unchanged_job_stays_as_it_is(factory: impl Fn() -> Arc<dyn Queue
 pub async fn a_leased_job_is_replaced_when_its_lease_ends(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
     let first = job("a", run(0), 0);
-    queue.push(vec![first.clone()]).await;
+    queue.push(vec![first.clone()], Origin::Commit).await;
     let lease = lease_one(&queue, 0).await;
     let second = Job {
         attempt: 1,
@@ -62,9 +62,9 @@ pub async fn a_leased_job_is_replaced_when_its_lease_ends(factory: impl Fn() -> 
         attempt: 2,
         ..job("a", run(0), 50)
     };
-    queue.push(vec![second]).await;
-    queue.push(vec![third.clone()]).await;
-    assert_eq!(queue.push(vec![first.clone()]).await.accepted, 1);
+    queue.push(vec![second], Origin::Commit).await;
+    queue.push(vec![third.clone()], Origin::Commit).await;
+    assert_eq!(queue.push(vec![first.clone()], Origin::Commit).await.accepted, 1);
     assert_eq!(lease_all(&queue, 1_000).await, [], "it is at work");
     assert_eq!(queue.next_due().await, None);
 
@@ -73,7 +73,7 @@ pub async fn a_leased_job_is_replaced_when_its_lease_ends(factory: impl Fn() -> 
     let lease = lease_one(&queue, 1_000).await;
     assert_eq!(lease.job, third);
 
-    queue.push(vec![third]).await;
+    queue.push(vec![third], Origin::Commit).await;
     queue.acknowledge(&lease.job.id, lease.epoch).await;
     assert_eq!(lease_all(&queue, 10_000).await, [], "the same version was dropped");
 }
@@ -82,13 +82,13 @@ pub async fn a_leased_job_is_replaced_when_its_lease_ends(factory: impl Fn() -> 
 pub async fn a_release_yields_to_the_new_version(factory: impl Fn() -> Arc<dyn Queue>) {
     for (due_of_new, due_of_release, expected) in [(50, 80, 80), (80, 50, 80)] {
         let queue = factory();
-        queue.push(vec![job("a", run(0), 0)]).await;
+        queue.push(vec![job("a", run(0), 0)], Origin::Commit).await;
         let lease = lease_one(&queue, 0).await;
         let new = Job {
             attempt: 1,
             ..job("a", run(0), due_of_new)
         };
-        queue.push(vec![new.clone()]).await;
+        queue.push(vec![new.clone()], Origin::Commit).await;
         queue.release(&lease.job.id, lease.epoch, at(due_of_release)).await;
         assert_eq!(lease_all(&queue, expected - 1).await, []);
         assert_eq!(lease_one(&queue, expected).await.job, new);
@@ -98,7 +98,7 @@ pub async fn a_release_yields_to_the_new_version(factory: impl Fn() -> Arc<dyn Q
 /// A released job comes back at its time, not before, as it was, under a higher epoch.
 pub async fn a_released_job_comes_back(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
-    queue.push(vec![job("a", run(0), 0)]).await;
+    queue.push(vec![job("a", run(0), 0)], Origin::Commit).await;
     let first = lease_one(&queue, 0).await;
     queue.release(&first.job.id, first.epoch, at(100)).await;
     assert_eq!(queue.next_due().await, Some(at(100)));
@@ -115,7 +115,7 @@ pub async fn a_released_job_comes_back(factory: impl Fn() -> Arc<dyn Queue>) {
 pub async fn stale_epochs_are_ignored(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
     let one = job("a", run(0), 0);
-    queue.push(vec![one.clone()]).await;
+    queue.push(vec![one.clone()], Origin::Commit).await;
     let first = lease_one(&queue, 0).await;
     queue.release(&one.id, first.epoch, at(0)).await;
     queue.acknowledge(&one.id, first.epoch).await;
@@ -126,7 +126,7 @@ pub async fn stale_epochs_are_ignored(factory: impl Fn() -> Arc<dyn Queue>) {
     assert_eq!(queue.leases_of(run(0)).await, slice::from_ref(&second));
 
     queue.acknowledge(&one.id, second.epoch).await;
-    queue.push(vec![one.clone()]).await;
+    queue.push(vec![one.clone()], Origin::Commit).await;
     let third = lease_one(&queue, 0).await;
     assert!(third.epoch > second.epoch);
     for stale in [&first, &second] {
@@ -151,13 +151,12 @@ pub async fn an_ended_run_is_forgotten(factory: impl Fn() -> Arc<dyn Queue>) {
         ..of_run(run(1), JobKey::Timeout(StepId::from("s")))
     };
     let others = [of_run(run(0), JobKey::Cancel), of_run(run(2), JobKey::Start)];
-    queue.push(others.to_vec()).await;
+    queue.push(others.to_vec(), Origin::Commit).await;
     queue
-        .push(vec![
-            of_run(run(1), JobKey::Start),
-            of_run(run(1), JobKey::Cancel),
-            delayed,
-        ])
+        .push(
+            vec![of_run(run(1), JobKey::Start), of_run(run(1), JobKey::Cancel), delayed],
+            Origin::Commit,
+        )
         .await;
     queue.forget_run(run(1)).await;
     assert_eq!(jobs_of(&lease_all(&queue, 10_000).await), others);
@@ -173,9 +172,9 @@ pub async fn a_leased_job_of_an_ended_run_goes_with_its_lease(factory: impl Fn()
     };
     for released in [false, true] {
         let queue = factory();
-        queue.push(vec![one.clone()]).await;
+        queue.push(vec![one.clone()], Origin::Commit).await;
         let lease = lease_one(&queue, 0).await;
-        queue.push(vec![new.clone()]).await;
+        queue.push(vec![new.clone()], Origin::Commit).await;
         queue.forget_run(run(0)).await;
         assert_eq!(queue.leases_of(run(0)).await, slice::from_ref(&lease));
         if released {
@@ -189,10 +188,10 @@ pub async fn a_leased_job_of_an_ended_run_goes_with_its_lease(factory: impl Fn()
 
     // Pushed again, it is wanted again.
     let queue = factory();
-    queue.push(vec![one.clone()]).await;
+    queue.push(vec![one.clone()], Origin::Commit).await;
     let lease = lease_one(&queue, 0).await;
     queue.forget_run(run(0)).await;
-    queue.push(vec![one.clone()]).await;
+    queue.push(vec![one.clone()], Origin::Commit).await;
     queue.release(&one.id, lease.epoch, at(0)).await;
     assert_eq!(lease_one(&queue, 0).await.job, one);
 }

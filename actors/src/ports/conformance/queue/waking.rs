@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 
 use super::{at, count_of, job, lease_all, lease_one, run};
-use crate::ports::{Lease, Queue};
+use crate::ports::{Lease, Origin, Queue};
 
 /// How long a wait may take before it counts as forever.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -36,7 +36,7 @@ pub async fn a_push_wakes(factory: impl Fn() -> Arc<dyn Queue>) {
     for created in 0..3 {
         let one = job("a", run(created), 0);
         let push = async {
-            queue.push(vec![one.clone()]).await;
+            queue.push(vec![one.clone()], Origin::Commit).await;
         };
         assert_eq!(woken_by(&queue, 0, 10, push).await.job, one);
     }
@@ -45,11 +45,11 @@ pub async fn a_push_wakes(factory: impl Fn() -> Arc<dyn Queue>) {
 /// A job that is due earlier than the one everybody waits for wakes, also when it is a new version of that one.
 pub async fn an_earlier_job_wakes(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
-    queue.push(vec![job("a", run(0), 1_000)]).await;
+    queue.push(vec![job("a", run(0), 1_000)], Origin::Commit).await;
     for created in [1, 0] {
         let early = job("a", run(created), 0);
         let push = async {
-            queue.push(vec![early.clone()]).await;
+            queue.push(vec![early.clone()], Origin::Commit).await;
         };
         assert_eq!(woken_by(&queue, 10, 10, push).await.job, early);
     }
@@ -59,7 +59,9 @@ pub async fn an_earlier_job_wakes(factory: impl Fn() -> Arc<dyn Queue>) {
 pub async fn room_for_a_function_wakes(factory: impl Fn() -> Arc<dyn Queue>) {
     for released in [false, true] {
         let queue = factory();
-        queue.push(vec![job("a", run(0), 0), job("a", run(1), 0)]).await;
+        queue
+            .push(vec![job("a", run(0), 0), job("a", run(1), 0)], Origin::Commit)
+            .await;
         let first = consume(&queue, 0, 1).await;
         let end = async {
             if released {
@@ -76,14 +78,14 @@ pub async fn room_for_a_function_wakes(factory: impl Fn() -> Arc<dyn Queue>) {
 pub async fn a_job_that_comes_back_wakes(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
     let one = job("a", run(0), 0);
-    queue.push(vec![one.clone()]).await;
+    queue.push(vec![one.clone()], Origin::Commit).await;
     let first = lease_one(&queue, 0).await;
     let release = queue.release(&one.id, first.epoch, at(0));
     let second = woken_by(&queue, 0, 10, release).await;
 
     let mut new = one.clone();
     new.attempt = 1;
-    queue.push(vec![new.clone()]).await;
+    queue.push(vec![new.clone()], Origin::Commit).await;
     let acknowledge = queue.acknowledge(&one.id, second.epoch);
     assert_eq!(woken_by(&queue, 0, 10, acknowledge).await.job, new);
 }
@@ -91,7 +93,7 @@ pub async fn a_job_that_comes_back_wakes(factory: impl Fn() -> Arc<dyn Queue>) {
 /// News that nobody waited for is kept until somebody does.
 pub async fn news_is_kept(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
-    queue.push(vec![job("a", run(0), 0)]).await;
+    queue.push(vec![job("a", run(0), 0)], Origin::Commit).await;
     tokio::time::timeout(DEADLINE, queue.changed())
         .await
         .expect("the push came before the wait");
@@ -107,7 +109,7 @@ pub async fn concurrent_callers_share_the_work(factory: impl Fn() -> Arc<dyn Que
         tokio::spawn(async move {
             for created in (part..JOBS).step_by(4) {
                 let name = ["a", "b", "c"][usize::try_from(created % 3).unwrap_or(0)];
-                queue.push(vec![job(name, run(created), 0)]).await;
+                queue.push(vec![job(name, run(created), 0)], Origin::Commit).await;
             }
         })
     });

@@ -20,7 +20,7 @@ pub async fn an_accepted_event_is_there_with_its_run(store: Shared) {
     commit_all(&store, &[accept(&event, vec![run.clone()])]).await;
     assert_eq!(store.events_by_id(&[event.id]).await.expect("reads"), [event]);
     assert_eq!(load(&store, run.state.id).await, Some(run.state));
-    let due = store.jobs_due(at(100), None, 10).await.expect("reads");
+    let due = store.jobs_due(at(100), None, &[], 10).await.expect("reads");
     assert_eq!(due, [run.job]);
 }
 
@@ -37,6 +37,7 @@ pub async fn a_known_event_is_lost_and_changes_nothing(store: Shared) {
         event: second,
         runs: runs.clone(),
         skips: vec![skip(first.id, "three", SkipReason::ExpressionFalse)],
+        catalog: None,
     });
     assert_eq!(commit(&store, write).await, Written::Lost);
     let view = store.event_view(first.id).await.expect("reads").expect("is known");
@@ -136,6 +137,7 @@ pub async fn skips_are_recorded(store: Shared) {
         event: event.clone(),
         runs: Vec::new(),
         skips: accepted.clone(),
+        catalog: None,
     });
     commit_all(&store, &[write]).await;
     let view = store.event_view(event.id).await.expect("reads").expect("is known");
@@ -153,6 +155,7 @@ pub async fn skips_are_recorded(store: Shared) {
         runs: Vec::new(),
         skips: vec![unknown.clone()],
         takes: Vec::new(),
+        catalog: None,
     });
     commit_all(&store, &[route]).await;
     let view = store.event_view(emitted.id).await.expect("reads").expect("is known");

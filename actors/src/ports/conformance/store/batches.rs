@@ -22,6 +22,7 @@ pub async fn a_batch_is_as_good_as_its_writes_one_by_one(store: Shared) {
             runs: vec![new_run(&emitted, "two")],
             skips: Vec::new(),
             takes: Vec::new(),
+            catalog: None,
         }),
         advance(a.id, 1, vec![ended(RunStatus::Cancelled, 6)]),
     ];

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::fixtures::*;
 use crate::domain::{
-    App, CancelRule, ConcurrencyLimit, FlowControl, Function, FunctionId, Registration, Scope, SyncOutcome, Throttle,
-    Trigger,
+    Accept, App, CancelRule, ConcurrencyLimit, FlowControl, Function, FunctionId, Registration, Scope, SyncOutcome,
+    Throttle, Trigger, Write, Written,
 };
 use crate::ports::AppView;
 
@@ -82,7 +82,7 @@ async fn sync(store: &Shared, registration: &Registration) -> bool {
 }
 
 async fn only_app(store: &Shared) -> AppView {
-    let mut apps = store.catalog().await.expect("reads");
+    let mut apps = store.catalog().await.expect("reads").apps;
     assert_eq!(apps.len(), 1, "{apps:?}");
     let mut app = apps.remove(0);
     app.functions.sort_by(|a, b| a.slug.cmp(&b.slug));
@@ -203,4 +203,53 @@ pub async fn a_removed_app_keeps_its_functions(store: Shared) {
     let found = only_app(&store).await;
     assert_eq!(found.app, same.app);
     assert!(!found.functions[0].archived);
+}
+
+/// What was matched against a catalog that has changed since does not happen, and can be matched again.
+pub async fn what_was_matched_against_an_older_catalog_is_outdated(store: Shared) {
+    let before = store.catalog().await.expect("reads").revision;
+    assert!(sync(&store, &registration("a", &["one"])).await);
+    let revision = store.catalog().await.expect("reads").revision;
+    assert!(revision > before);
+
+    let (paid, sent) = (event(1), event(2));
+    let matched = |event: &crate::domain::Event, catalog| {
+        Write::Accept(Accept {
+            event: event.clone(),
+            runs: vec![new_run(event, "one")],
+            skips: Vec::new(),
+            catalog,
+        })
+    };
+    let batch = [
+        matched(&paid, Some(before)),
+        matched(&sent, Some(revision)),
+        matched(&paid, Some(revision)),
+    ];
+    let written = store.commit(&batch).await.expect("commits");
+    assert_eq!(written[0], Written::Outdated);
+    assert!(matches!(written[1], Written::Done { .. }), "{written:?}");
+    assert!(matches!(written[2], Written::Done { .. }), "{written:?}");
+    assert_eq!(store.counts().await.expect("reads").open_runs, 2);
+
+    assert!(store.remove_app(URL).await.expect("writes"));
+    let written = store.commit(&[matched(&event(3), Some(revision))]).await;
+    assert_eq!(written.expect("commits"), [Written::Outdated]);
+    let written = store.commit(&[matched(&event(3), None)]).await.expect("commits");
+    assert!(matches!(written[0], Written::Done { .. }), "{written:?}");
+}
+
+/// A registration that changes nothing makes nobody read the catalog again.
+pub async fn an_unchanged_app_makes_nothing_outdated(store: Shared) {
+    assert!(sync(&store, &registration("a", &["one"])).await);
+    let revision = store.catalog().await.expect("reads").revision;
+    assert!(!sync(&store, &registration("a", &["one"])).await);
+    assert!(!store.remove_app("http://nowhere").await.expect("writes"));
+    store.note_sync_error(URL, None).await.expect("writes");
+    assert_eq!(store.catalog().await.expect("reads").revision, revision);
+}
+
+/// Some registration or other.
+pub(super) async fn register(store: &Shared) {
+    assert!(sync(store, &registration("a", &["one"])).await);
 }

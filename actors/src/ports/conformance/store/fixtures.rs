@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::domain::{
     Accept, Advance, Change, Event, EventId, FunctionId, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, Lookup,
-    NewRun, RunId, RunState, RunStatus, Step, StepId, StepOp, StepState, Timestamp, Wait, WaitKey, WaitKind, Write,
-    Written,
+    NewRun, Priority, RunId, RunState, RunStatus, Step, StepId, StepOp, StepState, Timestamp, Wait, WaitKey, WaitKind,
+    Write, Written,
 };
 use crate::ports::{Expiry, Store};
 
@@ -52,6 +52,7 @@ pub(super) fn job(run: RunId, key: JobKey, due: i64) -> Job {
         function: function("one"),
         attempt: 0,
         due: at(due),
+        priority: Priority::from_seconds(i32::try_from(due % 100).expect("small")),
         payload: None,
     }
 }
@@ -61,7 +62,8 @@ pub(super) fn new_run(event: &Event, name: &str) -> NewRun {
     let id = RunId::derive(event.id, function(name));
     let bodies = vec![event.body.clone()].into();
     let mut state = RunState::new(id, function(name), event.name.clone(), vec![event.id], bodies);
-    state.jobs.insert(JobKey::Start);
+    state.priority = Priority::from_seconds(-7);
+    state.jobs.insert(JobKey::Start, 0);
     let job = Job {
         function: function(name),
         due: event.ts,
@@ -87,6 +89,7 @@ pub(super) fn accept(event: &Event, runs: Vec<NewRun>) -> Write {
         event: event.clone(),
         runs,
         skips: Vec::new(),
+        catalog: None,
     })
 }
 

@@ -161,6 +161,7 @@ pub async fn a_signal_is_taken_over_before_it_is_taken(store: Shared) {
             runs: Vec::new(),
             skips: Vec::new(),
             takes: vec![take],
+            catalog: None,
         }),
     ];
     let missed = Written::Done {
