@@ -67,6 +67,7 @@ CREATE TABLE callboard.runs (
     started_at       bigint,
     ended_at         bigint,
     request_version  integer NOT NULL,
+    priority         integer NOT NULL, -- head start in seconds
     plan_only        boolean NOT NULL,
     unsuccessful     boolean NOT NULL, -- failed or cancelled
     status           text NOT NULL,
@@ -125,6 +126,7 @@ CREATE TABLE callboard.jobs (
     function_id uuid NOT NULL,
     due         bigint NOT NULL,
     attempt     bigint NOT NULL,
+    priority    integer NOT NULL,
     key         text COLLATE "C" NOT NULL,
     payload     text,
     PRIMARY KEY (run_id, key)
@@ -158,4 +160,28 @@ CREATE TABLE callboard.dead_letters (
     at          bigint NOT NULL,
     job         text NOT NULL,
     reason      text NOT NULL
+);
+
+-- Numbers there is one of. `catalog` rises with every change of an app or function.
+CREATE TABLE callboard.counters (
+    name  text COLLATE "C" PRIMARY KEY,
+    value bigint NOT NULL
+);
+INSERT INTO callboard.counters (name, value) VALUES ('catalog', 0);
+
+CREATE TABLE callboard.nodes (
+    id             uuid PRIMARY KEY,
+    started_at     bigint NOT NULL,
+    jobs_in_flight bigint NOT NULL,
+    seen_at        bigint NOT NULL,
+    state          text NOT NULL,
+    name           text COLLATE "C" NOT NULL,
+    address        text NOT NULL,
+    version        text NOT NULL
+);
+
+CREATE TABLE callboard.turns (
+    name   text COLLATE "C" PRIMARY KEY,
+    holder uuid NOT NULL,
+    until  bigint NOT NULL
 );

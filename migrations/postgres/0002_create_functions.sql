@@ -101,22 +101,23 @@ CREATE FUNCTION callboard.claim(
     -- Runs that move on.
     move_run uuid[], move_expected bigint[], move_status text[], move_started bigint[], move_request_version integer[],
     move_plan_only boolean[], move_group text[], move_output text[], move_ended bigint[], move_unsuccessful boolean[],
-    -- Events that are routed.
-    route_event uuid[],
+    -- Events that are routed, with the revision of the catalog that they were matched against.
+    route_event uuid[], route_catalog bigint[],
     -- Events that come in or, with `event_by`, are emitted by a run that moves on.
     event_id uuid[], event_external text[], event_own boolean[], event_name text[], event_name_id uuid[],
     event_ts bigint[], event_received bigint[], event_body text[], event_by uuid[], event_heard boolean[],
+    event_catalog bigint[],
     -- New runs, with the event whose write they belong to.
     new_id uuid[], new_function uuid[], new_status text[], new_version bigint[], new_event uuid[], new_events text[],
-    new_event_name text[], new_request_version integer[], new_plan_only boolean[], new_group text[],
+    new_event_name text[], new_request_version integer[], new_plan_only boolean[], new_group text[], new_priority integer[],
     new_started bigint[], new_key uuid[], new_key_text text[], new_key_since uuid[], new_owner uuid[],
     new_skip_seq bigint[],
     -- Waits that are taken, with the event that takes them.
     take_run uuid[], take_key text[], take_owner uuid[],
     -- Advances that have lost.
     OUT lost_runs uuid[],
-    -- Accepts and routes that have lost.
-    OUT lost_events uuid[],
+    -- Accepts and routes that have lost, those against an older catalog among them.
+    OUT lost_events uuid[], OUT outdated uuid[],
     -- Runs of other accepts and routes that were not created.
     OUT left_out uuid[],
     -- All runs of which nothing is to be written.
@@ -132,9 +133,11 @@ DECLARE
     won uuid[];
     keys text[];
     some_known boolean := false;
+    newest bigint;
 BEGIN
     lost_runs := '{}';
     lost_events := '{}';
+    outdated := '{}';
     left_out := '{}';
     dropped := '{}';
     missed_run := '{}';
@@ -166,11 +169,24 @@ BEGIN
         END IF;
     END IF;
 
+    IF cardinality(event_id) + cardinality(route_event) > 0 THEN
+        -- Read after whoever changed the catalog before this statement began. A change at this moment comes after it.
+        SELECT value INTO STRICT newest FROM callboard.counters WHERE name = 'catalog';
+        outdated := ARRAY(
+            SELECT matched.id
+            FROM unnest(event_id || route_event, event_catalog || route_catalog) AS matched (id, revision)
+            WHERE matched.revision < newest);
+        IF cardinality(outdated) > 0 THEN
+            lost_events := outdated;
+            route_event := ARRAY(SELECT id FROM unnest(route_event) AS id WHERE id <> ALL (outdated));
+        END IF;
+    END IF;
+
     IF cardinality(route_event) > 0 THEN
         WITH gone AS (DELETE FROM callboard.unrouted AS old WHERE old.event_id = ANY (route_event) RETURNING old.event_id)
         SELECT coalesce(array_agg(gone.event_id), '{}') INTO won FROM gone;
         IF cardinality(won) < cardinality(route_event) THEN
-            lost_events := ARRAY(SELECT id FROM unnest(route_event) AS id WHERE id <> ALL (won));
+            lost_events := lost_events || ARRAY(SELECT id FROM unnest(route_event) AS id WHERE id <> ALL (won));
         END IF;
     END IF;
 
@@ -180,7 +196,7 @@ BEGIN
             SELECT new.id, new.external_id, new.has_own_id, new.name, new.ts, new.received_at, new.body
             FROM unnest(event_id, event_external, event_own, event_name, event_ts, event_received, event_body, event_by)
                 AS new (id, external_id, has_own_id, name, ts, received_at, body, by_run)
-            WHERE new.by_run IS NULL OR new.by_run <> ALL (dropped)
+            WHERE (new.by_run IS NULL OR new.by_run <> ALL (dropped)) AND new.id <> ALL (outdated)
             ON CONFLICT (id) DO NOTHING RETURNING events.id
         )
         SELECT coalesce(array_agg(id), '{}') INTO won FROM put;
@@ -211,15 +227,15 @@ BEGIN
         END IF;
         WITH put AS (
             INSERT INTO callboard.runs (id, function_id, function_version, status, version, event_id, event_ids,
-                event_name, request_version, plan_only, unsuccessful, step_group, idempotency, started_at)
+                event_name, request_version, priority, plan_only, unsuccessful, step_group, idempotency, started_at)
             SELECT new.id, new.function_id,
                 coalesce((SELECT functions.version FROM callboard.functions WHERE functions.id = new.function_id), 0),
                 new.status, new.version, new.event_id, new.event_ids::uuid[], new.event_name, new.request_version,
-                new.plan_only, false, new.step_group, new.key, new.started_at
+                new.priority, new.plan_only, false, new.step_group, new.key, new.started_at
             FROM unnest(new_id, new_function, new_status, new_version, new_event, new_events, new_event_name,
-                    new_request_version, new_plan_only, new_group, new_started, new_key, new_owner)
+                    new_request_version, new_plan_only, new_group, new_priority, new_started, new_key, new_owner)
                 AS new (id, function_id, status, version, event_id, event_ids, event_name, request_version, plan_only,
-                    step_group, started_at, key, owner)
+                    step_group, priority, started_at, key, owner)
             WHERE new.owner <> ALL (lost_events)
             ON CONFLICT DO NOTHING RETURNING runs.id
         )
@@ -270,8 +286,8 @@ CREATE FUNCTION callboard.effect(
     -- Signals that are taken over from whoever waits for them.
     signal_run uuid[], signal_name_id uuid[], signal_lock bigint[],
     -- With the key of the wait whose taking a job tells of.
-    job_run uuid[], job_key text[], job_function uuid[], job_attempt bigint[], job_due bigint[], job_payload text[],
-    job_take text[],
+    job_run uuid[], job_key text[], job_function uuid[], job_attempt bigint[], job_due bigint[], job_priority integer[],
+    job_payload text[], job_take text[],
     wait_run uuid[], wait_key text[], wait_function uuid[], wait_kind text[], wait_name text[], wait_name_id uuid[],
     wait_path text[], wait_path_id uuid[], wait_lookup text[], wait_lookup_id uuid[], wait_condition text[],
     wait_created bigint[], wait_expires bigint[],
@@ -311,15 +327,15 @@ BEGIN
         WHERE waits.name_id = new.name_id AND waits.kind = 'signal' AND new.run_id <> ALL (dropped);
     END IF;
     IF cardinality(job_run) > 0 THEN
-        INSERT INTO callboard.jobs (run_id, key, function_id, attempt, due, payload)
-        SELECT new.run_id, new.key, new.function_id, new.attempt, new.due, new.payload
-        FROM unnest(job_run, job_key, job_function, job_attempt, job_due, job_payload, job_take)
-            AS new (run_id, key, function_id, attempt, due, payload, take)
+        INSERT INTO callboard.jobs (run_id, key, function_id, attempt, due, priority, payload)
+        SELECT new.run_id, new.key, new.function_id, new.attempt, new.due, new.priority, new.payload
+        FROM unnest(job_run, job_key, job_function, job_attempt, job_due, job_priority, job_payload, job_take)
+            AS new (run_id, key, function_id, attempt, due, priority, payload, take)
         WHERE new.run_id <> ALL (dropped) AND (new.take IS NULL OR NOT EXISTS (
             SELECT 1 FROM unnest(missed_run, missed_key) AS missed (run_id, key)
             WHERE missed.run_id = new.run_id AND missed.key = new.take))
         ON CONFLICT (run_id, key) DO UPDATE SET function_id = excluded.function_id, attempt = excluded.attempt,
-            due = excluded.due, payload = excluded.payload;
+            due = excluded.due, priority = excluded.priority, payload = excluded.payload;
     END IF;
     IF cardinality(wait_run) > 0 THEN
         INSERT INTO callboard.waits (run_id, key, function_id, kind, name, name_id, path, path_id, lookup_key, lookup_id,

@@ -51,14 +51,14 @@ pub(super) const SKIPS: &str =
 
 pub(super) async fn unrouted(readers: &Readers, limit: usize) -> Result<Vec<Event>, StoreError> {
     let query = sqlx::query(UNROUTED).bind(sql_limit(limit));
-    let rows = readers.read(|session| Box::pin(session.all(query))).await?;
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
     rows.iter().map(event).collect()
 }
 
 pub(super) async fn by_id(readers: &Readers, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
     let cells: Vec<Uuid> = ids.iter().map(|id| id.cell()).collect();
     let query = sqlx::query(BY_ID).bind(cells);
-    let rows = readers.read(|session| Box::pin(session.all(query))).await?;
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
         let event = event(row)?;
@@ -86,7 +86,7 @@ pub(super) async fn list(readers: &Readers, filter: &EventFilter) -> Result<Page
     if let Some(name) = &filter.name {
         query = query.bind(text(name).into_owned());
     }
-    let rows = readers.read(|session| Box::pin(session.all(query))).await?;
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
     let items = rows.iter().take(filter.limit).map(event).collect::<Result<_, _>>()?;
     Ok(Page {
         items,

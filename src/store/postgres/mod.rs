@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod jobs;
 mod migrations;
+mod nodes;
 mod open;
 mod options;
 mod readers;
@@ -31,11 +32,12 @@ mod tests;
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, Job, JobId, Lookup, Registration, RunId, RunState, SyncOutcome, Timestamp, Wait, Write,
-    Written,
+    DeadLetter, Event, EventId, FunctionId, Job, JobId, Lookup, Node, NodeId, Registration, RunId, RunState,
+    SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
-    AppView, Counts, EventFilter, EventView, Expiry, Page, RunFilter, RunSummary, RunView, Store, StoreError,
+    CatalogView, Counts, EventFilter, EventView, Expiry, NodeView, Page, RunFilter, RunSummary, RunView, Store,
+    StoreError,
 };
 
 pub use self::open::OpenError;
@@ -108,9 +110,10 @@ impl Store for PostgresStore {
         &self,
         until: Timestamp,
         after: Option<(Timestamp, JobId)>,
+        except: &[FunctionId],
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
-        jobs::due(&self.readers, until, after, limit).await
+        jobs::due(&self.readers, until, after, except, limit).await
     }
 
     async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -139,7 +142,7 @@ impl Store for PostgresStore {
         waits::find(&self.readers, name, lookups, after, limit).await
     }
 
-    async fn catalog(&self) -> Result<Vec<AppView>, StoreError> {
+    async fn catalog(&self) -> Result<CatalogView, StoreError> {
         catalog::all(&self.readers).await
     }
 
@@ -179,6 +182,28 @@ impl Store for PostgresStore {
         retention::purge(&self.readers, expiry, limit).await
     }
 
+    async fn beat(&self, node: &Node, now: Timestamp) -> Result<u64, StoreError> {
+        nodes::beat(&self.readers, node, now).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        nodes::all(&self.readers).await
+    }
+
+    async fn leave(&self, node: NodeId) -> Result<(), StoreError> {
+        nodes::leave(&self.readers, node).await
+    }
+
+    async fn take_turn(
+        &self,
+        turn: &str,
+        holder: NodeId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        nodes::take_turn(&self.readers, turn, holder, now, until).await
+    }
+
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         jobs::dead_letters(&self.readers, limit).await
     }
@@ -190,7 +215,7 @@ impl Store for PostgresStore {
     async fn ping(&self) -> Result<(), StoreError> {
         let answer = self
             .readers
-            .read(|session| Box::pin(session.all(sqlx::query("SELECT 1"))));
+            .single(|session| Box::pin(session.all(sqlx::query("SELECT 1"))));
         answer.await.map(drop)
     }
 }

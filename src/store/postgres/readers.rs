@@ -94,8 +94,8 @@ impl Readers {
         })
     }
 
-    /// Asks with statements that need not see the same instant.
-    pub(super) async fn read<T: Send + 'static>(
+    /// Each statement for itself.
+    pub(super) async fn single<T: Send + 'static>(
         &self,
         work: impl for<'c> FnOnce(&'c mut Session) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -163,9 +163,8 @@ impl Session {
     ) -> Result<T, StoreError> {
         let begin = match frame {
             Frame::Single if !pooler => None,
-            Frame::Single => Some("BEGIN READ ONLY"),
+            Frame::Single | Frame::Write => Some("BEGIN"),
             Frame::Snapshot => Some("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
-            Frame::Write => Some("BEGIN"),
         };
         let Some(begin) = begin else { return work(self).await };
         if pooler {

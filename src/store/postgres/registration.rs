@@ -36,6 +36,8 @@ const NOTE_ERROR: &str = "UPDATE callboard.apps SET error = $2 WHERE url = $1 AN
 const ARCHIVE_AT: &str = "UPDATE callboard.functions SET archived = true
     WHERE app IN (SELECT name FROM callboard.apps WHERE url = $1 AND url <> '')";
 
+const RAISE_REVISION: &str = "UPDATE callboard.counters SET value = value + 1 WHERE name = 'catalog'";
+
 const FORGET_AT: &str = "UPDATE callboard.apps SET url = '', checksum = '', error = NULL WHERE url = $1 AND url <> ''";
 
 /// See [`callboard_actors::ports::Store::sync_app`].
@@ -106,6 +108,7 @@ impl New {
         }
         let put = sqlx::query(PUT_FUNCTIONS).bind(name).bind(self.ids).bind(self.slugs);
         session.execute(put.bind(self.archived).bind(self.definitions)).await?;
+        session.execute(sqlx::query(RAISE_REVISION)).await?;
         Ok(SyncOutcome { modified: true })
     }
 }
@@ -115,7 +118,7 @@ pub(super) async fn note_error(readers: &Readers, url: &str, error: Option<&str>
     let query = sqlx::query(NOTE_ERROR).bind(text(url).into_owned());
     let query = query.bind(error.map(|error| text(error).into_owned()));
     readers
-        .write(|session| Box::pin(session.execute(query)))
+        .single(|session| Box::pin(session.execute(query)))
         .await
         .map(drop)
 }
@@ -127,8 +130,12 @@ pub(super) async fn remove(readers: &Readers, url: &str) -> Result<bool, StoreEr
         Box::pin(async move {
             session.all(sqlx::query(LOCK)).await?;
             session.execute(sqlx::query(ARCHIVE_AT).bind(url.clone())).await?;
-            session.execute(sqlx::query(FORGET_AT).bind(url)).await
+            let forgotten = session.execute(sqlx::query(FORGET_AT).bind(url)).await?;
+            if forgotten > 0 {
+                session.execute(sqlx::query(RAISE_REVISION)).await?;
+            }
+            Ok(forgotten > 0)
         })
     });
-    Ok(forgotten.await? > 0)
+    forgotten.await
 }

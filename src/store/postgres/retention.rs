@@ -85,7 +85,7 @@ async fn tend_history(readers: &Readers, expiry: &Expiry) {
 
 /// Deletes what a statement finds. Answers how many rows the last statement deleted.
 async fn delete(readers: &Readers, find: Statement, statements: &'static [&'static str]) -> Result<u64, StoreError> {
-    let found = readers.read(|session| Box::pin(session.all(find))).await?;
+    let found = readers.single(|session| Box::pin(session.all(find))).await?;
     if found.is_empty() {
         return Ok(0);
     }

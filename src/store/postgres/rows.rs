@@ -4,7 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use callboard_actors::domain::{
-    Event, EventId, Job, JobId, Json, Lookup, RunStatus, Step, StepId, StepOp, StepState, Timestamp, Wait, WaitKind,
+    Event, EventId, Job, JobId, Json, Lookup, Priority, RunStatus, Step, StepId, StepOp, StepState, Timestamp, Wait,
+    WaitKind,
 };
 use callboard_actors::ports::{RunSummary, StoreError};
 use sqlx::postgres::PgRow;
@@ -123,7 +124,7 @@ pub(super) fn event_ids(row: &PgRow, column: usize) -> Result<Vec<EventId>, Stor
     })
 }
 
-/// From the columns run_id, key, function_id, attempt, due, payload.
+/// From the columns run_id, key, function_id, attempt, due, priority, payload.
 pub(super) fn job(row: &PgRow) -> Result<Job, StoreError> {
     Ok(Job {
         id: JobId {
@@ -133,7 +134,8 @@ pub(super) fn job(row: &PgRow) -> Result<Job, StoreError> {
         function: get_id(row, 2)?,
         attempt: get_number(row, 3)?,
         due: get_time(row, 4)?,
-        payload: get_json_or_null(row, 5)?,
+        priority: Priority::from_seconds(get(row, 5)?),
+        payload: get_json_or_null(row, 6)?,
     })
 }
 

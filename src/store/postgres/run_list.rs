@@ -70,7 +70,7 @@ pub(super) async fn list(readers: &Readers, filter: &RunFilter) -> Result<Page<R
         let functions: Vec<Uuid> = functions.iter().map(|function| function.cell()).collect();
         query = query.bind(functions);
     }
-    let rows = readers.read(|session| Box::pin(session.all(query))).await?;
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
     let mut items = rows.iter().map(summary).collect::<Result<Vec<_>, _>>()?;
     let has_more = items.len() > filter.limit;
     items.truncate(filter.limit);

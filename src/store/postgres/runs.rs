@@ -1,10 +1,11 @@
 //! Questions about runs: their states for the orchestrator, details for people.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use callboard_actors::domain::{
-    EventId, HistoryEntry, HistoryKind, JobKey, Json, RunId, RunState, RunStatus, Step, StepId, StepState, WaitKey,
+    EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step, StepId, StepState,
+    WaitKey,
 };
 use callboard_actors::ports::{JobView, RunView, StepView, StoreError, WaitView};
 use sqlx::postgres::PgRow;
@@ -22,7 +23,7 @@ use super::sql_limit;
 /// Open runs by id. The columns `event_id` and `event_ids` come last.
 pub(super) const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        event_id, event_ids
+        priority, event_id, event_ids
     FROM callboard.runs WHERE id = ANY ($1) AND ended_at IS NULL";
 
 pub(super) const BODIES: &str = "SELECT id, body FROM callboard.events WHERE id = ANY ($1)";
@@ -31,7 +32,7 @@ pub(super) const STEPS: &str =
     "SELECT run_id, step_id, op, label, race, started_at, until, position, failed, ended_at, memo
     FROM callboard.steps WHERE run_id = ANY ($1) ORDER BY run_id, seq";
 
-pub(super) const JOB_KEYS: &str = "SELECT run_id, key FROM callboard.jobs WHERE run_id = ANY ($1)";
+pub(super) const JOB_KEYS: &str = "SELECT run_id, key, attempt FROM callboard.jobs WHERE run_id = ANY ($1)";
 
 pub(super) const SUMMARY: &str = "SELECT id, function_id, function_version, status, event_id, event_ids, event_name,
         started_at, ended_at, output FROM callboard.runs WHERE id = $1";
@@ -39,7 +40,7 @@ pub(super) const SUMMARY: &str = "SELECT id, function_id, function_version, stat
 pub(super) const HISTORY: &str =
     "SELECT at, kind, step_id, attempt, detail FROM callboard.history WHERE run_id = $1 ORDER BY seq";
 
-pub(super) const JOBS: &str = "SELECT run_id, key, function_id, attempt, due, payload FROM callboard.jobs
+pub(super) const JOBS: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload FROM callboard.jobs
     WHERE run_id = $1 ORDER BY due, key";
 
 pub(super) const WAITS: &str =
@@ -60,7 +61,7 @@ pub(super) async fn load(readers: &Readers, ids: &[RunId]) -> Result<Vec<RunStat
             let runs = session.all(sqlx::query(STATES).bind(cells.clone())).await?;
             let mut wanted = BTreeSet::new();
             for row in &runs {
-                wanted.extend(event_ids(row, 9)?);
+                wanted.extend(event_ids(row, 10)?);
             }
             let wanted: Vec<Uuid> = wanted.into_iter().map(EventId::cell).collect();
             let bodies = session.all(sqlx::query(BODIES).bind(wanted)).await?;
@@ -82,7 +83,7 @@ pub(super) async fn load(readers: &Readers, ids: &[RunId]) -> Result<Vec<RunStat
 struct Parts {
     bodies: HashMap<EventId, Json>,
     steps: HashMap<RunId, Vec<Step>>,
-    jobs: HashMap<RunId, BTreeSet<JobKey>>,
+    jobs: HashMap<RunId, BTreeMap<JobKey, u32>>,
 }
 
 impl Parts {
@@ -99,7 +100,8 @@ impl Parts {
             parts.steps.entry(get_id(row, 0)?).or_default().push(step(row)?);
         }
         for row in jobs {
-            parts.jobs.entry(get_id(row, 0)?).or_default().insert(get_key(row, 1)?);
+            let jobs = parts.jobs.entry(get_id(row, 0)?).or_default();
+            jobs.insert(get_key(row, 1)?, get_number(row, 2)?);
         }
         Ok(parts)
     }
@@ -107,7 +109,7 @@ impl Parts {
 
 fn state(row: &PgRow, parts: &mut Parts) -> Result<RunState, StoreError> {
     let id: RunId = get_id(row, 0)?;
-    let event_ids = event_ids(row, 9)?;
+    let event_ids = event_ids(row, 10)?;
     let bodies = event_ids.iter().map(|event| {
         let body = parts.bodies.get(event).cloned();
         body.ok_or_else(|| StoreError::Corrupt(format!("run {id} has lost its event {event}")))
@@ -120,6 +122,7 @@ fn state(row: &PgRow, parts: &mut Parts) -> Result<RunState, StoreError> {
     state.plan_only = get(row, 6)?;
     state.group = serde_json::from_str(get(row, 7)?).map_err(|error| unreadable("a group of steps", error))?;
     state.started_at = get_time_or_null(row, 8)?;
+    state.priority = Priority::from_seconds(get(row, 9)?);
     let mut done = Vec::new();
     for step in parts.steps.remove(&id).unwrap_or_default() {
         if let StepState::Done { position, .. } = step.state {
@@ -220,6 +223,6 @@ fn wait_view(row: &PgRow) -> Result<WaitView, StoreError> {
 
 pub(super) async fn orphans(readers: &Readers, limit: usize) -> Result<Vec<RunId>, StoreError> {
     let query = sqlx::query(ORPHANS).bind(sql_limit(limit));
-    let rows = readers.read(|session| Box::pin(session.all(query))).await?;
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
     rows.iter().map(|row| get_id(row, 0)).collect()
 }

@@ -32,7 +32,7 @@ pub(super) const FIND: &str =
 
 pub(super) async fn paths(readers: &Readers, name: &str) -> Result<Vec<Option<String>>, StoreError> {
     let query = sqlx::query(PATHS).bind(digest(name));
-    let rows = readers.read(|session| Box::pin(session.all(query))).await?;
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
     rows.iter().map(|row| get_text_or_null(row, 0)).collect()
 }
 
@@ -57,6 +57,6 @@ pub(super) async fn find(
         .unzip();
     let query = sqlx::query(FIND).bind(digest(name)).bind(paths).bind(keys).bind(run);
     let query = query.bind(text(&key).into_owned()).bind(sql_limit(limit));
-    let rows = readers.read(|session| Box::pin(session.all(query))).await?;
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
     rows.iter().map(wait).collect()
 }

@@ -34,6 +34,7 @@ rows! {
     /// An event that is routed.
     Routed {
         event: Uuid,
+        catalog: Option<i64>,
     }
 }
 
@@ -52,6 +53,8 @@ rows! {
         by: Option<Uuid>,
         /// Whether it has to be routed in any case.
         heard: bool,
+        /// The revision of the catalog that it was matched against.
+        catalog: Option<i64>,
     }
 }
 
@@ -69,6 +72,7 @@ rows! {
         request_version: i32,
         plan_only: bool,
         group: String,
+        priority: i32,
         started: Option<i64>,
         key: Option<Uuid>,
         key_text: Option<Cow<'a, str>>,
@@ -110,13 +114,14 @@ impl<'a> Claims<'a> {
 
     pub(super) fn accept(&mut self, accept: &'a Accept, awaited: &HashSet<&str>) {
         let is_awaited = awaited.contains(accept.event.name.as_str());
-        self.event(&accept.event, None, is_awaited);
+        self.event(&accept.event, None, is_awaited, accept.catalog);
         self.new_runs(accept.event.id, &accept.runs, accept.skips.len(), 0);
     }
 
     pub(super) fn route(&mut self, route: &'a Route) {
         self.routes.push(Routed {
             event: route.event.cell(),
+            catalog: route.catalog.map(number),
         });
         self.new_runs(route.event, &route.runs, route.skips.len(), ROUTED_SKIPS);
         for take in &route.takes {
@@ -142,11 +147,11 @@ impl<'a> Claims<'a> {
         });
         for (event, in_any_case) in &folded.emits {
             let is_heard = *in_any_case || awaited.contains(event.name.as_str());
-            self.event(event, Some(advance.run), is_heard);
+            self.event(event, Some(advance.run), is_heard, None);
         }
     }
 
-    fn event(&mut self, event: &'a Event, by: Option<RunId>, heard: bool) {
+    fn event(&mut self, event: &'a Event, by: Option<RunId>, heard: bool, catalog: Option<u64>) {
         self.events.push(Coming {
             id: event.id.cell(),
             external_id: text(&event.external_id),
@@ -158,6 +163,7 @@ impl<'a> Claims<'a> {
             body: event.body.as_str(),
             by: by.map(RunId::cell),
             heard,
+            catalog: catalog.map(number),
         });
     }
 
@@ -176,6 +182,7 @@ impl<'a> Claims<'a> {
                 request_version: state.request_version,
                 plan_only: state.plan_only,
                 group: serde_json::to_string(&state.group).expect("a set of texts serialises"),
+                priority: state.priority.seconds(),
                 started: state.started_at.map(Timestamp::as_millis),
                 key: run.idempotency.as_deref().map(digest),
                 key_text: run.idempotency.as_deref().map(text),

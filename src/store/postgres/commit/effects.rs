@@ -47,6 +47,7 @@ rows! {
         function: Uuid,
         attempt: i64,
         due: i64,
+        priority: i32,
         payload: Option<&'a str>,
         /// The wait of whose end it tells.
         take: Option<String>,
@@ -288,6 +289,7 @@ fn job_row<'a>(job: &'a Job, take: Option<&WaitKey>) -> JobRow<'a> {
         function: job.function.cell(),
         attempt: i64::from(job.attempt),
         due: job.due.as_millis(),
+        priority: job.priority.seconds(),
         payload: job.payload.as_ref().map(Json::as_str),
         take: take.map(|key| text(&key.to_string()).into_owned()),
     }

@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::LazyLock;
 
-use callboard_actors::domain::{EventId, RunId, Write, Written};
+use callboard_actors::domain::{Accept, Event, EventId, Route, RunId, Write, Written};
 use callboard_actors::ports::StoreError;
 use sqlx::postgres::{PgArguments, PgRow};
 use uuid::Uuid;
@@ -39,7 +39,7 @@ static COMMIT: LazyLock<String> = LazyLock::new(|| {
     };
     format!(
         "SELECT claimed.lost_runs, claimed.lost_events, claimed.left_out, claimed.missed_run, claimed.missed_key,
-            claimed.unrouted
+            claimed.unrouted, claimed.outdated
         FROM callboard.claim({}) AS claimed CROSS JOIN LATERAL callboard.effect(claimed.dropped, claimed.missed_run,
             claimed.missed_key, claimed.lost_events, {}) AS done",
         parameters(1, Claims::COLUMNS),
@@ -110,6 +110,7 @@ fn collect<'a>(writes: &'a [Write], folded: &'a [Option<Folded<'a>>]) -> (Claims
 struct Answer {
     lost_runs: HashSet<RunId>,
     lost_events: HashSet<EventId>,
+    outdated: HashSet<EventId>,
     outcome: Outcome,
 }
 
@@ -124,6 +125,7 @@ impl Answer {
         Ok(Self {
             lost_runs: ids(row, 0)?,
             lost_events: ids(row, 1)?,
+            outdated: ids(row, 6)?,
             outcome: Outcome {
                 unrouted: ids(row, 5)?,
                 left_out: ids(row, 2)?,
@@ -133,12 +135,21 @@ impl Answer {
     }
 
     fn of(&self, write: &Write) -> Written {
-        let is_lost = match write {
-            Write::Accept(accept) => self.lost_events.contains(&accept.event.id),
-            Write::Route(route) => self.lost_events.contains(&route.event),
-            Write::Advance(advance) => self.lost_runs.contains(&advance.run),
+        let (is_lost, is_outdated) = match write {
+            Write::Accept(Accept {
+                event: Event { id, .. },
+                ..
+            })
+            | Write::Route(Route { event: id, .. }) => (self.lost_events.contains(id), self.outdated.contains(id)),
+            Write::Advance(advance) => (self.lost_runs.contains(&advance.run), false),
         };
-        if is_lost { Written::Lost } else { self.outcome.of(write) }
+        if is_outdated {
+            Written::Outdated
+        } else if is_lost {
+            Written::Lost
+        } else {
+            self.outcome.of(write)
+        }
     }
 }
 

@@ -17,11 +17,11 @@ mod effects;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use callboard_actors::domain::{EventId, RunId, WaitKey, Write, Written};
+use callboard_actors::domain::{RunId, Write, Written};
 use callboard_actors::ports::StoreError;
 
 use self::claims::Verdict;
-use super::super::batch::{self, Folded};
+use super::super::batch::{self, Folded, Outcome};
 use super::writer::{Session, Writer};
 
 /// See [`callboard_actors::ports::Store::commit`].
@@ -75,14 +75,9 @@ struct Commit<'a> {
 /// What the claims of a segment came to.
 #[derive(Default)]
 struct Claimed {
-    /// Events that are new and have to be routed.
-    unrouted: HashSet<EventId>,
-    /// Runs that were not created.
-    left_out: HashSet<RunId>,
-    /// Those of them that were not for their idempotency key.
+    outcome: Outcome,
+    /// Runs that were not created for their idempotency key.
     duplicates: HashSet<RunId>,
-    /// Waits that were over.
-    missed: HashSet<(RunId, WaitKey)>,
 }
 
 impl Commit<'_> {
