@@ -10,10 +10,10 @@ use callboard_actors::domain::{Event, EventId, NewRun, RunId, RunStatus, WaitKey
 use callboard_actors::ports::StoreError;
 use sqlx::sqlite::SqliteRow;
 
+use super::super::super::batch::Folded;
 use super::super::jsonb::Rows;
 use super::super::rows::{get_id, get_key};
 use super::super::writer::{Outcome, Script, Session};
-use super::fold::Folded;
 use super::{Claimed, Commit};
 
 /// What the claims of a segment came to.

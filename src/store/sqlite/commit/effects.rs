@@ -11,11 +11,11 @@ use callboard_actors::domain::{
 };
 use callboard_actors::ports::StoreError;
 
+use super::super::super::batch::{Folded, place};
 use super::super::jsonb::Rows;
 use super::super::rows::get_id;
 use super::super::writer::{Script, Session};
 use super::claims::{CLAIM_EVENTS, INSERT_UNROUTED, event_row, new_runs, takes, unrouted_row};
-use super::fold::{Folded, place};
 use super::{Claimed, Commit};
 
 const DELETE_JOBS_OF: &str = "DELETE FROM jobs WHERE run_id IN (SELECT value FROM jsonb_each(?))";
