@@ -86,8 +86,8 @@ catalogue! {
         "The endpoint exists, but not for this method.",
         "Use one of the methods of the `Allow` header.";
     Unauthorized = 1010, 401, "Authentication failed",
-        "A signing key is configured, and the request carries no or another one.",
-        "Send `Authorization: Bearer <key>` with the signing key or its hash; SDKs do when `INNGEST_SIGNING_KEY` is set.";
+        "The server has keys, and the request carries none of them.",
+        "Send `Authorization: Bearer <key>` with a key of `keys.api`, or the signing key or its hash. SDKs do when `INNGEST_SIGNING_KEY` is set, commands with `--api-key` or `CALLBOARD_API_KEY`.";
     WrongServerKind = 1011, 400, "The app expects another kind of server",
         "The app runs in development mode and the server does not, or the other way round.",
         "Set `INNGEST_DEV=1` in the app for `callboard dev`, `INNGEST_DEV=0` otherwise.";
@@ -186,6 +186,9 @@ catalogue! {
     UnusableDirectory = 3008, 0, "The data directory can't be used",
         "It can't be made, read or written.",
         "Check that the directory and its parents exist and may be written by this user, and that the disk has room.";
+    KeysRequired = 3009, 0, "Keys are required",
+        "`callboard start` signs its calls, and serves nobody without a key; a key it needs is missing.",
+        "Make one with `openssl rand -hex 32`. Apps get the same as `INNGEST_SIGNING_KEY` and `INNGEST_EVENT_KEY`. `callboard dev` needs none.";
 }
 
 impl fmt::Display for Code {

@@ -11,6 +11,7 @@
 //! last process ended goes on. [`Daemon::stop`] loses nothing: what does not finish in time is in the database.
 
 mod apps;
+mod backends;
 mod listen;
 mod node;
 
@@ -30,12 +31,10 @@ use callboard_actors::supervisor::StopReason;
 use tokio::sync::oneshot;
 
 use crate::ambient::{SystemClock, ThreadRandom};
-use crate::error::{Code, Problem};
 use crate::http::{self, AppState, Intake, Options, StartOptions};
-use crate::queue::embedded::{Capacity, EmbeddedQueue};
 use crate::sdk::{HttpInvokerFactory, ServerKind, Settings as InvokerSettings, SigningKey};
-use crate::settings::Settings;
-use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::settings::{Mode, Settings};
+use backends::Backends;
 
 /// Connections to apps, at the most, beyond the calls that may be in flight: syncs, fetches and scans.
 const SPARE_CONNECTIONS: usize = 256;
@@ -47,21 +46,20 @@ const HTTP_GRACE_SECONDS: u64 = 2;
 pub struct Daemon {
     orchestrator: Orchestrator,
     server: ServerHandle,
-    store: Arc<SqliteStore>,
+    backends: Backends,
     addresses: Vec<SocketAddr>,
     grace: Duration,
 }
 
 impl Daemon {
-    /// Starts a development server. To be called on the main thread's [`System`], which becomes the supervisor's.
+    /// Starts a server. To be called on the main thread's [`System`], which becomes the supervisor's.
     ///
     /// # Errors
-    /// When the data directory can't be used, a port is taken, or an actor does not start.
+    /// When keys are missing that the mode asks for, the data directory can't be used, a port is taken, or an actor does
+    /// not start.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
-        let store = SqliteStore::open(&settings.data.dir)
-            .await
-            .map_err(|error| cannot_open(&error))?;
-        let store = Arc::new(store);
+        settings.check_keys()?;
+        let backends = backends::backends(settings).await?;
         let listeners = listen::bind(&settings.api.addr, settings.api.port)?;
         let addresses: Vec<SocketAddr> = listeners
             .iter()
@@ -73,7 +71,7 @@ impl Daemon {
         let transport = apps::TransportSettings {
             connections: settings.limits.calls + SPARE_CONNECTIONS,
         };
-        let syncer = apps::Sync::new(transport, key.clone());
+        let syncer = apps::Sync::new(transport, key.clone(), server_kind(settings.mode));
         let state = web::Data::new(AppState::new(options(settings, key.clone(), syncer.clone())));
 
         let (server, work) = serve(listeners, state.clone()).await?;
@@ -83,17 +81,13 @@ impl Daemon {
             key,
             ..InvokerSettings::default()
         });
-        let capacity = Capacity {
-            total: settings.queue.capacity,
-            per_function: settings.queue.capacity.div_ceil(4),
-        };
         let world = World {
-            store: store.clone(),
-            queue: Arc::new(EmbeddedQueue::new(capacity)),
+            store: Arc::clone(&backends.store),
+            queue: Arc::clone(&backends.queue),
             invoker: Arc::new(invoker),
             clock: Arc::new(SystemClock),
             random: Arc::new(ThreadRandom),
-            node: node::this(&addresses),
+            node: node::this(&settings.node.name, &addresses),
             is_shared: false,
         };
         let orchestrator =
@@ -109,7 +103,7 @@ impl Daemon {
         Ok(Self {
             orchestrator,
             server,
-            store,
+            backends,
             addresses,
             grace,
         })
@@ -142,7 +136,7 @@ impl Daemon {
             tracing::warn!(name = %orphan.name, in_flight = orphan.in_flight, "stopped before it was done; it goes on at the next start");
         }
         self.server.stop(true).await;
-        self.store.close().await.context("the database could not be closed")
+        self.backends.close().await
     }
 }
 
@@ -175,16 +169,6 @@ async fn serve(
     Ok((handle, arbiter))
 }
 
-fn cannot_open(error: &OpenError) -> Problem {
-    let code = match error {
-        OpenError::InUse { .. } => Code::DirectoryInUse,
-        OpenError::Newer { .. } => Code::NewerDatabase,
-        OpenError::Damaged { .. } => Code::DamagedDatabase,
-        OpenError::Directory { .. } | OpenError::Database { .. } => Code::UnusableDirectory,
-    };
-    Problem::new(code, error.to_string())
-}
-
 fn signing_key(settings: &Settings) -> anyhow::Result<Option<Arc<SigningKey>>> {
     use secrecy::ExposeSecret as _;
     let key = settings
@@ -195,12 +179,21 @@ fn signing_key(settings: &Settings) -> anyhow::Result<Option<Arc<SigningKey>>> {
     Ok(key.transpose().context("the signing key")?.map(Arc::new))
 }
 
+/// What SDKs are told of the mode: they refuse to talk to the other kind.
+fn server_kind(mode: Mode) -> ServerKind {
+    match mode {
+        Mode::Dev => ServerKind::Dev,
+        Mode::Start => ServerKind::Cloud,
+    }
+}
+
 fn options(settings: &Settings, key: Option<Arc<SigningKey>>, syncer: apps::Sync) -> Options {
     Options {
-        kind: ServerKind::Dev,
+        kind: server_kind(settings.mode),
         signing_key: key,
+        api_keys: settings.keys.api.clone(),
         event_keys: settings.keys.event.clone(),
-        require_event_keys: false,
+        require_event_keys: settings.mode == Mode::Start,
         request_bytes: settings.limits.request_bytes,
         intake: Intake::new(settings.limits.intake_events, settings.limits.intake_bytes),
         default_app_url: settings.sdk.default_app_url.clone(),

@@ -107,8 +107,10 @@ pub struct StartOptions {
 pub struct Options {
     /// What to tell SDKs.
     pub kind: ServerKind,
-    /// What bearers are checked against; without one everybody may.
+    /// What bearers are checked against, with `api_keys`; without either everybody may.
     pub signing_key: Option<Arc<SigningKey>>,
+    /// What will do as a bearer too.
+    pub api_keys: Vec<SecretString>,
     /// The event keys; none: every key will do, unless `require_event_keys`.
     pub event_keys: Vec<SecretString>,
     /// Whether to refuse events rather than to take them without a key configured.
