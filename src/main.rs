@@ -35,6 +35,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                 print!("{}", cli::status::render(&status));
             }
         }
+        Command::Health(args) => println!("{}", actix_rt::System::new().block_on(cli::health::ask(args))?),
         Command::Config(args) => {
             let loaded = args.settings.load(args.mode)?;
             for warning in &loaded.warnings {

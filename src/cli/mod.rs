@@ -4,6 +4,7 @@ pub mod client;
 pub mod config;
 pub mod dev;
 pub mod flags;
+pub mod health;
 pub mod migrate;
 pub mod serve;
 pub mod start;
@@ -35,6 +36,8 @@ pub enum Command {
     Start(start::StartArgs),
     /// Show what the parts of a running server are doing.
     Status(status::StatusArgs),
+    /// Ask a server how it is; fails if it is not well, or not there.
+    Health(health::HealthArgs),
     /// Show every setting with its value and where that comes from.
     Config(config::ConfigArgs),
     /// Bring the schema of a PostgreSQL database up to date, as `start` does by itself.

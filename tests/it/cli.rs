@@ -92,6 +92,7 @@ fn settings_that_can_t_be_are_all_named() {
 #[case(&["--help"], "Commands:")]
 #[case(&["dev", "--help"], "--data-dir")]
 #[case(&["start", "--help"], "--database-url")]
+#[case(&["health", "--help"], "--ready")]
 #[case(&["status", "--help"], "--api-key")]
 #[case(&["config", "--help"], "--config")]
 #[case(&["demo", "--help"], "--keep-running")]
