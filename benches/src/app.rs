@@ -23,6 +23,7 @@ use crate::workload::{Workload, registration};
 
 const SDK: HeaderValue = HeaderValue::from_static("inngest-js:v4.24.0");
 const SDK_HEADER: HeaderName = HeaderName::from_static("x-inngest-sdk");
+const SIGNATURE_HEADER: HeaderName = HeaderName::from_static("x-inngest-signature");
 const VERSION_HEADER: HeaderName = HeaderName::from_static("x-inngest-req-version");
 
 /// The parts of a call this app reads; the rest is skipped without being kept.
@@ -95,11 +96,13 @@ impl App {
     }
 
     /// Registers the app with the server, as an SDK does after a sync request.
-    pub(crate) async fn register(&self, client: &awc::Client, server: &str) -> anyhow::Result<()> {
+    pub(crate) async fn register(&self, client: &awc::Client, server: &str, key: Option<&str>) -> anyhow::Result<()> {
         let target = format!("{server}/fn/register");
-        let mut response = client
-            .post(&target)
-            .insert_header((SDK_HEADER, SDK))
+        let mut request = client.post(&target).insert_header((SDK_HEADER, SDK));
+        if let Some(key) = key {
+            request = request.bearer_auth(key);
+        }
+        let mut response = request
             .send_json(&registration(&self.url))
             .await
             .map_err(|error| anyhow::anyhow!("POST {target}: {error}"))?;
@@ -126,7 +129,7 @@ async fn answer(
         Method::GET => {
             return Ok(reply(
                 StatusCode::OK,
-                r#"{"schema_version":"2024-05-24","function_count":4,"mode":"dev"}"#.to_owned(),
+                r#"{"schema_version":"2024-05-24","function_count":5,"mode":"dev"}"#.to_owned(),
             ));
         }
         Method::PUT => {
@@ -153,12 +156,18 @@ async fn answer(
             r#"{"message":"the bench app cannot read this call"}"#.to_owned(),
         ));
     };
+    if !request.head().headers().contains_key(SIGNATURE_HEADER) {
+        ledger.borrow_mut().unsigned += 1;
+    }
     let decided = ledger.borrow_mut().call(
         call.event.data.n,
         call.ctx.run_id,
         call.ctx.attempt,
         call.ctx.stack.stack.len(),
     );
+    if let Some(slowness) = workload.slowness() {
+        actix_rt::time::sleep(slowness).await;
+    }
     Ok(match decided {
         Reply::Step(index) => reply(StatusCode::PARTIAL_CONTENT, workload.operation(index, sleep)),
         Reply::Final => reply(StatusCode::OK, r#"{"done":true}"#.to_owned()),

@@ -23,6 +23,8 @@ pub(crate) struct Run {
     pub(crate) acked: Option<Micros>,
     pub(crate) first_call: Option<Micros>,
     pub(crate) finished: Option<Micros>,
+    /// The first call after the ledger was marked, of a run that was sent before.
+    pub(crate) resumed: Option<Micros>,
     last_reply: Option<Micros>,
     /// Executions per step; the last place counts final answers.
     executed: Vec<u16>,
@@ -54,6 +56,9 @@ pub(crate) struct Ledger {
     pub(crate) twins: u64,
     /// Calls that made no sense.
     pub(crate) unknown: u64,
+    /// Calls without a signature.
+    pub(crate) unsigned: u64,
+    mark: Option<Micros>,
 }
 
 /// Exact counts over some runs.
@@ -81,6 +86,8 @@ impl Ledger {
             retried: 0,
             twins: 0,
             unknown: 0,
+            unsigned: 0,
+            mark: None,
         }
     }
 
@@ -108,6 +115,7 @@ impl Ledger {
             acked: None,
             first_call: None,
             finished: None,
+            resumed: None,
             last_reply: None,
             executed: vec![0; workload.steps() + 1],
             done: Some(done),
@@ -119,6 +127,13 @@ impl Ledger {
     pub(crate) fn acknowledge(&mut self, number: usize) {
         let now = self.now();
         self.runs[number].acked = Some(now);
+    }
+
+    /// Notes from now on when runs that are under way are called again. Answers when that is.
+    pub(crate) fn mark(&mut self) -> Micros {
+        let now = self.now();
+        self.mark = Some(now);
+        now
     }
 
     /// Books one call and decides its answer: the step after the memos it came with, or the end.
@@ -137,6 +152,9 @@ impl Ledger {
             self.retried += 1;
         }
         run.first_call.get_or_insert(now);
+        if self.mark.is_some_and(|mark| run.sent < mark) {
+            run.resumed.get_or_insert(now);
+        }
         if let Some(replied) = run.last_reply.take() {
             let waited = now - replied;
             if run.workload == Workload::Sleep {
@@ -243,6 +261,22 @@ mod tests {
         let counts = ledger.counts(0..2);
         assert_eq!((counts.lost, counts.repeated, counts.skipped), (1, 1, 0));
         assert_eq!((ledger.retried, ledger.twins), (1, 1));
+    }
+
+    #[test]
+    fn runs_that_were_under_way_are_seen_to_move_on() {
+        let mut ledger = Ledger::open(Duration::ZERO);
+        let (before, _) = ledger.begin(Workload::OneStep);
+        ledger.call(before, "run", 0, 0);
+        // Time passes, by the ledger's own measure.
+        while ledger.now() == ledger.runs[before].sent {}
+        let mark = ledger.mark();
+        let (after, _) = ledger.begin(Workload::OneStep);
+        ledger.call(after, "other", 0, 0);
+        assert_eq!(ledger.runs[before].resumed, None);
+        ledger.call(before, "run", 0, 0);
+        assert!(ledger.runs[before].resumed >= Some(mark));
+        assert_eq!(ledger.runs[after].resumed, None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::workload::Workload;
 /// How long an acknowledged run may take to end before it is given up.
 const RUN_DEADLINE: Duration = Duration::from_secs(30);
 /// How often a refused event is sent again before the bench fails.
-const SEND_ATTEMPTS: u32 = 50;
+const SEND_ATTEMPTS: usize = 50;
 /// How long the server may take to show every run as completed.
 const VERIFY_DEADLINE: Duration = Duration::from_secs(60);
 /// How often a read is tried before the bench fails.
@@ -33,8 +33,13 @@ const VERIFY_IN_FLIGHT: usize = 32;
 #[derive(Clone)]
 pub(crate) struct Load {
     pub(crate) client: awc::Client,
-    /// The server's origin.
-    pub(crate) server: Rc<str>,
+    /// The origins of the instances; events go to each in turn, questions to the first.
+    pub(crate) servers: Rc<[String]>,
+    pub(crate) event_key: &'static str,
+    /// What the API wants as a bearer.
+    pub(crate) api_key: Option<&'static str>,
+    /// Whether an instance may die: events that can't be sent to one are sent to the next.
+    pub(crate) fails_over: bool,
     pub(crate) ledger: Rc<RefCell<Ledger>>,
     /// Events answered with 503 and sent again.
     pub(crate) refused: Rc<Cell<u64>>,
@@ -50,11 +55,18 @@ impl Load {
 
     /// Sends one event and books its acknowledgement.
     async fn send(&self, workload: Workload, number: usize) -> anyhow::Result<()> {
-        let target = format!("{}/e/bench", self.server);
-        for _ in 0..SEND_ATTEMPTS {
+        let event = if self.fails_over {
+            workload.event_with_id(number)
+        } else {
+            workload.event(number)
+        };
+        for attempt in 0..SEND_ATTEMPTS {
+            let server = &self.servers[(number + attempt) % self.servers.len()];
+            let target = format!("{server}/e/{}", self.event_key);
             let request = self.client.post(&target).content_type("application/json");
-            let mut response = match request.send_body(workload.event(number)).await {
+            let mut response = match request.send_body(event.clone()).await {
                 Ok(response) => response,
+                Err(_) if self.fails_over => continue,
                 Err(error) => bail!("POST {target}: {error}"),
             };
             match response.status() {
@@ -75,7 +87,7 @@ impl Load {
                 }
             }
         }
-        bail!("POST {target} was refused {SEND_ATTEMPTS} times in a row")
+        bail!("an event was refused {SEND_ATTEMPTS} times in a row")
     }
 
     /// Keeps `in_flight` runs going until `stop`, and waits for the last ones to end.
@@ -177,11 +189,15 @@ impl Load {
     }
 
     async fn status(&self, run_id: &str) -> anyhow::Result<String> {
-        let target = format!("{}/api/v1/runs/{run_id}", self.server);
+        let target = format!("{}/api/v1/runs/{run_id}", self.servers[0]);
         let mut attempt = 0;
         let mut response = loop {
             attempt += 1;
-            match self.client.get(&target).send().await {
+            let mut request = self.client.get(&target);
+            if let Some(key) = self.api_key {
+                request = request.bearer_auth(key);
+            }
+            match request.send().await {
                 Ok(response) => break response,
                 // The server may close a kept connection at the very moment it is used again.
                 Err(_) if attempt < READ_ATTEMPTS => {}

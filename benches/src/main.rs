@@ -1,12 +1,15 @@
-//! `callboard-bench`: starts a server, an SDK-protocol app and a load generator on this machine, and prints one table.
+//! `callboard-bench`: starts a server with what it needs, an SDK-protocol app and a load generator on this machine, and prints one table.
 //!
-//! Promises: loopback only; bounded in count and time; the server it started is gone when it returns. Exits with 1 when a run
+//! Promises: loopback only; bounded in count and time; what it started is gone when it returns. Exits with 1 when a run
 //! was lost or a step executed twice, and with `--check` also when a figure misses its limit.
 //! Never: builds anything; compares with figures of another run.
 
 mod app;
+mod goals;
+mod installation;
 mod ledger;
 mod load;
+mod process;
 mod report;
 mod scenario;
 mod server;
@@ -18,14 +21,15 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 
 use crate::app::App;
+use crate::goals::Goals;
+use crate::installation::{Backend, Installation};
 use crate::ledger::Ledger;
 use crate::load::Load;
-use crate::report::{Limit, Report};
-use crate::scenario::Plan;
-use crate::server::Server;
+use crate::report::Report;
+use crate::scenario::{Plan, Scenario, Stage};
 use crate::workload::Workload;
 
 /// Load, latency and memory figures of a Callboard server, all on this machine.
@@ -35,6 +39,16 @@ struct Options {
     /// What to measure; may be repeated. Everything by default.
     #[arg(long, value_enum)]
     scenario: Vec<Scenario>,
+    /// What the server keeps its data in.
+    #[arg(long, value_enum, default_value_t = Backend::Embedded)]
+    backend: Backend,
+    /// Instances of the server, with `--backend production`.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    instances: u8,
+    /// Print after each throughput scenario which statements and commands took the databases' time. It costs some of it;
+    /// PostgreSQL has to have pg_stat_statements.
+    #[arg(long)]
+    statements: bool,
     /// Runs in flight of the throughput scenarios.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=5000))]
     in_flight: u16,
@@ -57,7 +71,7 @@ struct Options {
     #[arg(long, allow_hyphen_values = true, value_name = "ARG")]
     server_arg: Vec<String>,
     /// Measure this running server instead of starting one.
-    #[arg(long, conflicts_with_all = ["binary", "server_arg"])]
+    #[arg(long, conflicts_with_all = ["binary", "server_arg", "backend", "instances", "statements"])]
     url: Option<String>,
     /// The process of the server given with --url, for memory and CPU figures.
     #[arg(long, requires = "url")]
@@ -66,26 +80,6 @@ struct Options {
     #[arg(long)]
     check: bool,
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Scenario {
-    Idle,
-    NoStep,
-    OneStep,
-    TenSteps,
-    Latency,
-    Sleepers,
-}
-
-/// In this order: the idle server has to be fresh, and what the sleepers leave behind must not disturb the others.
-const ALL: [Scenario; 6] = [
-    Scenario::Idle,
-    Scenario::Latency,
-    Scenario::NoStep,
-    Scenario::OneStep,
-    Scenario::TenSteps,
-    Scenario::Sleepers,
-];
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -104,60 +98,80 @@ fn main() -> ExitCode {
 
 async fn run(options: &Options) -> anyhow::Result<Report> {
     let client = client();
-    let mut server = match &options.url {
-        Some(url) => Server::attach(url, options.pid),
-        None => Server::start(&server::find_binary(options.binary.as_deref())?, &options.server_arg)?,
+    let mut installation = match &options.url {
+        Some(url) => {
+            let mut attached = Installation::attach(url, options.pid);
+            attached.instances[0].ready(&client).await?;
+            attached
+        }
+        None => {
+            let plan = installation::plan(
+                options.binary.as_deref(),
+                options.backend,
+                options.instances.into(),
+                &options.server_arg,
+                options.statements && options.backend == Backend::Production,
+            )?;
+            Installation::start(plan, &client).await?
+        }
     };
-    server.ready(&client).await?;
-    let measured = measure(options, &client, &server).await;
-    measured.map_err(|error| match server.last_output() {
+    let measured = measure(options, &client, &mut installation).await;
+    measured.map_err(|error| match installation.last_output() {
         output if output.is_empty() => error,
         output => error.context(format!("the server's last output:\n{output}\n")),
     })
 }
 
-async fn measure(options: &Options, client: &awc::Client, server: &Server) -> anyhow::Result<Report> {
+async fn measure(options: &Options, client: &awc::Client, installation: &mut Installation) -> anyhow::Result<Report> {
     let plan = Plan {
         in_flight: options.in_flight.into(),
         warm_up: Duration::from_secs(options.warm_up),
         window: Duration::from_secs(options.seconds),
         sleepers: options.sleepers as usize,
         sleep: Duration::from_secs(options.sleep_seconds),
+        goals: Goals(options.backend),
+        shows_statistics: options.statements,
     };
     let ledger = Rc::new(RefCell::new(Ledger::open(plan.sleep)));
     let app = App::serve(Rc::clone(&ledger), plan.sleep).await?;
-    app.register(client, &server.url).await?;
+    app.register(client, &installation.instances[0].url, installation.api_key())
+        .await?;
     let load = Load {
         client: client.clone(),
-        server: server.url.as_str().into(),
+        servers: installation.instances.iter().map(|server| server.url.clone()).collect(),
+        event_key: installation.event_key(),
+        api_key: installation.api_key(),
+        fails_over: false,
         ledger: Rc::clone(&ledger),
         refused: Rc::new(Cell::new(0)),
     };
+    if installation.instances.len() > 1 {
+        installation.has_function(&Workload::NoStep.slug(), client).await?;
+    }
 
     let mut report = Report::default();
-    for scenario in ALL {
-        if !options.scenario.is_empty() && !options.scenario.contains(&scenario) {
+    for scenario in Scenario::ALL {
+        let is_asked_for = options.scenario.is_empty() || options.scenario.contains(&scenario);
+        let is_possible = scenario != Scenario::Recovery || options.backend == Backend::Production;
+        if !(is_asked_for && is_possible) {
             continue;
         }
         eprintln!("{scenario:?} …");
-        match scenario {
-            Scenario::Idle => scenario::idle(server, &plan, &mut report).await,
-            Scenario::Latency => scenario::latency(&load, &plan, &mut report).await?,
-            Scenario::Sleepers => scenario::sleepers(&load, server, &plan, &mut report).await?,
-            Scenario::NoStep | Scenario::OneStep | Scenario::TenSteps => {
-                let (workload, limit) = match scenario {
-                    Scenario::NoStep => (Workload::NoStep, Limit::at_least(3000.0).aim(6000.0)),
-                    Scenario::OneStep => (Workload::OneStep, Limit::at_least(2000.0).aim(4000.0)),
-                    _ => (Workload::TenSteps, Limit::at_least(700.0).aim(1300.0)),
-                };
-                scenario::throughput(&load, server, &plan, workload, limit, &mut report).await?;
-            }
-        }
+        let mut stage = Stage {
+            plan: &plan,
+            installation,
+            load: &load,
+            report: &mut report,
+        };
+        stage.play(scenario).await?;
     }
     let ledger = ledger.borrow();
     report.fault("all", ledger.retried, "retried calls");
     report.fault("all", ledger.twins, "calls of a second run for one event");
     report.fault("all", ledger.unknown, "calls that made no sense");
+    if installation.api_key().is_some() {
+        report.fault("all", ledger.unsigned, "calls without a signature");
+    }
     if load.refused.get() > 0 {
         eprintln!("the server asked {} times to send an event later", load.refused.get());
     }

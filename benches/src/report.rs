@@ -76,11 +76,8 @@ impl Figure {
         }
     }
 
-    pub(crate) fn limit(self, limit: Limit) -> Self {
-        Self {
-            limit: Some(limit),
-            ..self
-        }
+    pub(crate) fn limit(self, limit: Option<Limit>) -> Self {
+        Self { limit, ..self }
     }
 
     fn verdict(&self) -> Option<Verdict> {
@@ -101,16 +98,15 @@ impl Report {
         self.figures.push(figure);
     }
 
-    /// Adds p50 and p99 of sorted samples.
+    /// Adds p50 and p99 of sorted samples, each with its limit.
     pub(crate) fn percentiles(
         &mut self,
         scenario: &'static str,
         name: &str,
         sorted: &[Micros],
-        p50: Option<Limit>,
-        p99: Option<Limit>,
+        limits: [Option<Limit>; 2],
     ) {
-        for (percent, limit) in [(50.0, p50), (99.0, p99)] {
+        for (percent, limit) in [50.0, 99.0].into_iter().zip(limits) {
             let value = percentile_ms(sorted, percent);
             self.add(Figure {
                 limit,
@@ -160,7 +156,7 @@ impl Report {
         let mut text = String::new();
         let mut line = |cells: [&str; 6]| {
             let [scenario, name, value, must, aim, verdict] = cells;
-            let text_line = format!("{scenario:<10} {name:<30} {value:>16} {must:>9} {aim:>9}  {verdict}");
+            let text_line = format!("{scenario:<10} {name:<32} {value:>14} {must:>9} {aim:>9}  {verdict}");
             text.push_str(text_line.trim_end());
             text.push('\n');
         };
@@ -168,7 +164,7 @@ impl Report {
         for figure in &self.figures {
             let value = figure.value.map_or_else(
                 || "n/a".to_owned(),
-                |value| format!("{} {}", number(value), figure.unit),
+                |value| format!("{} {}", number(value), figure.unit).trim_end().to_owned(),
             );
             let must = figure.limit.map(|limit| number(limit.must)).unwrap_or_default();
             let aim = figure.limit.and_then(|limit| limit.aim).map(number).unwrap_or_default();
@@ -260,9 +256,9 @@ mod tests {
     #[test]
     fn a_missed_limit_shows_and_an_unmeasured_figure_does_not_count() {
         let mut report = Report::default();
-        report.add(Figure::new("s", "not measured", "ms", None).limit(Limit::at_most(1.0)));
+        report.add(Figure::new("s", "not measured", "ms", None).limit(Some(Limit::at_most(1.0))));
         assert!(report.keeps_limits());
-        report.add(Figure::new("s", "slow", "ms", Some(2.0)).limit(Limit::at_most(1.0)));
+        report.add(Figure::new("s", "slow", "ms", Some(2.0)).limit(Some(Limit::at_most(1.0))));
         assert!(!report.keeps_limits());
         assert!(report.table().contains("MISSED"));
     }

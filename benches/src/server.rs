@@ -1,6 +1,6 @@
-//! The server under test: started with a private data directory, or one that already runs.
+//! One instance of the server under test: started here, or one that already runs.
 //!
-//! Promises: what was started is killed by its process id when the value is dropped, and its data directory removed.
+//! Promises: what was started is killed by its process id when the value is dropped, and its directory removed.
 //! Never: touches a server it did not start.
 
 use std::fs::{self, File};
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tempfile::TempDir;
+
+use crate::process::ProcessId;
 
 /// How long a started server may take until `GET /health` answers 200.
 const READY_DEADLINE: Duration = Duration::from_secs(10);
@@ -32,10 +34,6 @@ struct Started {
     _directory: TempDir,
 }
 
-/// A process whose memory and CPU time `/proc` shows.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ProcessId(pub(crate) u32);
-
 impl Server {
     /// Uses a running server.
     pub(crate) fn attach(url: &str, pid: Option<u32>) -> Self {
@@ -46,19 +44,25 @@ impl Server {
         }
     }
 
-    /// Starts `callboard dev` on a free port with an empty data directory.
-    pub(crate) fn start(binary: &Path, extra_args: &[String]) -> anyhow::Result<Self> {
+    /// Starts a server with this subcommand on a free port, with an empty data directory and these variables.
+    pub(crate) fn start(
+        binary: &Path,
+        subcommand: &str,
+        environment: &[(&str, String)],
+        extra_args: &[String],
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("callboard-bench-").tempdir()?;
         // Free now; the server binds it a moment later. A collision shows as a failed start.
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let log = directory.path().join("server.log");
         let output = File::create(&log)?;
         let child = Command::new(binary)
-            .args(["dev", "--host", "127.0.0.1", "--no-discovery", "--port"])
+            .args([subcommand, "--host", "127.0.0.1", "--no-discovery", "--port"])
             .arg(port.to_string())
             .arg("--data-dir")
             .arg(directory.path().join("data"))
             .args(extra_args)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -93,14 +97,19 @@ impl Server {
                 bail!("the server ended at once ({status}):\n{}", tail(&started.log));
             }
             if Instant::now() > deadline {
-                let output = self
-                    .started
-                    .as_ref()
-                    .map(|started| tail(&started.log))
-                    .unwrap_or_default();
+                let output = self.last_output();
                 bail!("GET {health} did not answer 200 within {READY_DEADLINE:?}\n{output}");
             }
             actix_rt::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Kills it (signal 9), if it was started here.
+    pub(crate) fn kill(&mut self) {
+        if let Some(started) = &mut self.started {
+            // Both fail only if the child is gone already.
+            let _ = started.child.kill();
+            let _ = started.child.wait();
         }
     }
 
@@ -115,11 +124,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(started) = &mut self.started {
-            // Both fail only if the child is gone already.
-            let _ = started.child.kill();
-            let _ = started.child.wait();
-        }
+        self.kill();
     }
 }
 
@@ -147,68 +152,9 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-/// Resident and proportional memory, in KiB.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Memory {
-    pub(crate) rss_kib: u64,
-    pub(crate) pss_kib: Option<u64>,
-}
-
-impl ProcessId {
-    /// None once the process is gone.
-    pub(crate) fn memory(self) -> Option<Memory> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?;
-        // Another user's process does not show this file.
-        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.0)).ok();
-        Some(Memory {
-            rss_kib: field_kib(&status, "VmRSS:")?,
-            pss_kib: rollup.and_then(|text| field_kib(&text, "Pss:")),
-        })
-    }
-
-    /// CPU time used by all threads so far, in milliseconds, to 10 ms.
-    pub(crate) fn cpu_ms(self) -> Option<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
-        cpu_ticks(&stat).map(|ticks| ticks as f64 * 10.0)
-    }
-
-    /// CPU time of the threads alive now, in milliseconds, to the nanosecond. Fine for a time in which no thread ends.
-    pub(crate) fn precise_cpu_ms(self) -> Option<f64> {
-        let mut nanos = 0.0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.0)).ok()? {
-            let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            nanos += text.split_whitespace().next()?.parse::<f64>().ok()?;
-        }
-        Some(nanos / 1e6)
-    }
-}
-
-fn field_kib(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-/// User and system time of a `/proc/<pid>/stat` line. The kernel reports ticks of 1/100 s on every Linux in use.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    // The command may hold spaces and brackets: fields are counted after the last bracket.
-    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn proc_files_are_read() {
-        assert_eq!(
-            field_kib("VmPeak:\t  10 kB\nVmRSS:\t   2048 kB\n", "VmRSS:"),
-            Some(2048)
-        );
-        assert_eq!(field_kib("VmPeak:\t  10 kB\n", "VmRSS:"), None);
-        let stat = "42 (a ) b) S 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20 0";
-        assert_eq!(cpu_ticks(stat), Some(175));
-    }
 
     #[test]
     fn a_missing_binary_is_explained() {

@@ -16,10 +16,15 @@ pub(crate) enum Workload {
     TenSteps,
     /// One sleep and nothing else.
     Sleep,
+    /// One step, every call of which takes [`SLOWNESS`].
+    SlowStep,
 }
 
+/// How long a call of [`Workload::SlowStep`] takes.
+pub(crate) const SLOWNESS: Duration = Duration::from_millis(100);
+
 impl Workload {
-    pub(crate) const ALL: [Self; 4] = [Self::NoStep, Self::OneStep, Self::TenSteps, Self::Sleep];
+    pub(crate) const ALL: [Self; 5] = [Self::NoStep, Self::OneStep, Self::TenSteps, Self::Sleep, Self::SlowStep];
 
     pub(crate) fn id(self) -> &'static str {
         match self {
@@ -27,6 +32,7 @@ impl Workload {
             Self::OneStep => "one-step",
             Self::TenSteps => "ten-steps",
             Self::Sleep => "sleep",
+            Self::SlowStep => "slow-step",
         }
     }
 
@@ -34,9 +40,19 @@ impl Workload {
     pub(crate) fn steps(self) -> usize {
         match self {
             Self::NoStep => 0,
-            Self::OneStep | Self::Sleep => 1,
+            Self::OneStep | Self::Sleep | Self::SlowStep => 1,
             Self::TenSteps => 10,
         }
+    }
+
+    /// The function's id on the wire.
+    pub(crate) fn slug(self) -> String {
+        format!("{APP_ID}-{}", self.id())
+    }
+
+    /// How long the app takes for a call.
+    pub(crate) fn slowness(self) -> Option<Duration> {
+        (self == Self::SlowStep).then_some(SLOWNESS)
     }
 
     /// The workload a call's query (`fnId=bench-…&stepId=…`) asks for.
@@ -66,6 +82,14 @@ impl Workload {
     pub(crate) fn event(self, number: usize) -> String {
         format!(r#"{{"name":"bench/{}","data":{{"n":{number}}}}}"#, self.id())
     }
+
+    /// The same with an id, so that it may be sent again to who knows whether it came through.
+    pub(crate) fn event_with_id(self, number: usize) -> String {
+        format!(
+            r#"{{"id":"bench-{number}","name":"bench/{}","data":{{"n":{number}}}}}"#,
+            self.id()
+        )
+    }
 }
 
 /// The registration request of an app that serves all workloads at `url`.
@@ -73,7 +97,7 @@ pub(crate) fn registration(url: &str) -> serde_json::Value {
     let functions: Vec<_> = Workload::ALL
         .into_iter()
         .map(|workload| {
-            let id = format!("{APP_ID}-{}", workload.id());
+            let id = workload.slug();
             serde_json::json!({
                 "id": id,
                 "name": workload.id(),

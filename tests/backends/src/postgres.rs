@@ -142,6 +142,14 @@ impl Server {
         self.port
     }
 
+    /// The process id of the server: the parent of all its processes.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.running.as_ref().context("the server is not running")?.pid)
+    }
+
     /// The URL of a database.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
