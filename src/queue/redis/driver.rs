@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use callboard_actors::domain::{FunctionId, Timestamp};
 use callboard_actors::ports::{Lease, PartitionStats, QueueStats};
-use redis::{RedisError, RedisResult, Script};
+use redis::{RedisError, RedisResult, Script, Value};
 
 use super::desk::{Effects, Read, Step};
 use super::exchange::{self, Answer};
@@ -68,6 +68,13 @@ impl Default for Scripts {
     }
 }
 
+impl Scripts {
+    /// Exchanges.
+    pub(super) async fn exchange(&self, link: &mut Link, key: &str, args: &[String]) -> RedisResult<Value> {
+        link.run(&self.exchange.script, self.exchange.text, key, args).await
+    }
+}
+
 /// Waits that grow.
 #[derive(Debug, Default)]
 pub(super) struct Backoff(Option<Duration>);
@@ -118,7 +125,11 @@ impl Driver {
             let step = self.shared.desk().step(&self.shared.options);
             match step {
                 Some(step) => break step,
-                None => self.shared.work.notified().await,
+                None => {
+                    // Everything has been told.
+                    self.shared.is_up();
+                    self.shared.work.notified().await;
+                }
             }
         };
         let (step, error) = match self.perform(step).await {
@@ -148,9 +159,8 @@ impl Driver {
             Some((request, _)) => {
                 let mut args = request.to_args();
                 args[0] = generation;
-                let code = &self.shared.scripts.exchange;
                 let key = self.shared.key("meta");
-                let answer = self.link.run(&code.script, code.text, &key, &args).await;
+                let answer = self.shared.scripts.exchange(&mut self.link, &key, &args).await;
                 match answer.and_then(exchange::parse) {
                     Ok(answer) => Some(answer),
                     Err(error) => return Err(Box::new((step, error))),

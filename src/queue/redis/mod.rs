@@ -372,8 +372,12 @@ impl Queue for RedisQueue {
         let outcome = timeout(PUSH_PATIENCE, ask)
             .await
             .unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        // A server that answers may still take no scripts: it is loading, or a replica.
         let trouble = self.shared.trouble().clone();
-        outcome.map_err(|error| QueueError::Unavailable(trouble.unwrap_or(error)))
+        match trouble.or(outcome.err()) {
+            None => Ok(()),
+            Some(error) => Err(QueueError::Unavailable(error)),
+        }
     }
 
     async fn close(&self) {
