@@ -106,7 +106,9 @@ async fn lease_some(queue: &RedisQueue) -> Vec<Lease> {
             queue.changed().await;
         }
     };
-    tokio::time::timeout(DEADLINE, some).await.expect("jobs come, and somebody says so")
+    tokio::time::timeout(DEADLINE, some)
+        .await
+        .expect("jobs come, and somebody says so")
 }
 
 async fn acknowledge_all(queue: &RedisQueue, leases: &[Lease]) {

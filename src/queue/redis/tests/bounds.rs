@@ -20,9 +20,13 @@ fn small(total: usize, per_function: usize) -> Options {
 #[tokio::test]
 async fn what_does_not_fit_is_spilled_and_room_is_news() {
     let queue = queue(small(8, 100));
-    let pushed = queue.push((0..11).map(|i| job("a", i, 0)).collect(), Origin::Commit).await;
+    let pushed = queue
+        .push((0..11).map(|i| job("a", i, 0)).collect(), Origin::Commit)
+        .await;
     assert_eq!((pushed.accepted, pushed.spilled), (8, 3));
-    let again = queue.push((0..8).map(|i| job("a", i, 0)).collect(), Origin::Sweep).await;
+    let again = queue
+        .push((0..8).map(|i| job("a", i, 0)).collect(), Origin::Sweep)
+        .await;
     assert_eq!((again.accepted, again.spilled), (8, 0), "known jobs need no room");
     let leases = lease_all(&queue).await;
     assert_eq!(created(&leases), (0..8).collect());
@@ -38,7 +42,9 @@ async fn what_does_not_fit_is_spilled_and_room_is_news() {
 #[tokio::test]
 async fn a_full_function_leaves_room_to_others() {
     let queue = queue(small(100, 3));
-    let pushed = queue.push((0..5).map(|i| job("a", i, 0)).collect(), Origin::Commit).await;
+    let pushed = queue
+        .push((0..5).map(|i| job("a", i, 0)).collect(), Origin::Commit)
+        .await;
     assert_eq!((pushed.accepted, pushed.spilled), (3, 2));
     assert_eq!(queue.push(vec![job("b", 9, 0)], Origin::Commit).await.accepted, 1);
 }
@@ -75,7 +81,9 @@ async fn of_one_function_head_start_then_age_then_due_time_then_name() {
         job("a", 20, 1),
         ahead(-100, job("a", 0, 0)),
     ];
-    queue.push(ordered.iter().rev().cloned().collect(), Origin::Commit).await;
+    queue
+        .push(ordered.iter().rev().cloned().collect(), Origin::Commit)
+        .await;
     let mut order = Vec::new();
     for _ in 0..4 {
         order.extend(queue.lease(at(10), 1, 10).await.into_iter().map(|lease| lease.job));
@@ -101,7 +109,11 @@ async fn a_clock_that_was_set_back_makes_nothing_early() {
 fn calls(server: &Redis) -> u64 {
     let info = server.cli(&["INFO", "commandstats"]).expect("answers");
     info.lines()
-        .filter(|line| ["evalsha", "eval", "blpop"].iter().any(|name| line.starts_with(&format!("cmdstat_{name}:"))))
+        .filter(|line| {
+            ["evalsha", "eval", "blpop"]
+                .iter()
+                .any(|name| line.starts_with(&format!("cmdstat_{name}:")))
+        })
         .filter_map(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok())
         .sum()
 }

@@ -6,10 +6,11 @@ use callboard_actors::ports::{Origin, Queue};
 use callboard_backends::redis::Redis;
 use tokio::sync::oneshot;
 
-use super::super::desk::{Ask, Step};
+use super::super::desk::Step;
 use super::super::exchange::{self, Answer};
 use super::super::link::Link;
-use super::super::{RedisQueue, Shared, abort};
+use super::super::outbox::{Ask, Push};
+use super::super::{RedisQueue, abort};
 use super::{acknowledge_all, alone, at, created, job, lease_all, options, queue, within};
 
 #[tokio::test]
@@ -26,7 +27,11 @@ async fn cut_connections_cost_no_job_and_double_none() {
     let work = async {
         while done.len() < usize::try_from(JOBS).expect("small") {
             for lease in queue.lease(at(0), 5, 100).await {
-                assert!(done.insert(lease.job.id.clone()), "{} was handed out twice", lease.job.id);
+                assert!(
+                    done.insert(lease.job.id.clone()),
+                    "{} was handed out twice",
+                    lease.job.id
+                );
                 queue.acknowledge(&lease.job.id, lease.epoch).await;
             }
         }
@@ -53,7 +58,9 @@ async fn cut_connections_cost_no_job_and_double_none() {
 async fn while_redis_stands_still_nothing_fails_and_nothing_is_lost() {
     let server = Redis::start().expect("starts");
     let queue = queue(options(&server, "still"));
-    queue.push((0..4).map(|i| job("a", i, 0)).collect(), Origin::Commit).await;
+    queue
+        .push((0..4).map(|i| job("a", i, 0)).collect(), Origin::Commit)
+        .await;
     let held = queue.lease(at(0), 2, 10).await;
     queue.ping().await.expect("it answers");
 
@@ -110,25 +117,32 @@ async fn a_replica_takes_nothing_and_is_said_to_be_no_use() {
 
 /// Takes the next exchange out of the queue's hands, as its arguments.
 fn next_exchange(queue: &RedisQueue) -> (Step, Vec<String>) {
-    let step = queue.shared.desk().step(&queue.shared.options).expect("there is something to do");
+    let step = queue
+        .shared
+        .desk()
+        .step(&queue.shared.options)
+        .expect("there is something to do");
     let Step::Exchange(batch) = &step else {
         panic!("an exchange: {step:?}");
     };
-    let mut args = batch.request.to_args();
-    args[0] = Shared::random_name();
+    let args = batch.request.to_args();
     (step, args)
 }
 
 async fn send(queue: &RedisQueue, args: &[String]) -> Answer {
     let options = &queue.shared.options;
     let mut link = Link::open(options, options.response_timeout).await.expect("connects");
-    let answer = queue.shared.scripts.exchange(&mut link, &queue.shared.key("meta"), args).await;
+    let answer = queue
+        .shared
+        .scripts
+        .exchange(&mut link, &queue.shared.key("meta"), args)
+        .await;
     exchange::parse(answer.expect("answers")).expect("is understood")
 }
 
 fn ask(queue: &RedisQueue, max: usize) -> oneshot::Receiver<super::super::Handed> {
     let (reply, answer) = oneshot::channel();
-    queue.shared.desk().ask(Ask {
+    queue.shared.desk().outbox.asks.push_back(Ask {
         now: at(0),
         max,
         limit: 10,
@@ -140,7 +154,9 @@ fn ask(queue: &RedisQueue, max: usize) -> oneshot::Receiver<super::super::Handed
 #[tokio::test]
 async fn leases_whose_answer_was_lost_are_found() {
     let queue = alone();
-    queue.push((0..5).map(|i| job("a", i, 0)).collect(), Origin::Commit).await;
+    queue
+        .push((0..5).map(|i| job("a", i, 0)).collect(), Origin::Commit)
+        .await;
     let held = queue.lease(at(0), 1, 10).await;
     abort(&mut queue.tasks().driver);
 
@@ -162,7 +178,9 @@ async fn leases_whose_answer_was_lost_are_found() {
 #[tokio::test]
 async fn the_heartbeat_finds_leases_that_nobody_knows_of() {
     let queue = alone();
-    queue.push((0..5).map(|i| job("a", i, 0)).collect(), Origin::Commit).await;
+    queue
+        .push((0..5).map(|i| job("a", i, 0)).collect(), Origin::Commit)
+        .await;
     assert_eq!(queue.lease(at(0), 1, 10).await.len(), 1);
     abort(&mut queue.tasks().driver);
     let nobody = ask(&queue, 2);
@@ -172,7 +190,7 @@ async fn the_heartbeat_finds_leases_that_nobody_knows_of() {
     // As if the answer had come, and what it said was lost inside.
     queue.shared.desk().idle();
 
-    queue.shared.desk().beat();
+    queue.shared.desk().outbox.beat = true;
     assert_eq!(lease_all(&queue).await.len(), 2, "the other two");
     let found = async {
         let mut leases = Vec::new();
@@ -191,7 +209,7 @@ async fn an_exchange_that_comes_late_is_refused() {
     abort(&mut queue.tasks().driver);
     let (reply, _answer) = oneshot::channel();
     let name = job("b", 1, 0);
-    queue.shared.desk().push(super::super::desk::Push {
+    queue.shared.desk().outbox.pushes.push_back(Push {
         jobs: vec![(
             super::super::codec::field(&name.id),
             super::super::codec::version(&name),
@@ -205,8 +223,14 @@ async fn an_exchange_that_comes_late_is_refused() {
     queue.shared.desk().put_back(step);
     let leases = lease_all(&queue).await;
     assert_eq!(created(&leases), [0, 1].into());
-    let doubtful = leases.iter().find(|lease| lease.job.id == name.id).expect("it is there");
-    assert!(!doubtful.is_first, "the first may have come through, and somebody may have done it");
+    let doubtful = leases
+        .iter()
+        .find(|lease| lease.job.id == name.id)
+        .expect("it is there");
+    assert!(
+        !doubtful.is_first,
+        "the first may have come through, and somebody may have done it"
+    );
     acknowledge_all(&queue, &leases).await;
     assert_eq!(queue.next_due().await, None);
 

@@ -12,7 +12,8 @@ use super::{FOREVER, SOON, acknowledge_all, at, created, job, lease_all, lease_s
 async fn two_share_the_work_and_no_job_goes_to_both() {
     const JOBS: i64 = 600;
     let (one, other) = two(FOREVER);
-    one.push((0..JOBS).map(|i| job("a", i, 0)).collect(), Origin::Commit).await;
+    one.push((0..JOBS).map(|i| job("a", i, 0)).collect(), Origin::Commit)
+        .await;
     let work = |queue: Arc<dyn Queue>| async move {
         let mut done = Vec::new();
         loop {
@@ -41,7 +42,8 @@ async fn two_share_the_work_and_no_job_goes_to_both() {
 #[tokio::test]
 async fn the_limit_of_a_function_is_each_ones_own() {
     let (one, other) = two(FOREVER);
-    one.push((0..10).map(|i| job("a", i, 0)).collect(), Origin::Commit).await;
+    one.push((0..10).map(|i| job("a", i, 0)).collect(), Origin::Commit)
+        .await;
     assert_eq!(one.lease(at(0), 10, 3).await.len(), 3);
     assert_eq!(other.lease(at(0), 10, 3).await.len(), 3);
     assert_eq!(one.lease(at(0), 10, 3).await, []);
@@ -61,14 +63,17 @@ async fn what_a_process_without_room_pushes_wakes_another() {
 #[tokio::test]
 async fn what_is_left_wakes_another() {
     let (one, other) = two(FOREVER);
-    assert_eq!(one.lease(at(0), 1, 1).await, [], "it would take what it pushes, and wakes nobody");
+    assert_eq!(
+        one.lease(at(0), 1, 1).await,
+        [],
+        "it would take what it pushes, and wakes nobody"
+    );
     assert_eq!(lease_all(&other).await, []);
-    one.push((0..10).map(|i| job("a", i, 0)).collect(), Origin::Commit).await;
-    let take = async {
-        assert_eq!(one.lease(at(0), 4, 10).await.len(), 4);
-    };
-    let (leases, ()) = tokio::join!(lease_some(&other), take);
-    assert_eq!(leases.len(), 6);
+    one.push((0..10).map(|i| job("a", i, 0)).collect(), Origin::Commit)
+        .await;
+    assert_eq!(one.lease(at(0), 4, 10).await.len(), 4);
+    within(other.changed()).await;
+    assert_eq!(lease_all(&other).await.len(), 6);
 }
 
 #[tokio::test]
@@ -84,7 +89,9 @@ async fn what_its_own_limit_keeps_from_a_process_wakes_another() {
 #[tokio::test]
 async fn the_jobs_of_a_process_that_died_go_to_another() {
     let (dying, other) = two(SOON);
-    dying.push((0..3).map(|i| job("a", i, 0)).collect(), Origin::Commit).await;
+    dying
+        .push((0..3).map(|i| job("a", i, 0)).collect(), Origin::Commit)
+        .await;
     let before = lease_all(&dying).await;
     assert_eq!(before.len(), 3);
     assert_eq!(lease_all(&other).await, [], "they are held");
@@ -115,7 +122,11 @@ async fn a_process_that_stood_still_is_fenced() {
     assert_eq!(lease_all(&frozen).await, []);
     assert_eq!(frozen.shared.desk().held.len(), 0);
     for created in 0..2 {
-        let expected: Vec<_> = after.iter().filter(|lease| lease.job.id.run == run(created)).cloned().collect();
+        let expected: Vec<_> = after
+            .iter()
+            .filter(|lease| lease.job.id.run == run(created))
+            .cloned()
+            .collect();
         assert_eq!(frozen.leases_of(run(created)).await, expected);
     }
     // Whatever it pushes now may have been done while it stood still.
