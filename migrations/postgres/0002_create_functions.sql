@@ -45,8 +45,9 @@ BEGIN
         CONTINUE WHEN to_regclass('callboard.' || name) IS NOT NULL;
         -- Two instances at once: the second one waits and finds it made.
         PERFORM pg_advisory_xact_lock(hashtextextended('callboard.history', 0));
-        CONTINUE WHEN to_regclass('callboard.' || name) IS NOT NULL;
+        -- Only locking a table makes this session see what others have made since it looked.
         LOCK TABLE callboard.history_default IN ACCESS EXCLUSIVE MODE;
+        CONTINUE WHEN to_regclass('callboard.' || name) IS NOT NULL;
         EXECUTE format('CREATE TABLE callboard.%I (LIKE callboard.history INCLUDING ALL)', name);
         EXECUTE format('WITH moved AS (DELETE FROM callboard.history_default WHERE run_id >= %L AND run_id < %L
             RETURNING *) INSERT INTO callboard.%I SELECT * FROM moved', first, next, name);
