@@ -39,7 +39,10 @@ pub(super) struct Push {
 
 impl Push {
     fn bytes(&self) -> usize {
-        self.jobs.iter().map(|(field, version, _)| field.len() + version.len()).sum()
+        self.jobs
+            .iter()
+            .map(|(field, version, _)| field.len() + version.len())
+            .sum()
     }
 }
 
@@ -216,7 +219,9 @@ impl Desk {
         self.asks.retain(|ask| !ask.reply.is_closed());
         if !self.session.is_open && self.held.len() == 0 {
             // Nothing to give back.
-            self.closing.drain(..).for_each(|reply| reply.send(()).unwrap_or_default());
+            self.closing
+                .drain(..)
+                .for_each(|reply| reply.send(()).unwrap_or_default());
             self.beat = false;
         }
         let must = self.has_news_for_redis() || self.beat || !self.closing.is_empty() || self.session.reconcile;
@@ -228,7 +233,9 @@ impl Desk {
         } else if must {
             Step::Exchange(Box::new(self.batch(options)))
         } else {
-            self.barriers.drain(..).for_each(|reply| reply.send(()).unwrap_or_default());
+            self.barriers
+                .drain(..)
+                .for_each(|reply| reply.send(()).unwrap_or_default());
             let reads = std::mem::take(&mut self.reads);
             if reads.is_empty() {
                 return None;
@@ -415,9 +422,16 @@ impl Desk {
             is_forgotten: self.session.note(&outcome.generation),
             ..Effects::default()
         };
-        effects.lost = outcome.lost.iter().filter(|field| self.held.discard(field).is_some()).count();
+        effects.lost = outcome
+            .lost
+            .iter()
+            .filter(|field| self.held.discard(field).is_some())
+            .count();
         if outcome.reaped > 0 {
-            tracing::warn!(jobs = outcome.reaped, "took back the jobs of a process that was not heard of");
+            tracing::warn!(
+                jobs = outcome.reaped,
+                "took back the jobs of a process that was not heard of"
+            );
         }
         effects.news = self.nearness(outcome.next) < self.nearness(self.next);
         self.next = outcome.next;

@@ -164,7 +164,10 @@ impl Driver {
             },
             (step, Some(Answer::Unknown { generation })) => {
                 let is_forgotten = self.shared.desk().unknown(&generation, step, &self.shared.options);
-                tracing::warn!(is_forgotten, "Redis does not know this process any more; opening a new session");
+                tracing::warn!(
+                    is_forgotten,
+                    "Redis does not know this process any more; opening a new session"
+                );
                 Effects {
                     is_forgotten,
                     ..Effects::default()
@@ -181,7 +184,9 @@ impl Driver {
             }
         };
         let reads = self.apply(effects);
-        self.read(reads).await.map_err(|(reads, error)| Box::new((Step::Reads(reads), error)))
+        self.read(reads)
+            .await
+            .map_err(|(reads, error)| Box::new((Step::Reads(reads), error)))
     }
 
     fn apply(&self, effects: Effects) -> Vec<Read> {
@@ -228,7 +233,10 @@ impl Driver {
     async fn leases_of(&mut self, run: &str) -> RedisResult<Vec<Lease>> {
         let code = &self.shared.scripts.leases_of;
         let args = [run.to_owned()];
-        let answer = self.link.run(&code.script, code.text, &self.shared.key("meta"), &args).await?;
+        let answer = self
+            .link
+            .run(&code.script, code.text, &self.shared.key("meta"), &args)
+            .await?;
         let mut parts = exchange::texts(answer)?.into_iter();
         let mut leases = Vec::new();
         while let (Some(key), Some(epoch), Some(since), Some(version), Some(is_first)) =
@@ -249,7 +257,10 @@ impl Driver {
 
     async fn stats(&mut self) -> RedisResult<QueueStats> {
         let code = &self.shared.scripts.stats;
-        let answer = self.link.run(&code.script, code.text, &self.shared.key("meta"), &[]).await?;
+        let answer = self
+            .link
+            .run(&code.script, code.text, &self.shared.key("meta"), &[])
+            .await?;
         let mut parts = exchange::texts(answer)?.into_iter();
         let mut stats = QueueStats {
             ready: exchange::number(parts.next())?,

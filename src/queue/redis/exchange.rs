@@ -267,5 +267,9 @@ fn list(value: Value) -> RedisResult<Vec<Value>> {
 }
 
 fn odd(what: &'static str) -> RedisError {
-    RedisError::from((redis::ErrorKind::UnexpectedReturnType, "a script has answered oddly", what.to_owned()))
+    RedisError::from((
+        redis::ErrorKind::UnexpectedReturnType,
+        "a script has answered oddly",
+        what.to_owned(),
+    ))
 }
