@@ -27,6 +27,8 @@ use cron::Plan;
 const PAGE: usize = 1_000;
 /// Wait after something failed.
 const RETRY: Duration = Duration::from_millis(500);
+/// Functions that may be left out of one round because they have no room of their own.
+const MOST_FULL: usize = 64;
 /// With jobs left out for want of room: how often the store is asked again.
 const SPILL_CHECK: Duration = Duration::from_millis(200);
 /// The net below everything: how often all due jobs are brought to the queue again, which knows most of them.
@@ -211,15 +213,21 @@ impl Time {
         self.shortage = None;
         // From here on what the writer finds no room for is brought by the next turn.
         self.parts.spilled.store(false, Ordering::Relaxed);
+        // Functions that have no room for more of their own: what they have must not hold the others back.
+        let mut full = Vec::new();
         loop {
-            let page = self.parts.store.jobs_due(until, after.take(), PAGE).await?;
+            let page = self.parts.store.jobs_due(until, after.take(), &full, PAGE).await?;
             let is_last = page.len() < PAGE;
             after = page.last().map(|job| (job.due, job.id.clone()));
             self.turn.brought += u64::try_from(page.len()).unwrap_or(0);
             let pushed = self.parts.queue.push(page, Origin::Sweep).await;
             if pushed.spilled > 0 {
-                self.shortage = Some(Shortage::of(&self.parts.queue.stats().await));
-                break;
+                let stats = self.parts.queue.stats().await;
+                self.shortage = Some(Shortage::of(&stats));
+                match longest_but(&stats, &full) {
+                    Some(function) if has_room(&stats) && full.len() < MOST_FULL => full.push(function),
+                    _ => break,
+                }
             }
             if is_last {
                 break;
@@ -236,6 +244,18 @@ impl Time {
     async fn has_room(&self, shortage: &Shortage) -> bool {
         shortage.is_over(&self.parts.queue.stats().await)
     }
+}
+
+/// The function that has most jobs waiting, other than these.
+fn longest_but(stats: &QueueStats, others: &[FunctionId]) -> Option<FunctionId> {
+    let candidates = stats.partitions.iter().filter(|of| !others.contains(&of.function));
+    candidates.max_by_key(|of| load(of)).map(|of| of.function)
+}
+
+/// Whether the queue as a whole has room for more.
+fn has_room(stats: &QueueStats) -> bool {
+    let held = stats.ready + stats.delayed + stats.leased;
+    stats.capacity.is_none_or(|capacity| held < capacity)
 }
 
 /// What the queue held when there was no room for more, in all and of the function that had most: either may be what

@@ -211,6 +211,12 @@ impl FunctionId {
     pub fn as_uuid(self) -> Uuid {
         self.0
     }
+
+    /// From the UUID that [`Self::as_uuid`] gave.
+    #[must_use]
+    pub fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
 }
 
 impl fmt::Display for FunctionId {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use crate::domain::{CancelRule, Function, Reply, RunStatus, Target};
+use crate::domain::{Advance, CancelRule, Change, Function, Job, Json, Reply, RunStatus, Target, Write};
 use crate::engine::RetryPolicy;
 use crate::orchestrator::Settings;
-use crate::ports::Store;
+use crate::ports::{Origin, Queue, Store};
 use crate::testkit::{Answer, FakeApp, Fault, Rig, function, ran, returned, steps, virtually};
 
 /// The app's side of a call that the test answers when it likes.
@@ -413,5 +413,45 @@ fn a_commit_that_was_made_and_reported_as_failed_is_not_made_twice() {
         rig.until("all leases are over", |rig| rig.queue.jobs().is_empty())
             .await;
         assert!(rig.store.jobs().is_empty(), "P4");
+    });
+}
+
+#[test]
+fn a_call_that_others_may_have_made_is_made_from_the_state_in_the_database() {
+    virtually(async {
+        let app = FakeApp::new(|_| Answer::Panic);
+        let settings = Settings {
+            retry: RetryPolicy::Fixed(Duration::from_secs(3_600)),
+            ..Settings::default()
+        };
+        let rig = Rig::with(vec![charge()], app, settings).await;
+        rig.queue.share();
+        let run = rig.start(&charge(), "order/paid", &json!({})).await;
+        rig.until("the attempt failed", |rig| {
+            rig.store.jobs().iter().any(|job| job.attempt == 1) && rig.queue.leased() == 0
+        })
+        .await;
+        let retry = rig.store.jobs().remove(0);
+        // Another process does the second attempt, and this one hears of the job only.
+        let state = rig.store.run(run).expect("a run");
+        let end = Change::Ended {
+            status: RunStatus::Completed,
+            output: Json::null(),
+            at: rig.now(),
+        };
+        let elsewhere = Write::Advance(Advance {
+            run,
+            expected: state.version,
+            changes: vec![end],
+        });
+        rig.store.commit(&[elsewhere]).await.expect("commits");
+        let job = Job {
+            due: rig.now(),
+            ..retry
+        };
+        rig.queue.push(vec![job], Origin::Sweep).await;
+        rig.until("the job is done with", |rig| rig.queue.jobs().is_empty())
+            .await;
+        assert_eq!(rig.app.seen().len(), 1, "P3: {:?}", rig.app.seen());
     });
 }

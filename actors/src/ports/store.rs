@@ -238,11 +238,13 @@ pub trait Store: std::fmt::Debug + Send + Sync {
         Ok(self.load_runs(&[id]).await?.pop())
     }
 
-    /// Jobs due before `until`, by due time (then by id), those behind `after` only; at most `limit`.
+    /// Jobs due before `until`, by due time (then by id), those behind `after` only and not of the functions `except`; at
+    /// most `limit`.
     async fn jobs_due(
         &self,
         until: Timestamp,
         after: Option<(Timestamp, crate::domain::JobId)>,
+        except: &[FunctionId],
         limit: usize,
     ) -> Result<Vec<Job>, StoreError>;
 

@@ -204,3 +204,59 @@ fn a_function_with_a_long_backlog_is_not_read_over_and_over() {
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     });
 }
+
+#[test]
+fn a_function_without_room_does_not_hold_up_the_others() {
+    virtually(async {
+        let (hot, quiet) = (function("hot", "order/paid"), function("quiet", "order/sent"));
+        let hot_id = hot.id;
+        let app = FakeApp::new(move |call| {
+            if call.function == hot_id {
+                // Never: whoever waits for it would wait for ever.
+                let (sender, reply) = tokio::sync::oneshot::channel();
+                std::mem::forget(sender);
+                return Answer::Held(reply);
+            }
+            Answer::Now(if call.stack.is_empty() {
+                steps(&json!([{ "op": "Sleep", "id": "s", "name": "30s" }]))
+            } else {
+                returned(&json!("awake"))
+            })
+        });
+        let settings = Settings {
+            jobs_per_function: 2,
+            ..Settings::default()
+        };
+        let rig = Rig::with(vec![hot.clone(), quiet.clone()], app, settings).await;
+        let events = (0..3_000).map(|n| crate::testkit::event("order/paid", &json!({}), n, rig.now()));
+        assert!(rig.within(rig.orchestrator.accept(events.collect())).await.is_ok());
+        let run = rig.start(&quiet, "order/sent", &json!({})).await;
+        rig.until("it sleeps", |rig| {
+            rig.store.jobs().iter().any(|job| job.id.key.to_string() == "wake:s")
+        })
+        .await;
+        // As after a restart: everything is to be read from the store again, the long backlog first.
+        rig.queue.bound_each(10);
+        rig.queue.flush();
+        rig.queue.say_forgotten();
+        assert_eq!(rig.ended(run).await, "completed");
+    });
+}
+
+#[test]
+fn a_queue_that_says_it_forgot_is_filled_at_once() {
+    virtually(async {
+        let function = function("one", "order/paid");
+        let rig = Rig::new(vec![function.clone()], sleeping("5s")).await;
+        let run = rig.start(&function, "order/paid", &json!({})).await;
+        rig.until("it sleeps", |rig| {
+            rig.queue.jobs().iter().any(|job| job.id.key.to_string() == "wake:s")
+        })
+        .await;
+        let began = Instant::now();
+        rig.queue.flush();
+        rig.queue.say_forgotten();
+        assert_eq!(rig.ended(run).await, "completed", "P5");
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    });
+}

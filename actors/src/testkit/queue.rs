@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -34,6 +35,8 @@ struct Inner {
 pub(crate) struct FakeQueue {
     inner: Mutex<Inner>,
     news: Notify,
+    lost: Notify,
+    is_shared: AtomicBool,
 }
 
 impl FakeQueue {
@@ -70,6 +73,16 @@ impl FakeQueue {
             inner.capacity = Some(share * 1_000);
             inner.share = Some(share);
         });
+    }
+
+    /// Says that it has forgotten everything.
+    pub(crate) fn say_forgotten(&self) {
+        self.lost.notify_one();
+    }
+
+    /// From now on others may have had every job that is handed out.
+    pub(crate) fn share(&self) {
+        self.is_shared.store(true, Ordering::Relaxed);
     }
 
     /// Forgets everything, as the port says it may at any instant.
@@ -194,7 +207,7 @@ impl Queue for FakeQueue {
                     job: entry.job.clone(),
                     epoch: inner.epoch,
                     since: now,
-                    is_first: true,
+                    is_first: !self.is_shared.load(Ordering::Relaxed),
                 });
             }
             leases
@@ -242,6 +255,10 @@ impl Queue for FakeQueue {
 
     async fn changed(&self) {
         self.news.notified().await;
+    }
+
+    async fn forgotten(&self) {
+        self.lost.notified().await;
     }
 
     async fn leases_of(&self, _: RunId) -> Vec<Lease> {

@@ -426,6 +426,7 @@ impl Store for FakeStore {
         &self,
         until: Timestamp,
         after: Option<(Timestamp, JobId)>,
+        except: &[FunctionId],
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
         let mut inner = self.lock();
@@ -434,7 +435,7 @@ impl Store for FakeStore {
         let after = after.map(|(due, id)| (due, id.run, id.key.to_string()));
         let mut jobs: Vec<Job> = inner.jobs.values().filter(|job| job.due < until).cloned().collect();
         jobs.sort_by_key(place);
-        jobs.retain(|job| after.as_ref().is_none_or(|after| place(job) > *after));
+        jobs.retain(|job| after.as_ref().is_none_or(|after| place(job) > *after) && !except.contains(&job.function));
         jobs.truncate(limit);
         Ok(jobs)
     }

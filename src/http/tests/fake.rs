@@ -201,7 +201,13 @@ impl Store for FakeStore {
         let load = |id: &RunId| self.0.with(|world| world.states.get(id).cloned());
         Ok(ids.iter().filter_map(load).collect())
     }
-    async fn jobs_due(&self, _: Timestamp, _: Option<(Timestamp, JobId)>, _: usize) -> Read<Vec<Job>> {
+    async fn jobs_due(
+        &self,
+        _: Timestamp,
+        _: Option<(Timestamp, JobId)>,
+        _: &[FunctionId],
+        _: usize,
+    ) -> Read<Vec<Job>> {
         Ok(Vec::new())
     }
     async fn next_due(&self, _from: Timestamp) -> Read<Option<Timestamp>> {
@@ -317,6 +323,7 @@ pub(crate) fn options() -> Options {
     Options {
         kind: ServerKind::Dev,
         signing_key: None,
+        api_keys: Vec::new(),
         event_keys: Vec::new(),
         require_event_keys: false,
         request_bytes: 1024 * 1024,

@@ -1,15 +1,17 @@
 //! Questions about jobs, due and dead, and how much of everything there is.
 
-use callboard_actors::domain::{DeadLetter, Job, JobId, Timestamp};
+use callboard_actors::domain::{DeadLetter, FunctionId, Job, JobId, Timestamp};
 use callboard_actors::ports::{Counts, StoreError};
 use sqlx::SqlitePool;
 
 use super::error::from_sqlx;
+use super::jsonb::Rows;
 use super::rows::{get, get_id, get_number, get_time, job};
 use super::sql_limit;
 
 pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload FROM jobs
-    WHERE due < ?1 AND (due, run_id, key) > (?2, ?3, ?4) ORDER BY due, run_id, key LIMIT ?5";
+    WHERE due < ?1 AND (due, run_id, key) > (?2, ?3, ?4)
+    AND function_id NOT IN (SELECT value FROM jsonb_each(?5)) ORDER BY due, run_id, key LIMIT ?6";
 
 pub(super) const NEXT_DUE: &str = "SELECT due FROM jobs WHERE due >= ?1 ORDER BY due LIMIT 1";
 
@@ -17,6 +19,7 @@ pub(super) async fn due(
     readers: &SqlitePool,
     until: Timestamp,
     after: Option<(Timestamp, JobId)>,
+    except: &[FunctionId],
     limit: usize,
 ) -> Result<Vec<Job>, StoreError> {
     // Ids sort after the empty text, so this is before all jobs.
@@ -26,6 +29,7 @@ pub(super) async fn due(
     };
     let query = sqlx::query(DUE).bind(until.as_millis()).bind(due).bind(run).bind(key);
     let rows = query
+        .bind(Rows::of_texts(except).into_bytes())
         .bind(sql_limit(limit))
         .fetch_all(readers)
         .await

@@ -33,8 +33,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, Job, JobId, Lookup, Node, NodeId, Registration, RunId, RunState, SyncOutcome,
-    Timestamp, Wait, Write, Written,
+    DeadLetter, Event, EventId, FunctionId, Job, JobId, Lookup, Node, NodeId, Registration, RunId, RunState,
+    SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     CatalogView, Counts, EventFilter, EventView, Expiry, NodeView, Page, RunFilter, RunSummary, RunView, Store,
@@ -111,9 +111,10 @@ impl Store for SqliteStore {
         &self,
         until: Timestamp,
         after: Option<(Timestamp, JobId)>,
+        except: &[FunctionId],
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
-        jobs::due(&self.readers, until, after, limit).await
+        jobs::due(&self.readers, until, after, except, limit).await
     }
 
     async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {

@@ -7,6 +7,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::domain::{Class, Priority};
 
 mod pretty {
     use serde_json::Value;
@@ -309,4 +310,64 @@ fn an_event_of_the_future_starts_its_run_then() {
     let incoming = serde_json::from_value(json!({"name": "a", "ts": later.as_millis()})).expect("an event");
     let event = Event::accept(incoming, EventId::new(NOW, 7), NOW).expect("valid");
     assert_eq!(start(&function(0), &event, NOW).job.due, later);
+}
+
+#[test]
+fn the_reply_of_an_attempt_that_somebody_else_has_done_changes_nothing() {
+    let failed = || Reply::Failed {
+        failure: Failure::new("TypeError", "boom"),
+        status: Some(500),
+        no_retry: true,
+        retry_after: None,
+    };
+    let mut case = Case::new();
+    let late = case.replied("start", failed());
+    case.ops("start", json!([{"op": "StepRun", "id": "a", "data": 1}]));
+    let before = case.run.clone();
+    assert_eq!(case.give(Input::Replied(Box::new(late))), [], "the job is done");
+    assert_eq!(case.run, before);
+
+    let late = case.replied("discover:a", failed());
+    case.fails("discover:a", false);
+    let before = case.run.clone();
+    assert_eq!(case.give(Input::Replied(Box::new(late))), [], "the next attempt is due");
+    assert_eq!(case.run, before);
+    case.returns("discover:a", &json!("done"));
+    assert_eq!(case.run.status, RunStatus::Completed);
+}
+
+#[test]
+fn a_job_of_an_earlier_attempt_is_stale() {
+    let mut case = Case::new();
+    let first = job_of(&case, "start");
+    case.fails("start", false);
+    let next = |job| dispatch(&case.run, &case.function, job, "request".to_owned());
+    assert!(matches!(next(&first), Next::Stale));
+    assert!(matches!(next(&job_of(&case, "start")), Next::Call(_)));
+}
+
+#[test]
+fn a_run_has_the_head_start_its_function_asks_for() {
+    let with = |source: &str| {
+        let mut function = function(1);
+        function.flow.priority = Some(source.to_owned());
+        Case::with(function, &event(json!({"plan": "pro", "ahead": 7})))
+            .run
+            .priority
+    };
+    assert_eq!(
+        with("event.data.plan == 'pro' ? 120 : 0"),
+        Priority::new(Class::High, 120)
+    );
+    assert_eq!(with("event.data.ahead"), Priority::new(Class::High, 7));
+    assert_eq!(with("event.data.plan"), Priority::new(Class::High, 0), "no number");
+    assert_eq!(
+        with("-100000000"),
+        Priority::new(Class::High, i64::MIN),
+        "within bounds"
+    );
+    let mut case = Case::new();
+    case.run.priority = Priority::new(Class::Low, 5);
+    case.ops("start", json!([{"op": "StepRun", "id": "a", "data": 1}]));
+    assert_eq!(job_of(&case, "discover:a").priority, Priority::new(Class::Low, 5));
 }

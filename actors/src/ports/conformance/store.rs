@@ -68,6 +68,7 @@ macro_rules! store_conformance {
             a_signal_has_one_waiter
             a_signal_is_taken_over_before_it_is_taken
             jobs_come_by_due_time
+            jobs_of_some_functions_are_left_out
             events_come_in_the_order_asked
             events_are_listed_from_new_to_old
             runs_are_listed_from_new_to_old

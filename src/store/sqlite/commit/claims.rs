@@ -10,10 +10,10 @@ use callboard_actors::domain::{Event, EventId, NewRun, RunId, RunStatus, WaitKey
 use callboard_actors::ports::StoreError;
 use sqlx::sqlite::SqliteRow;
 
+use super::super::super::batch::{Folded, new_runs, takes};
 use super::super::jsonb::Rows;
 use super::super::rows::{get_id, get_key};
 use super::super::writer::{Outcome, Script, Session};
-use super::fold::Folded;
 use super::{Claimed, Commit};
 
 /// What the claims of a segment came to.
@@ -163,7 +163,7 @@ pub(super) async fn run(
     };
     let mut claimed = Claimed::default();
     for row in claims.unrouted.map_or(&[][..], |index| &outcomes[index].rows) {
-        claimed.unrouted.insert(get_id(row, 0)?);
+        claimed.outcome.unrouted.insert(get_id(row, 0)?);
     }
     if places.iter().all(|place| place.all_won(&outcomes)) {
         return Ok(Verdict::Clear(claimed));
@@ -280,13 +280,14 @@ impl Winners {
                 continue;
             }
             for run in new_runs(write).iter().filter(|run| !self.runs.contains(&run.state.id)) {
-                claimed.left_out.insert(run.state.id);
+                claimed.outcome.left_out.insert(run.state.id);
                 if run.idempotency.is_some() {
                     keyed.item(run.state.id);
                     claimed.duplicates.insert(run.state.id);
                 }
             }
             claimed
+                .outcome
                 .missed
                 .extend(takes(write).filter(|wait| !self.waits.contains(wait)));
         }
@@ -308,23 +309,6 @@ impl Winners {
             Verdict::Lost { writes, kept, claimed }
         })
     }
-}
-
-/// The runs a write creates.
-pub(super) fn new_runs(write: &Write) -> &[NewRun] {
-    match write {
-        Write::Accept(accept) => &accept.runs,
-        Write::Route(route) => &route.runs,
-        Write::Advance(_) => &[],
-    }
-}
-
-pub(super) fn takes(write: &Write) -> impl Iterator<Item = (RunId, WaitKey)> {
-    let takes = match write {
-        Write::Route(route) => &route.takes[..],
-        _ => &[],
-    };
-    takes.iter().map(|take| (take.run, take.key.clone()))
 }
 
 pub(super) fn unrouted_row(rows: &mut Rows, event: &Event, in_any_case: bool) {

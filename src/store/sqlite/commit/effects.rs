@@ -6,16 +6,15 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use callboard_actors::domain::{
-    Change, EventId, Job, Json, NewRun, RunId, Skip, SkipReason, Step, StepId, StepState, Wait, WaitKind, Write,
-    Written,
+    EventId, Job, Json, NewRun, RunId, Skip, SkipReason, Step, StepId, StepState, Wait, WaitKind, Write, Written,
 };
 use callboard_actors::ports::StoreError;
 
+use super::super::super::batch::{Folded, new_runs, place};
 use super::super::jsonb::Rows;
 use super::super::rows::get_id;
 use super::super::writer::{Script, Session};
-use super::claims::{CLAIM_EVENTS, INSERT_UNROUTED, event_row, new_runs, takes, unrouted_row};
-use super::fold::{Folded, place};
+use super::claims::{CLAIM_EVENTS, INSERT_UNROUTED, event_row, unrouted_row};
 use super::{Claimed, Commit};
 
 const DELETE_JOBS_OF: &str = "DELETE FROM jobs WHERE run_id IN (SELECT value FROM jsonb_each(?))";
@@ -111,40 +110,15 @@ pub(super) async fn run(
     if !script.is_empty() {
         let outcomes = session.run(script, last).await?;
         for row in emitted.map_or(&[][..], |index| &outcomes[index].rows) {
-            claimed.unrouted.insert(get_id(row, 0)?);
+            claimed.outcome.unrouted.insert(get_id(row, 0)?);
         }
     }
     Ok(segment
         .map(|index| match commit.lost[index] {
             true => Written::Lost,
-            false => written(&commit.batch[index], claimed),
+            false => claimed.outcome.of(&commit.batch[index]),
         })
         .collect())
-}
-
-/// What came of a write that has not lost.
-fn written(write: &Write, claimed: &Claimed) -> Written {
-    let events: Vec<EventId> = match write {
-        Write::Accept(accept) => vec![accept.event.id],
-        Write::Route(_) => Vec::new(),
-        Write::Advance(advance) => advance
-            .changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::Emit { event, .. } => Some(event.id),
-                _ => None,
-            })
-            .collect(),
-    };
-    let runs = new_runs(write).iter().map(|run| run.state.id);
-    Written::Done {
-        left_out: runs.filter(|run| claimed.left_out.contains(run)).collect(),
-        missed: takes(write).filter(|wait| claimed.missed.contains(wait)).collect(),
-        unrouted: events
-            .into_iter()
-            .filter(|event| claimed.unrouted.contains(event))
-            .collect(),
-    }
 }
 
 impl Effects {
@@ -158,7 +132,7 @@ impl Effects {
                 Write::Route(route) => {
                     effects.skips(route.event, &route.skips, &route.runs, claimed);
                     let taken = route.takes.iter();
-                    for take in taken.filter(|take| !claimed.missed.contains(&(take.run, take.key.clone()))) {
+                    for take in taken.filter(|take| !claimed.outcome.missed.contains(&(take.run, take.key.clone()))) {
                         effects.job(&take.job);
                     }
                 }
@@ -169,7 +143,7 @@ impl Effects {
                 }
             }
             for run in new_runs(write) {
-                if !claimed.left_out.contains(&run.state.id) {
+                if !claimed.outcome.left_out.contains(&run.state.id) {
                     effects.new_run(run);
                     awaited.extend(run.waits.iter().map(|wait| wait.name.as_str()));
                 }

@@ -1,6 +1,6 @@
 //! One transaction for many writes.
 //!
-//! A batch is cut into segments of writes that have nothing to do with each other ([`segments`]); nearly always there is
+//! A batch is cut into segments of writes that have nothing to do with each other ([`batch::split`]); nearly always there is
 //! one. A segment takes two trips to SQLite: the [`claims`] of all its writes, then, for those that won, the [`effects`].
 //! Each trip handles all rows of a kind with one statement.
 //!
@@ -13,17 +13,15 @@
 
 mod claims;
 mod effects;
-mod fold;
-mod segments;
 
 use std::collections::HashSet;
 use std::ops::Range;
 
-use callboard_actors::domain::{EventId, RunId, WaitKey, Write, Written};
+use callboard_actors::domain::{RunId, Write, Written};
 use callboard_actors::ports::StoreError;
 
 use self::claims::Verdict;
-use self::fold::Folded;
+use super::super::batch::{self, Folded, Outcome};
 use super::writer::{Session, Writer};
 
 /// See [`callboard_actors::ports::Store::commit`].
@@ -34,7 +32,7 @@ pub(super) async fn commit(writer: &Writer, revision: u64, batch: &[Write]) -> R
     let mut session = writer.session().await?;
     let mut commit = Commit {
         batch,
-        segments: segments::split(batch),
+        segments: batch::split(batch),
         folded: batch.iter().map(Folded::of).collect(),
         // What was matched against an older catalog has lost from the beginning.
         lost: batch.iter().map(|write| is_outdated(write, revision)).collect(),
@@ -77,14 +75,9 @@ struct Commit<'a> {
 /// What the claims of a segment came to.
 #[derive(Default)]
 struct Claimed {
-    /// Events that are new and have to be routed.
-    unrouted: HashSet<EventId>,
-    /// Runs that were not created.
-    left_out: HashSet<RunId>,
-    /// Those of them that were not for their idempotency key.
+    outcome: Outcome,
+    /// Runs that were not created for their idempotency key.
     duplicates: HashSet<RunId>,
-    /// Waits that were over.
-    missed: HashSet<(RunId, WaitKey)>,
 }
 
 impl Commit<'_> {

@@ -91,7 +91,7 @@ pub async fn changes_happen_in_order(store: Shared) {
         Change::RequestVersion(2),
     ];
     commit_all(&store, &[advance(run.id, 0, changes)]).await;
-    let due = store.jobs_due(at(1_000), None, 10).await.expect("reads");
+    let due = store.jobs_due(at(1_000), None, &[], 10).await.expect("reads");
     assert_eq!(due, [late, job(run.id, JobKey::Start, 80)]);
     assert_eq!(waits(&store, "first", &[None]).await, []);
     assert_eq!(

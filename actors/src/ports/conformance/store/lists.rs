@@ -31,7 +31,7 @@ pub async fn jobs_come_by_due_time(store: Shared) {
         let mut found: Vec<Job> = Vec::new();
         let mut after = None;
         loop {
-            let page = store.jobs_due(at(100), after.clone(), limit).await.expect("reads");
+            let page = store.jobs_due(at(100), after.clone(), &[], limit).await.expect("reads");
             assert!(page.len() <= limit);
             let Some(last) = page.last() else { break };
             after = Some((last.due, last.id.clone()));
@@ -44,6 +44,22 @@ pub async fn jobs_come_by_due_time(store: Shared) {
     assert_eq!(store.next_due(at(36)).await.expect("reads"), Some(at(36)));
     assert_eq!(store.next_due(at(51)).await.expect("reads"), Some(at(100)));
     assert_eq!(store.next_due(at(101)).await.expect("reads"), None);
+}
+
+/// The jobs of some functions can be left out, and the pages are full of the others' nevertheless.
+pub async fn jobs_of_some_functions_are_left_out(store: Shared) {
+    for number in 0..6 {
+        let event = event(number);
+        let name = ["one", "two", "three"][usize::try_from(number % 3).expect("small")];
+        let runs = vec![new_run(&event, name)];
+        commit_all(&store, &[accept(&event, runs)]).await;
+    }
+    let except = [function("one"), function("three")];
+    let page = store.jobs_due(at(100), None, &except, 2).await.expect("reads");
+    assert_eq!(page.len(), 2);
+    assert!(page.iter().all(|job| job.function == function("two")), "{page:?}");
+    let after = page.last().map(|job| (job.due, job.id.clone()));
+    assert_eq!(store.jobs_due(at(100), after, &except, 2).await.expect("reads"), []);
 }
 
 /// Events come in the order asked for, as often as asked for; unknown ones are left out.
@@ -332,7 +348,7 @@ pub async fn an_empty_store_has_nothing(store: Shared) {
     store.ping().await.expect("answers");
     assert_eq!(store.counts().await.expect("reads"), Counts::default());
     assert_eq!(store.load_runs(&[]).await.expect("reads"), []);
-    assert_eq!(store.jobs_due(at(1), None, 10).await.expect("reads"), []);
+    assert_eq!(store.jobs_due(at(1), None, &[], 10).await.expect("reads"), []);
     assert_eq!(store.next_due(at(0)).await.expect("reads"), None);
     assert_eq!(store.unrouted(10).await.expect("reads"), []);
     assert_eq!(store.events_by_id(&[]).await.expect("reads"), []);

@@ -83,7 +83,13 @@ pub async fn texts_come_back_as_they_went_in(store: Shared) {
     let state = load(&store, id).await.expect("is open");
     assert_eq!(state.steps[0], step);
     assert_eq!(state.group.len(), 1);
-    assert!(store.jobs_due(at(100), None, 10).await.expect("reads").contains(&job));
+    assert!(
+        store
+            .jobs_due(at(100), None, &[], 10)
+            .await
+            .expect("reads")
+            .contains(&job)
+    );
     assert_eq!(waits(&store, ODD, std::slice::from_ref(&wait.lookup)).await, [wait]);
     assert_eq!(store.wait_paths(ODD).await.expect("reads"), [Some(ODD.to_owned())]);
     assert_eq!(store.dead_letters(1).await.expect("reads"), [letter]);

@@ -12,34 +12,34 @@ use callboard_actors::domain::{
 
 /// The sum of an advance.
 #[derive(Default)]
-pub(super) struct Folded<'a> {
-    pub(super) status: Option<RunStatus>,
-    pub(super) started_at: Option<Timestamp>,
-    pub(super) request_version: Option<i32>,
-    pub(super) plan_only: Option<bool>,
+pub(in crate::store) struct Folded<'a> {
+    pub(in crate::store) status: Option<RunStatus>,
+    pub(in crate::store) started_at: Option<Timestamp>,
+    pub(in crate::store) request_version: Option<i32>,
+    pub(in crate::store) plan_only: Option<bool>,
     /// As JSON.
-    pub(super) group: Option<String>,
-    pub(super) output: Option<&'a Json>,
-    pub(super) ended_at: Option<Timestamp>,
+    pub(in crate::store) group: Option<String>,
+    pub(in crate::store) output: Option<&'a Json>,
+    pub(in crate::store) ended_at: Option<Timestamp>,
     /// Runs whose jobs and waits go, before any of those below come.
-    pub(super) ended: Option<RunId>,
+    pub(in crate::store) ended: Option<RunId>,
     /// Jobs that come (or change) or, `None`, go.
-    pub(super) jobs: BTreeMap<&'a JobKey, Option<&'a Job>>,
+    pub(in crate::store) jobs: BTreeMap<&'a JobKey, Option<&'a Job>>,
     /// Waits that come or, `None`, go.
-    pub(super) waits: BTreeMap<&'a WaitKey, Option<&'a Wait>>,
+    pub(in crate::store) waits: BTreeMap<&'a WaitKey, Option<&'a Wait>>,
     /// Signals taken over.
-    pub(super) signals: Vec<&'a str>,
+    pub(in crate::store) signals: Vec<&'a str>,
     /// Steps with their places in the order of reporting.
-    pub(super) steps: BTreeMap<&'a StepId, (i64, &'a Step)>,
-    pub(super) history: Vec<(i64, &'a HistoryEntry)>,
+    pub(in crate::store) steps: BTreeMap<&'a StepId, (i64, &'a Step)>,
+    pub(in crate::store) history: Vec<(i64, &'a HistoryEntry)>,
     /// Events with whether they have to be routed in any case.
-    pub(super) emits: Vec<(&'a Event, bool)>,
-    pub(super) buried: Vec<&'a DeadLetter>,
+    pub(in crate::store) emits: Vec<(&'a Event, bool)>,
+    pub(in crate::store) buried: Vec<&'a DeadLetter>,
 }
 
 impl<'a> Folded<'a> {
     /// The sum of a write's changes, if it is an advance.
-    pub(super) fn of(write: &'a Write) -> Option<Self> {
+    pub(in crate::store) fn of(write: &'a Write) -> Option<Self> {
         let Write::Advance(advance) = write else { return None };
         let mut folded = Self::default();
         for (index, change) in advance.changes.iter().enumerate() {
@@ -108,7 +108,7 @@ impl<'a> Folded<'a> {
 }
 
 /// A number that grows from change to change and from version to version, without looking at what is stored.
-pub(super) fn place(version: u64, index: usize) -> i64 {
+pub(in crate::store) fn place(version: u64, index: usize) -> i64 {
     /// Far more changes than one decision has: a reply holds 1,000 opcodes.
     const CHANGES: u64 = 1 << 20;
     let index = u64::try_from(index).unwrap_or(CHANGES).min(CHANGES - 1);

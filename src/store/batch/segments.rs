@@ -1,7 +1,7 @@
 //! Where a batch has to be cut, so that the order of its writes shows.
 //!
 //! Within a segment no two writes touch the same event, run, idempotency key or signal, so it makes no difference that
-//! their statements are run kind by kind instead of write by write.
+//! their statements are run kind by kind instead of write by write. Taking waits of different runs is no such thing.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -13,18 +13,34 @@ enum Touched<'a> {
     Event(EventId),
     Run(RunId),
     Key(FunctionId, &'a str),
-    /// Taking a wait may concern any signal: a wait does not say for which one it is.
+    /// Whose waiter changes.
+    Signal(&'a str),
+    /// Some signal has another waiter.
     Signals,
+    /// Some wait is taken.
+    Takes,
+}
+
+impl Touched<'_> {
+    /// Something that an earlier write must not have touched. Only takes and signals differ from what they touch: a wait
+    /// that is taken does not say whether it is for a signal that has just changed hands, and the other way round.
+    fn clashes_with(&self) -> &Self {
+        match self {
+            Self::Signals => &Self::Takes,
+            Self::Takes => &Self::Signals,
+            same => same,
+        }
+    }
 }
 
 /// Cuts a batch into the fewest consecutive segments.
-pub(super) fn split(batch: &[Write]) -> Vec<Range<usize>> {
+pub(in crate::store) fn split(batch: &[Write]) -> Vec<Range<usize>> {
     let mut segments = Vec::with_capacity(1);
     let mut start = 0;
     let mut seen = HashSet::new();
     for (index, write) in batch.iter().enumerate() {
         let own = touched(write);
-        if own.iter().any(|touched| seen.contains(touched)) {
+        if own.iter().any(|touched| seen.contains(touched.clashes_with())) {
             segments.push(start..index);
             start = index;
             seen.clear();
@@ -48,7 +64,7 @@ fn touched(write: &Write) -> Vec<Touched<'_>> {
             route.runs.iter().for_each(|run| new_run(run, &mut touched));
             touched.extend(route.takes.iter().map(|take| Touched::Run(take.run)));
             if !route.takes.is_empty() {
-                touched.push(Touched::Signals);
+                touched.push(Touched::Takes);
             }
         }
         Write::Advance(advance) => {
@@ -73,8 +89,9 @@ fn new_run<'a>(run: &'a NewRun, touched: &mut Vec<Touched<'a>>) {
     run.waits.iter().for_each(|wait| new_wait(wait, touched));
 }
 
-fn new_wait(wait: &Wait, touched: &mut Vec<Touched<'_>>) {
+fn new_wait<'a>(wait: &'a Wait, touched: &mut Vec<Touched<'a>>) {
     if wait.kind == WaitKind::Signal {
+        touched.push(Touched::Signal(&wait.name));
         touched.push(Touched::Signals);
     }
 }

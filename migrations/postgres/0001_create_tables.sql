@@ -1,0 +1,187 @@
+-- Events and runs are ULIDs in the type `uuid`: sixteen bytes in the same order, so a time is a prefix of an id. The
+-- function `ulid` shows them as people know them, `from_ulid` reads what people copy. Times are milliseconds since
+-- 1970, JSON is canonical text and never parsed here. Texts hold U+0000 as U+001A and `0`, U+001A as U+001A and `1`.
+--
+-- Everything is named with its schema, and every setting that matters is an attribute of a function: a connection has
+-- no state, which is what a transaction pooler asks for.
+--
+-- Every index is paid for by each run, so there is one only where a list or a claim needs it. Columns of users' texts
+-- without a bound are indexed by a digest, for an index entry holds 2,704 bytes at the most.
+
+CREATE TABLE callboard.apps (
+    name       text COLLATE "C" PRIMARY KEY,
+    url        text NOT NULL,          -- empty once the app has been removed
+    sdk        text NOT NULL,
+    framework  text,
+    version    text,
+    checksum   text NOT NULL,
+    error      text,
+    synced_at  bigint NOT NULL
+);
+
+CREATE TABLE callboard.functions (
+    id         uuid PRIMARY KEY,
+    app        text COLLATE "C" NOT NULL,
+    slug       text COLLATE "C" NOT NULL,
+    version    bigint NOT NULL,
+    archived   boolean NOT NULL,
+    definition text NOT NULL,
+    UNIQUE (app, slug)
+);
+
+CREATE TABLE callboard.events (
+    id          uuid PRIMARY KEY,
+    ts          bigint NOT NULL,
+    received_at bigint NOT NULL,
+    has_own_id  boolean NOT NULL,
+    external_id text NOT NULL,
+    name        text COLLATE "C" NOT NULL,
+    body        text NOT NULL
+);
+CREATE INDEX events_by_name ON callboard.events (name, id);
+
+-- The outbox: events whose functions and waits are still to be found. A table of its own, because setting a flag
+-- would write the whole event again.
+CREATE TABLE callboard.unrouted (
+    event_id uuid PRIMARY KEY
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+
+CREATE TABLE callboard.skips (
+    event_id    uuid NOT NULL,
+    seq         bigint NOT NULL,
+    function_id uuid,
+    reason      text NOT NULL,
+    detail      text NOT NULL,
+    PRIMARY KEY (event_id, seq)
+);
+
+-- No column that a run's moves change is indexed or part of an index's condition, but for `ended_at` and
+-- `unsuccessful`, which its end sets: with room left in the pages, moves touch no index.
+CREATE TABLE callboard.runs (
+    id               uuid PRIMARY KEY,
+    function_id      uuid NOT NULL,
+    event_id         uuid NOT NULL,    -- the first one
+    idempotency      uuid,             -- digest of the key, as long as the run holds it
+    version          bigint NOT NULL,
+    function_version bigint NOT NULL,
+    started_at       bigint,
+    ended_at         bigint,
+    request_version  integer NOT NULL,
+    priority         integer NOT NULL, -- head start in seconds
+    plan_only        boolean NOT NULL,
+    unsuccessful     boolean NOT NULL, -- failed or cancelled
+    status           text NOT NULL,
+    event_name       text NOT NULL,
+    step_group       text NOT NULL,
+    event_ids        uuid[],           -- all of them, if there are several
+    output           text
+) WITH (fillfactor = 70);
+CREATE INDEX runs_by_function ON callboard.runs (function_id, id);
+CREATE INDEX runs_open ON callboard.runs (id) WHERE ended_at IS NULL;
+CREATE INDEX runs_unsuccessful ON callboard.runs (id) WHERE unsuccessful;
+CREATE UNIQUE INDEX runs_idempotency ON callboard.runs (function_id, idempotency) WHERE idempotency IS NOT NULL;
+
+-- Which runs an event started, where their ids don't tell: a run's id carries the time of the event it was derived
+-- from, so only further events and foreign ids need a row.
+CREATE TABLE callboard.run_events (
+    event_id uuid NOT NULL,
+    run_id   uuid NOT NULL,
+    PRIMARY KEY (event_id, run_id)
+);
+
+CREATE TABLE callboard.steps (
+    run_id     uuid NOT NULL,
+    seq        bigint NOT NULL,        -- orders by first report
+    started_at bigint NOT NULL,
+    until      bigint,                 -- parked, if set
+    ended_at   bigint,
+    position   bigint,                 -- done, if set; place in the order of completion
+    race       boolean NOT NULL,
+    failed     boolean,
+    op         text NOT NULL,
+    step_id    text COLLATE "C" NOT NULL,
+    label      text NOT NULL,
+    memo       text,
+    PRIMARY KEY (run_id, step_id)
+) WITH (fillfactor = 90);
+
+-- By month of the run. A month is dropped as a whole when its runs are gone; see `make_history_partitions` and
+-- `drop_history_partitions`. The default partition holds runs of times that no month was made for (an app may choose
+-- the time in an event's id), and what outlived its month.
+CREATE TABLE callboard.history (
+    run_id  uuid NOT NULL,
+    seq     bigint NOT NULL,
+    at      bigint NOT NULL,
+    attempt bigint NOT NULL,
+    kind    text NOT NULL,
+    step_id text,
+    detail  text,
+    PRIMARY KEY (run_id, seq)
+) PARTITION BY RANGE (run_id);
+CREATE TABLE callboard.history_default PARTITION OF callboard.history DEFAULT;
+
+-- Jobs come and go with every step.
+CREATE TABLE callboard.jobs (
+    run_id      uuid NOT NULL,
+    function_id uuid NOT NULL,
+    due         bigint NOT NULL,
+    attempt     bigint NOT NULL,
+    priority    integer NOT NULL,
+    key         text COLLATE "C" NOT NULL,
+    payload     text,
+    PRIMARY KEY (run_id, key)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX jobs_due ON callboard.jobs (due, run_id, key);
+
+CREATE TABLE callboard.waits (
+    run_id      uuid NOT NULL,
+    function_id uuid NOT NULL,
+    name_id     uuid NOT NULL,         -- digest of the name
+    path_id     uuid NOT NULL,         -- digest of the path; all zero without one
+    lookup_id   uuid NOT NULL,         -- digest of the lookup's key; all zero without one
+    created_at  bigint NOT NULL,
+    expires_at  bigint NOT NULL,
+    key         text COLLATE "C" NOT NULL,
+    kind        text NOT NULL,
+    name        text NOT NULL,
+    path        text,
+    lookup_key  text,
+    condition   text,
+    PRIMARY KEY (run_id, key)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX waits_lookup ON callboard.waits (name_id, path_id, lookup_id, run_id, key);
+
+CREATE TABLE callboard.dead_letters (
+    seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id      uuid NOT NULL,
+    function_id uuid NOT NULL,
+    at          bigint NOT NULL,
+    job         text NOT NULL,
+    reason      text NOT NULL
+);
+
+-- Numbers there is one of. `catalog` rises with every change of an app or function.
+CREATE TABLE callboard.counters (
+    name  text COLLATE "C" PRIMARY KEY,
+    value bigint NOT NULL
+);
+INSERT INTO callboard.counters (name, value) VALUES ('catalog', 0);
+
+CREATE TABLE callboard.nodes (
+    id             uuid PRIMARY KEY,
+    started_at     bigint NOT NULL,
+    jobs_in_flight bigint NOT NULL,
+    seen_at        bigint NOT NULL,
+    state          text NOT NULL,
+    name           text COLLATE "C" NOT NULL,
+    address        text NOT NULL,
+    version        text NOT NULL
+);
+
+CREATE TABLE callboard.turns (
+    name   text COLLATE "C" PRIMARY KEY,
+    holder uuid NOT NULL,
+    until  bigint NOT NULL
+);

@@ -1,0 +1,396 @@
+-- Ids for people, partitions of the history, and the commit of a batch.
+
+-- A ULID as people know it: 130 bits, five to a letter.
+CREATE FUNCTION callboard.ulid(id uuid) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT string_agg(substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', substring(bits FROM place FOR 5)::int + 1, 1), ''
+        ORDER BY place)
+    FROM (SELECT B'00' || ('x' || replace(id::text, '-', ''))::bit(128) AS bits) AS whole,
+        generate_series(1, 126, 5) AS place
+$$;
+
+-- The other way round.
+CREATE FUNCTION callboard.from_ulid(id text) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT string_agg(to_hex(substring(bits FROM place FOR 4)::int), '' ORDER BY place)::uuid
+    FROM (SELECT string_agg((strpos('0123456789ABCDEFGHJKMNPQRSTVWXYZ', substr(upper(id), place, 1)) - 1)::bit(5)::text,
+                '' ORDER BY place)::varbit AS bits
+            FROM generate_series(1, 26) AS place) AS whole,
+        generate_series(3, 127, 4) AS place
+$$;
+
+-- The smallest id of an instant, in milliseconds.
+CREATE FUNCTION callboard.first_at(millis bigint) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT (lpad(to_hex(greatest(millis, 0)), 12, '0') || repeat('0', 20))::uuid
+$$;
+
+-- The smallest id of the month that begins `months` after the one of now.
+CREATE FUNCTION callboard.first_of_month(months integer) RETURNS uuid LANGUAGE sql STABLE STRICT AS $$
+    SELECT callboard.first_at((extract(epoch FROM (date_trunc('month', now() AT TIME ZONE 'UTC')
+        + make_interval(months => months))) * 1000)::bigint)
+$$;
+
+-- Makes the partitions for this month and those `ahead`. A new one takes over what the default partition holds of its
+-- month before it is attached, so there is no instant without these rows.
+CREATE FUNCTION callboard.make_history_partitions(ahead integer) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    first uuid;
+    next uuid;
+    name text;
+BEGIN
+    FOR month IN 0..ahead LOOP
+        first := callboard.first_of_month(month);
+        next := callboard.first_of_month(month + 1);
+        name := 'history_' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC')
+            + make_interval(months => month), 'YYYYMM');
+        CONTINUE WHEN to_regclass('callboard.' || name) IS NOT NULL;
+        -- Two instances at once: the second one waits and finds it made.
+        PERFORM pg_advisory_xact_lock(hashtextextended('callboard.history', 0));
+        -- Only locking a table makes this session see what others have made since it looked.
+        LOCK TABLE callboard.history_default IN ACCESS EXCLUSIVE MODE;
+        CONTINUE WHEN to_regclass('callboard.' || name) IS NOT NULL;
+        EXECUTE format('CREATE TABLE callboard.%I (LIKE callboard.history INCLUDING ALL)', name);
+        EXECUTE format('WITH moved AS (DELETE FROM callboard.history_default WHERE run_id >= %L AND run_id < %L
+            RETURNING *) INSERT INTO callboard.%I SELECT * FROM moved', first, next, name);
+        EXECUTE format('ALTER TABLE callboard.history ATTACH PARTITION callboard.%I FOR VALUES FROM (%L) TO (%L)',
+            name, first, next);
+    END LOOP;
+END
+$$;
+
+-- Drops the partitions of months that end before `bound` and whose runs are gone, but for at most `few`: the rows of
+-- those move to the default partition. Answers how many were dropped.
+CREATE FUNCTION callboard.drop_history_partitions(bound uuid, few integer) RETURNS integer LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' SET enable_seqscan = off AS $$
+DECLARE
+    part record;
+    dropped integer := 0;
+    survivors uuid[];
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('callboard.history', 0)) THEN
+        RETURN 0;
+    END IF;
+    FOR part IN
+        SELECT relname AS name, bounds[1]::uuid AS first, bounds[2]::uuid AS next
+        FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid,
+            regexp_match(pg_get_expr(relpartbound, inhrelid), 'FROM \(''(.*)''\) TO \(''(.*)''\)') AS bounds
+        WHERE inhparent = 'callboard.history'::regclass AND bounds[2]::uuid <= bound
+        ORDER BY relname
+    LOOP
+        SELECT array_agg(id) INTO survivors
+        FROM (SELECT id FROM callboard.runs WHERE id >= part.first AND id < part.next LIMIT few + 1) AS found;
+        CONTINUE WHEN cardinality(survivors) > few;
+        EXECUTE format('ALTER TABLE callboard.history DETACH PARTITION callboard.%I', part.name);
+        -- Asked again, now that nobody can add to it.
+        EXECUTE format('INSERT INTO callboard.history SELECT old.* FROM callboard.%I AS old
+            WHERE run_id IN (SELECT id FROM callboard.runs WHERE id >= %L AND id < %L)', part.name, part.first, part.next);
+        EXECUTE format('DROP TABLE callboard.%I', part.name);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END
+$$;
+
+-- The commit of a batch: `claim`, then `effect`, in one statement; see `src/store/postgres/commit/mod.rs`. Parameters
+-- are the columns of the rows to write, one array each; rows come sorted by key, so that two batches of different
+-- instances meet in the same order. The planner settings keep the plans right while tables are empty or have grown
+-- since they were analysed: rows are always looked up one by one through an index.
+
+-- Who was first? Every claim is an insert, update or delete that finds its row only if nobody was faster, so that taking
+-- it and checking it are one; whoever is second waits for the first one's transaction. What a row keeps anyway is
+-- written along with it.
+CREATE FUNCTION callboard.claim(
+    -- Runs that move on.
+    move_run uuid[], move_expected bigint[], move_status text[], move_started bigint[], move_request_version integer[],
+    move_plan_only boolean[], move_group text[], move_output text[], move_ended bigint[], move_unsuccessful boolean[],
+    -- Events that are routed, with the revision of the catalog that they were matched against.
+    route_event uuid[], route_catalog bigint[],
+    -- Events that come in or, with `event_by`, are emitted by a run that moves on.
+    event_id uuid[], event_external text[], event_own boolean[], event_name text[], event_name_id uuid[],
+    event_ts bigint[], event_received bigint[], event_body text[], event_by uuid[], event_heard boolean[],
+    event_catalog bigint[],
+    -- New runs, with the event whose write they belong to.
+    new_id uuid[], new_function uuid[], new_status text[], new_version bigint[], new_event uuid[], new_events text[],
+    new_event_name text[], new_request_version integer[], new_plan_only boolean[], new_group text[], new_priority integer[],
+    new_started bigint[], new_key uuid[], new_key_text text[], new_key_since uuid[], new_owner uuid[],
+    new_skip_seq bigint[],
+    -- Waits that are taken, with the event that takes them.
+    take_run uuid[], take_key text[], take_owner uuid[],
+    -- Advances that have lost.
+    OUT lost_runs uuid[],
+    -- Accepts and routes that have lost, those against an older catalog among them.
+    OUT lost_events uuid[], OUT outdated uuid[],
+    -- Runs of other accepts and routes that were not created.
+    OUT left_out uuid[],
+    -- All runs of which nothing is to be written.
+    OUT dropped uuid[],
+    -- Waits that were over, or are those of a route that has lost.
+    OUT missed_run uuid[], OUT missed_key text[],
+    -- Events that are new and have to be routed.
+    OUT unrouted uuid[]
+) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
+DECLARE
+    won uuid[];
+    keys text[];
+    some_known boolean := false;
+    newest bigint;
+BEGIN
+    lost_runs := '{}';
+    lost_events := '{}';
+    outdated := '{}';
+    left_out := '{}';
+    dropped := '{}';
+    missed_run := '{}';
+    missed_key := '{}';
+    unrouted := '{}';
+
+    IF cardinality(move_run) > 0 THEN
+        WITH moved AS (
+            UPDATE callboard.runs SET version = runs.version + 1,
+                status = coalesce(new.status, runs.status),
+                started_at = coalesce(new.started_at, runs.started_at),
+                request_version = coalesce(new.request_version, runs.request_version),
+                plan_only = coalesce(new.plan_only, runs.plan_only),
+                step_group = coalesce(new.step_group, runs.step_group),
+                output = coalesce(new.output, runs.output),
+                ended_at = coalesce(new.ended_at, runs.ended_at),
+                unsuccessful = coalesce(new.unsuccessful, runs.unsuccessful)
+            FROM unnest(move_run, move_expected, move_status, move_started, move_request_version, move_plan_only,
+                    move_group, move_output, move_ended, move_unsuccessful)
+                AS new (id, version, status, started_at, request_version, plan_only, step_group, output, ended_at,
+                    unsuccessful)
+            WHERE runs.id = new.id AND runs.version = new.version
+            RETURNING runs.id
+        )
+        SELECT coalesce(array_agg(id), '{}') INTO won FROM moved;
+        IF cardinality(won) < cardinality(move_run) THEN
+            lost_runs := ARRAY(SELECT id FROM unnest(move_run) AS id WHERE id <> ALL (won));
+            dropped := lost_runs;
+        END IF;
+    END IF;
+
+    IF cardinality(event_id) + cardinality(route_event) > 0 THEN
+        -- Read after whoever changed the catalog before this statement began. A change at this moment comes after it.
+        SELECT value INTO STRICT newest FROM callboard.counters WHERE name = 'catalog';
+        outdated := ARRAY(
+            SELECT matched.id
+            FROM unnest(event_id || route_event, event_catalog || route_catalog) AS matched (id, revision)
+            WHERE matched.revision < newest);
+        IF cardinality(outdated) > 0 THEN
+            lost_events := outdated;
+            route_event := ARRAY(SELECT id FROM unnest(route_event) AS id WHERE id <> ALL (outdated));
+        END IF;
+    END IF;
+
+    IF cardinality(route_event) > 0 THEN
+        WITH gone AS (DELETE FROM callboard.unrouted AS old WHERE old.event_id = ANY (route_event) RETURNING old.event_id)
+        SELECT coalesce(array_agg(gone.event_id), '{}') INTO won FROM gone;
+        IF cardinality(won) < cardinality(route_event) THEN
+            lost_events := lost_events || ARRAY(SELECT id FROM unnest(route_event) AS id WHERE id <> ALL (won));
+        END IF;
+    END IF;
+
+    IF cardinality(event_id) > 0 THEN
+        WITH put AS (
+            INSERT INTO callboard.events (id, external_id, has_own_id, name, ts, received_at, body)
+            SELECT new.id, new.external_id, new.has_own_id, new.name, new.ts, new.received_at, new.body
+            FROM unnest(event_id, event_external, event_own, event_name, event_ts, event_received, event_body, event_by)
+                AS new (id, external_id, has_own_id, name, ts, received_at, body, by_run)
+            WHERE (new.by_run IS NULL OR new.by_run <> ALL (dropped)) AND new.id <> ALL (outdated)
+            ON CONFLICT (id) DO NOTHING RETURNING events.id
+        )
+        SELECT coalesce(array_agg(id), '{}') INTO won FROM put;
+        some_known := cardinality(won) < cardinality(event_id);
+        IF some_known THEN
+            lost_events := lost_events || ARRAY(
+                SELECT new.id FROM unnest(event_id, event_by) AS new (id, by_run)
+                WHERE new.by_run IS NULL AND new.id <> ALL (won));
+        END IF;
+        -- Waits that this batch sets come later; an event that meets one set before it in the batch is `heard`.
+        WITH put AS (
+            INSERT INTO callboard.unrouted AS old (event_id)
+            SELECT new.id FROM unnest(event_id, event_name_id, event_heard) AS new (id, name_id, heard)
+            WHERE (NOT some_known OR new.id = ANY (won))
+                AND (new.heard OR EXISTS (SELECT 1 FROM callboard.waits WHERE waits.name_id = new.name_id))
+            ON CONFLICT DO NOTHING RETURNING old.event_id
+        )
+        SELECT coalesce(array_agg(put.event_id), '{}') INTO unrouted FROM put;
+    END IF;
+
+    IF cardinality(new_id) > 0 THEN
+        IF EXISTS (SELECT 1 FROM unnest(new_key) AS key WHERE key IS NOT NULL) THEN
+            -- Whoever has held an idempotency key for longer than the window loses it to the next one.
+            UPDATE callboard.runs SET idempotency = NULL
+            FROM unnest(new_function, new_key, new_key_since, new_owner) AS new (function_id, key, since, owner)
+            WHERE runs.function_id = new.function_id AND runs.idempotency = new.key AND runs.id < new.since
+                AND new.owner <> ALL (lost_events);
+        END IF;
+        WITH put AS (
+            INSERT INTO callboard.runs (id, function_id, function_version, status, version, event_id, event_ids,
+                event_name, request_version, priority, plan_only, unsuccessful, step_group, idempotency, started_at)
+            SELECT new.id, new.function_id,
+                coalesce((SELECT functions.version FROM callboard.functions WHERE functions.id = new.function_id), 0),
+                new.status, new.version, new.event_id, new.event_ids::uuid[], new.event_name, new.request_version,
+                new.priority, new.plan_only, false, new.step_group, new.key, new.started_at
+            FROM unnest(new_id, new_function, new_status, new_version, new_event, new_events, new_event_name,
+                    new_request_version, new_plan_only, new_group, new_priority, new_started, new_key, new_owner)
+                AS new (id, function_id, status, version, event_id, event_ids, event_name, request_version, plan_only,
+                    step_group, priority, started_at, key, owner)
+            WHERE new.owner <> ALL (lost_events)
+            ON CONFLICT DO NOTHING RETURNING runs.id
+        )
+        SELECT coalesce(array_agg(id), '{}') INTO won FROM put;
+        IF cardinality(won) < cardinality(new_id) THEN
+            dropped := dropped || ARRAY(SELECT id FROM unnest(new_id) AS id WHERE id <> ALL (won));
+            left_out := ARRAY(
+                SELECT new.id FROM unnest(new_id, new_owner) AS new (id, owner)
+                WHERE new.owner <> ALL (lost_events) AND new.id <> ALL (won));
+            -- A run that does not exist now was left out for its key.
+            INSERT INTO callboard.skips (event_id, seq, function_id, reason, detail)
+            SELECT new.owner, new.seq, new.function_id, 'duplicate',
+                'an event with the id `' || new.key || '` has started a run within the last 24 hours'
+            FROM unnest(new_id, new_owner, new_skip_seq, new_function, new_key_text)
+                AS new (id, owner, seq, function_id, key)
+            WHERE new.key IS NOT NULL AND new.id = ANY (left_out)
+                AND NOT EXISTS (SELECT 1 FROM callboard.runs WHERE runs.id = new.id)
+            ON CONFLICT DO NOTHING;
+        END IF;
+    END IF;
+
+    IF cardinality(take_run) > 0 THEN
+        WITH gone AS (
+            DELETE FROM callboard.waits USING unnest(take_run, take_key, take_owner) AS old (run_id, key, owner)
+            WHERE waits.run_id = old.run_id AND waits.key = old.key AND old.owner <> ALL (lost_events)
+            RETURNING waits.run_id, waits.key
+        )
+        SELECT coalesce(array_agg(run_id), '{}'), coalesce(array_agg(key), '{}') INTO won, keys FROM gone;
+        IF cardinality(won) < cardinality(take_run) THEN
+            SELECT array_agg(old.run_id), array_agg(old.key) INTO missed_run, missed_key
+            FROM unnest(take_run, take_key) AS old (run_id, key)
+            WHERE NOT EXISTS (
+                SELECT 1 FROM unnest(won, keys) AS gone (run_id, key)
+                WHERE gone.run_id = old.run_id AND gone.key = old.key);
+        END IF;
+    END IF;
+END
+$$;
+
+-- What follows for the writes that have won. Effects can't be lost; where two of them meet, the later one counts, except
+-- that a step's recorded result stays.
+CREATE FUNCTION callboard.effect(
+    dropped uuid[], missed_run uuid[], missed_key text[], lost_events uuid[],
+    -- Runs that have ended, whose jobs and waits go.
+    ended uuid[],
+    gone_job_run uuid[], gone_job_key text[],
+    gone_wait_run uuid[], gone_wait_key text[],
+    -- Signals that are taken over from whoever waits for them.
+    signal_run uuid[], signal_name_id uuid[], signal_lock bigint[],
+    -- With the key of the wait whose taking a job tells of.
+    job_run uuid[], job_key text[], job_function uuid[], job_attempt bigint[], job_due bigint[], job_priority integer[],
+    job_payload text[], job_take text[],
+    wait_run uuid[], wait_key text[], wait_function uuid[], wait_kind text[], wait_name text[], wait_name_id uuid[],
+    wait_path text[], wait_path_id uuid[], wait_lookup text[], wait_lookup_id uuid[], wait_condition text[],
+    wait_created bigint[], wait_expires bigint[],
+    step_run uuid[], step_id text[], step_seq bigint[], step_op text[], step_label text[], step_race boolean[],
+    step_started bigint[], step_until bigint[], step_position bigint[], step_failed boolean[], step_ended bigint[],
+    step_memo text[],
+    line_run uuid[], line_seq bigint[], line_at bigint[], line_kind text[], line_step text[], line_attempt bigint[],
+    line_detail text[],
+    skip_event uuid[], skip_seq bigint[], skip_function uuid[], skip_reason text[], skip_detail text[],
+    further_event uuid[], further_run uuid[],
+    dead_run uuid[], dead_job text[], dead_function uuid[], dead_reason text[], dead_at bigint[]
+) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
+BEGIN
+    IF cardinality(ended) > 0 THEN
+        IF cardinality(dropped) > 0 THEN
+            ended := ARRAY(SELECT id FROM unnest(ended) AS id WHERE id <> ALL (dropped));
+        END IF;
+        -- Waits before jobs: who takes a wait of this run at this moment, and so adds a job, is waited for here, and
+        -- the job is seen by the next statement.
+        DELETE FROM callboard.waits WHERE run_id = ANY (ended);
+        DELETE FROM callboard.jobs WHERE run_id = ANY (ended);
+    END IF;
+    IF cardinality(gone_wait_run) > 0 THEN
+        DELETE FROM callboard.waits USING unnest(gone_wait_run, gone_wait_key) AS old (run_id, key)
+        WHERE waits.run_id = old.run_id AND waits.key = old.key AND old.run_id <> ALL (dropped);
+    END IF;
+    IF cardinality(gone_job_run) > 0 THEN
+        DELETE FROM callboard.jobs USING unnest(gone_job_run, gone_job_key) AS old (run_id, key)
+        WHERE jobs.run_id = old.run_id AND jobs.key = old.key AND old.run_id <> ALL (dropped);
+    END IF;
+    IF cardinality(signal_run) > 0 THEN
+        -- One waiter for each signal: who sets a wait for the same one at this moment is waited for.
+        PERFORM pg_advisory_xact_lock(lock) FROM unnest(signal_lock) AS lock;
+        DELETE FROM callboard.waits USING unnest(signal_run, signal_name_id) AS new (run_id, name_id)
+        WHERE waits.name_id = new.name_id AND waits.kind = 'signal' AND new.run_id <> ALL (dropped);
+    END IF;
+    IF cardinality(job_run) > 0 THEN
+        INSERT INTO callboard.jobs (run_id, key, function_id, attempt, due, priority, payload)
+        SELECT new.run_id, new.key, new.function_id, new.attempt, new.due, new.priority, new.payload
+        FROM unnest(job_run, job_key, job_function, job_attempt, job_due, job_priority, job_payload, job_take)
+            AS new (run_id, key, function_id, attempt, due, priority, payload, take)
+        WHERE new.run_id <> ALL (dropped) AND (new.take IS NULL OR NOT EXISTS (
+            SELECT 1 FROM unnest(missed_run, missed_key) AS missed (run_id, key)
+            WHERE missed.run_id = new.run_id AND missed.key = new.take))
+        ON CONFLICT (run_id, key) DO UPDATE SET function_id = excluded.function_id, attempt = excluded.attempt,
+            due = excluded.due, priority = excluded.priority, payload = excluded.payload;
+    END IF;
+    IF cardinality(wait_run) > 0 THEN
+        INSERT INTO callboard.waits (run_id, key, function_id, kind, name, name_id, path, path_id, lookup_key, lookup_id,
+            condition, created_at, expires_at)
+        SELECT new.* FROM unnest(wait_run, wait_key, wait_function, wait_kind, wait_name, wait_name_id, wait_path,
+                wait_path_id, wait_lookup, wait_lookup_id, wait_condition, wait_created, wait_expires)
+            AS new (run_id, key, function_id, kind, name, name_id, path, path_id, lookup_key, lookup_id, condition,
+                created_at, expires_at)
+        WHERE new.run_id <> ALL (dropped)
+        ON CONFLICT (run_id, key) DO UPDATE SET function_id = excluded.function_id, kind = excluded.kind,
+            name = excluded.name, name_id = excluded.name_id, path = excluded.path, path_id = excluded.path_id,
+            lookup_key = excluded.lookup_key, lookup_id = excluded.lookup_id, condition = excluded.condition,
+            created_at = excluded.created_at, expires_at = excluded.expires_at;
+    END IF;
+    IF cardinality(step_run) > 0 THEN
+        -- `position` is set when a step is done, and a step that is done stays as it is.
+        INSERT INTO callboard.steps (run_id, step_id, seq, op, label, race, started_at, until, position, failed,
+            ended_at, memo)
+        SELECT new.* FROM unnest(step_run, step_id, step_seq, step_op, step_label, step_race, step_started, step_until,
+                step_position, step_failed, step_ended, step_memo)
+            AS new (run_id, step_id, seq, op, label, race, started_at, until, position, failed, ended_at, memo)
+        WHERE new.run_id <> ALL (dropped)
+        ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE SET op = excluded.op, label = excluded.label,
+            race = excluded.race, started_at = excluded.started_at, until = excluded.until,
+            position = excluded.position, failed = excluded.failed, ended_at = excluded.ended_at, memo = excluded.memo
+        WHERE steps.position IS NULL;
+    END IF;
+    IF cardinality(line_run) > 0 THEN
+        -- Only a run that was deleted and has come again meets lines of its own.
+        INSERT INTO callboard.history (run_id, seq, at, kind, step_id, attempt, detail)
+        SELECT new.* FROM unnest(line_run, line_seq, line_at, line_kind, line_step, line_attempt, line_detail)
+            AS new (run_id, seq, at, kind, step_id, attempt, detail)
+        WHERE new.run_id <> ALL (dropped)
+        ON CONFLICT ON CONSTRAINT history_pkey DO UPDATE SET at = excluded.at, kind = excluded.kind,
+            step_id = excluded.step_id, attempt = excluded.attempt, detail = excluded.detail;
+    END IF;
+    IF cardinality(skip_event) > 0 THEN
+        INSERT INTO callboard.skips (event_id, seq, function_id, reason, detail)
+        SELECT new.* FROM unnest(skip_event, skip_seq, skip_function, skip_reason, skip_detail)
+            AS new (event_id, seq, function_id, reason, detail)
+        WHERE new.event_id <> ALL (lost_events)
+        ON CONFLICT DO NOTHING;
+    END IF;
+    IF cardinality(further_event) > 0 THEN
+        INSERT INTO callboard.run_events (event_id, run_id)
+        SELECT new.* FROM unnest(further_event, further_run) AS new (event_id, run_id)
+        WHERE new.run_id <> ALL (dropped)
+        ON CONFLICT DO NOTHING;
+    END IF;
+    IF cardinality(dead_run) > 0 THEN
+        INSERT INTO callboard.dead_letters (run_id, job, function_id, reason, at)
+        SELECT new.* FROM unnest(dead_run, dead_job, dead_function, dead_reason, dead_at)
+            AS new (run_id, job, function_id, reason, at)
+        WHERE new.run_id <> ALL (dropped);
+    END IF;
+END
+$$;

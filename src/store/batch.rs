@@ -1,0 +1,68 @@
+//! What a batch of writes comes to, whatever the database: where it has to be cut, and what the changes of a run add up
+//! to. Never: no SQL.
+
+mod fold;
+mod segments;
+
+pub(super) use self::fold::{Folded, place};
+pub(super) use self::segments::split;
+
+use std::collections::HashSet;
+
+use callboard_actors::domain::{Change, EventId, NewRun, RunId, WaitKey, Write, Written};
+
+/// What of a segment did not come about, though its writes did.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Events that are new and have to be routed.
+    pub(super) unrouted: HashSet<EventId>,
+    /// Runs that were not created.
+    pub(super) left_out: HashSet<RunId>,
+    /// Waits that were over.
+    pub(super) missed: HashSet<(RunId, WaitKey)>,
+}
+
+impl Outcome {
+    /// What came of a write of the segment that has not lost.
+    pub(super) fn of(&self, write: &Write) -> Written {
+        let events: Vec<EventId> = match write {
+            Write::Accept(accept) => vec![accept.event.id],
+            Write::Route(_) => Vec::new(),
+            Write::Advance(advance) => advance
+                .changes
+                .iter()
+                .filter_map(|change| match change {
+                    Change::Emit { event, .. } => Some(event.id),
+                    _ => None,
+                })
+                .collect(),
+        };
+        let runs = new_runs(write).iter().map(|run| run.state.id);
+        Written::Done {
+            left_out: runs.filter(|run| self.left_out.contains(run)).collect(),
+            missed: takes(write).filter(|wait| self.missed.contains(wait)).collect(),
+            unrouted: events
+                .into_iter()
+                .filter(|event| self.unrouted.contains(event))
+                .collect(),
+        }
+    }
+}
+
+/// The runs a write creates.
+pub(super) fn new_runs(write: &Write) -> &[NewRun] {
+    match write {
+        Write::Accept(accept) => &accept.runs,
+        Write::Route(route) => &route.runs,
+        Write::Advance(_) => &[],
+    }
+}
+
+/// The waits a write takes.
+pub(super) fn takes(write: &Write) -> impl Iterator<Item = (RunId, WaitKey)> {
+    let takes = match write {
+        Write::Route(route) => &route.takes[..],
+        _ => &[],
+    };
+    takes.iter().map(|take| (take.run, take.key.clone()))
+}

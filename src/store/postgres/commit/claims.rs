@@ -1,0 +1,227 @@
+//! What the writes of a segment claim: the parameters of the function `claim`.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+
+use callboard_actors::domain::{
+    Accept, Advance, Event, EventId, Json, NewRun, Route, RunId, RunStatus, Timestamp, WaitKey, limits,
+};
+use sqlx::postgres::PgArguments;
+use uuid::Uuid;
+
+use super::super::cells::{Id as _, digest, text};
+use super::columns::{Rows, rows};
+use super::effects::ROUTED_SKIPS;
+use crate::store::batch::Folded;
+
+rows! {
+    /// A run that moves on.
+    Move<'a> {
+        run: Uuid,
+        expected: i64,
+        status: Option<&'static str>,
+        started: Option<i64>,
+        request_version: Option<i32>,
+        plan_only: Option<bool>,
+        group: Option<&'a str>,
+        output: Option<&'a str>,
+        ended: Option<i64>,
+        unsuccessful: Option<bool>,
+    }
+}
+
+rows! {
+    /// An event that is routed.
+    Routed {
+        event: Uuid,
+        catalog: Option<i64>,
+    }
+}
+
+rows! {
+    /// An event that comes in or is emitted.
+    Coming<'a> {
+        id: Uuid,
+        external_id: Cow<'a, str>,
+        has_own_id: bool,
+        name: Cow<'a, str>,
+        name_id: Uuid,
+        ts: i64,
+        received_at: i64,
+        body: &'a str,
+        /// The run that emits it.
+        by: Option<Uuid>,
+        /// Whether it has to be routed in any case.
+        heard: bool,
+        /// The revision of the catalog that it was matched against.
+        catalog: Option<i64>,
+    }
+}
+
+rows! {
+    /// A run to be created.
+    New<'a> {
+        id: Uuid,
+        function: Uuid,
+        status: &'static str,
+        version: i64,
+        event: Uuid,
+        /// All events as the text of an array, if there are several.
+        events: Option<String>,
+        event_name: Cow<'a, str>,
+        request_version: i32,
+        plan_only: bool,
+        group: String,
+        priority: i32,
+        started: Option<i64>,
+        key: Option<Uuid>,
+        key_text: Option<Cow<'a, str>>,
+        /// Runs of the key that are older don't hold it any more.
+        key_since: Uuid,
+        /// The event of the write it belongs to.
+        owner: Uuid,
+        /// Where to record that it was left out for its key.
+        skip_seq: i64,
+    }
+}
+
+rows! {
+    /// A wait that is taken.
+    Taken {
+        run: Uuid,
+        key: String,
+        owner: Uuid,
+    }
+}
+
+/// The parameters.
+#[derive(Default)]
+pub(super) struct Claims<'a> {
+    moves: Vec<Move<'a>>,
+    routes: Vec<Routed>,
+    events: Vec<Coming<'a>>,
+    runs: Vec<New<'a>>,
+    /// With the event that takes it; the first one counts.
+    takes: BTreeMap<(RunId, &'a WaitKey), EventId>,
+}
+
+impl<'a> Claims<'a> {
+    pub(super) const COLUMNS: usize = <Vec<Move<'_>>>::COLUMNS
+        + <Vec<Routed>>::COLUMNS
+        + <Vec<Coming<'_>>>::COLUMNS
+        + <Vec<New<'_>>>::COLUMNS
+        + <Vec<Taken>>::COLUMNS;
+
+    pub(super) fn accept(&mut self, accept: &'a Accept, awaited: &HashSet<&str>) {
+        let is_awaited = awaited.contains(accept.event.name.as_str());
+        self.event(&accept.event, None, is_awaited, accept.catalog);
+        self.new_runs(accept.event.id, &accept.runs, accept.skips.len(), 0);
+    }
+
+    pub(super) fn route(&mut self, route: &'a Route) {
+        self.routes.push(Routed {
+            event: route.event.cell(),
+            catalog: route.catalog.map(number),
+        });
+        self.new_runs(route.event, &route.runs, route.skips.len(), ROUTED_SKIPS);
+        for take in &route.takes {
+            self.takes.entry((take.run, &take.key)).or_insert(route.event);
+        }
+    }
+
+    pub(super) fn advance(&mut self, advance: &Advance, folded: &'a Folded<'a>, awaited: &HashSet<&str>) {
+        self.moves.push(Move {
+            run: advance.run.cell(),
+            expected: number(advance.expected),
+            status: folded.status.map(RunStatus::as_str),
+            started: folded.started_at.map(Timestamp::as_millis),
+            request_version: folded.request_version,
+            plan_only: folded.plan_only,
+            group: folded.group.as_deref(),
+            output: folded.output.map(Json::as_str),
+            ended: folded.ended_at.map(Timestamp::as_millis),
+            unsuccessful: folded
+                .status
+                .filter(|_| folded.ended_at.is_some())
+                .map(|status| status != RunStatus::Completed),
+        });
+        for (event, in_any_case) in &folded.emits {
+            let is_heard = *in_any_case || awaited.contains(event.name.as_str());
+            self.event(event, Some(advance.run), is_heard, None);
+        }
+    }
+
+    fn event(&mut self, event: &'a Event, by: Option<RunId>, heard: bool, catalog: Option<u64>) {
+        self.events.push(Coming {
+            id: event.id.cell(),
+            external_id: text(&event.external_id),
+            has_own_id: event.has_own_id,
+            name: text(&event.name),
+            name_id: digest(&event.name),
+            ts: event.ts.as_millis(),
+            received_at: event.received_at.as_millis(),
+            body: event.body.as_str(),
+            by: by.map(RunId::cell),
+            heard,
+            catalog: catalog.map(number),
+        });
+    }
+
+    fn new_runs(&mut self, owner: EventId, runs: &'a [NewRun], skips: usize, skips_from: i64) {
+        for (index, run) in runs.iter().enumerate() {
+            let state = &run.state;
+            let oldest = state.created_at().before(limits::IDEMPOTENCY_WINDOW).as_millis() + 1;
+            self.runs.push(New {
+                id: state.id.cell(),
+                function: state.function.cell(),
+                status: state.status.as_str(),
+                version: number(state.version),
+                event: state.event_ids.first().map_or(Uuid::nil(), |event| event.cell()),
+                events: several(&state.event_ids),
+                event_name: text(&state.event_name),
+                request_version: state.request_version,
+                plan_only: state.plan_only,
+                group: serde_json::to_string(&state.group).expect("a set of texts serialises"),
+                priority: state.priority.seconds(),
+                started: state.started_at.map(Timestamp::as_millis),
+                key: run.idempotency.as_deref().map(digest),
+                key_text: run.idempotency.as_deref().map(text),
+                key_since: RunId::first_at(Timestamp::from_millis(oldest)).cell(),
+                owner: owner.cell(),
+                skip_seq: skips_from + i64::try_from(skips + index).unwrap_or(i64::MAX - skips_from),
+            });
+        }
+    }
+
+    /// Adds the parameters, sorted by key, so that transactions of several instances wait for each other in one order.
+    pub(super) fn bind(mut self, arguments: &mut PgArguments) {
+        self.moves.sort_by_key(|row| row.run);
+        self.routes.sort_by_key(|row| row.event);
+        self.events.sort_by_key(|row| row.id);
+        self.runs.sort_by_key(|row| row.id);
+        self.moves.bind(arguments);
+        self.routes.bind(arguments);
+        self.events.bind(arguments);
+        self.runs.bind(arguments);
+        let takes = self.takes.into_iter().map(|((run, key), owner)| Taken {
+            run: run.cell(),
+            key: text(&key.to_string()).into_owned(),
+            owner: owner.cell(),
+        });
+        takes.collect::<Vec<_>>().bind(arguments);
+    }
+}
+
+/// The text of an array of all events, unless there is one and no more.
+fn several(events: &[EventId]) -> Option<String> {
+    if events.len() == 1 {
+        return None;
+    }
+    let events: Vec<_> = events.iter().map(|event| event.cell().to_string()).collect();
+    Some(format!("{{{}}}", events.join(",")))
+}
+
+/// A count as a column takes it.
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,77 @@
+//! Questions about jobs, due and dead, and how much of everything there is.
+
+use callboard_actors::domain::{DeadLetter, FunctionId, Job, JobId, Timestamp};
+use callboard_actors::ports::{Counts, StoreError};
+use uuid::Uuid;
+
+use super::cells::{Id as _, text};
+use super::readers::Readers;
+use super::rows::{get_id, get_number, get_text, get_time, job};
+use super::sql_limit;
+
+pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload FROM callboard.jobs
+    WHERE due < $1 AND (due, run_id, key) > ($2, $3, $4) AND function_id <> ALL ($5)
+    ORDER BY due, run_id, key LIMIT $6";
+
+pub(super) const NEXT_DUE: &str = "SELECT due FROM callboard.jobs WHERE due >= $1 ORDER BY due LIMIT 1";
+
+pub(super) const DEAD_LETTERS: &str = "SELECT run_id, job, function_id, reason, at FROM callboard.dead_letters
+    ORDER BY seq DESC LIMIT $1";
+
+pub(super) async fn due(
+    readers: &Readers,
+    until: Timestamp,
+    after: Option<(Timestamp, JobId)>,
+    except: &[FunctionId],
+    limit: usize,
+) -> Result<Vec<Job>, StoreError> {
+    // Keys sort after the empty text, so this is before all jobs.
+    let (due, run, key) = match after {
+        Some((due, id)) => (due.as_millis(), id.run.cell(), id.key.to_string()),
+        None => (i64::MIN, Uuid::nil(), String::new()),
+    };
+    let query = sqlx::query(DUE).bind(until.as_millis()).bind(due).bind(run);
+    let except: Vec<Uuid> = except.iter().map(|function| function.cell()).collect();
+    let query = query.bind(text(&key).into_owned()).bind(except).bind(sql_limit(limit));
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
+    rows.iter().map(job).collect()
+}
+
+pub(super) async fn next_due(readers: &Readers, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let query = sqlx::query(NEXT_DUE).bind(from.as_millis());
+    let row = readers.single(|session| Box::pin(session.optional(query))).await?;
+    row.map(|row| get_time(&row, 0)).transpose()
+}
+
+pub(super) async fn dead_letters(readers: &Readers, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+    let query = sqlx::query(DEAD_LETTERS).bind(sql_limit(limit));
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
+    let letter = |row| {
+        Ok(DeadLetter {
+            run: get_id(row, 0)?,
+            job: get_text(row, 1)?,
+            function: get_id(row, 2)?,
+            reason: get_text(row, 3)?,
+            at: get_time(row, 4)?,
+        })
+    };
+    rows.iter().map(letter).collect()
+}
+
+pub(super) async fn counts(readers: &Readers) -> Result<Counts, StoreError> {
+    const SQL: &str = "SELECT (SELECT count(*) FROM callboard.runs WHERE ended_at IS NULL),
+        (SELECT count(*) FROM callboard.jobs), (SELECT count(*) FROM callboard.waits),
+        (SELECT count(*) FROM callboard.dead_letters)";
+    let rows = readers
+        .single(|session| Box::pin(session.all(sqlx::query(SQL))))
+        .await?;
+    let [row] = &rows[..] else {
+        return Err(StoreError::Corrupt("counts are no single row".to_owned()));
+    };
+    Ok(Counts {
+        open_runs: get_number(row, 0)?,
+        jobs: get_number(row, 1)?,
+        waits: get_number(row, 2)?,
+        dead_letters: get_number(row, 3)?,
+    })
+}

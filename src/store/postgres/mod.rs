@@ -1,0 +1,226 @@
+//! The store in a PostgreSQL database, for one instance or several.
+//!
+//! Promises: what [`Store::commit`] has answered is as durable as the server makes its commits; any number of instances
+//! share a database, and of those that claim the same thing one gets it. One connection writes, a few more ask. It keeps no
+//! state in a session, so a transaction pooler may stand between ([`Options::pooler`]). Never: no decision about runs, which
+//! are the orchestrator's, and no clock.
+//!
+//! In reading order: [`options`], [`open`] and `migrations` (schema in `migrations/postgres/`), `writer` and `readers` (the
+//! connections), `cells` (what columns hold), [`commit`], then a file per family of questions.
+
+mod catalog;
+mod cells;
+mod commit;
+mod error;
+mod events;
+mod jobs;
+mod migrations;
+mod nodes;
+mod open;
+mod options;
+mod readers;
+mod registration;
+mod retention;
+mod rows;
+mod run_list;
+mod runs;
+mod waits;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use callboard_actors::domain::{
+    DeadLetter, Event, EventId, FunctionId, Job, JobId, Lookup, Node, NodeId, Registration, RunId, RunState,
+    SyncOutcome, Timestamp, Wait, Write, Written,
+};
+use callboard_actors::ports::{
+    CatalogView, Counts, EventFilter, EventView, Expiry, NodeView, Page, RunFilter, RunSummary, RunView, Store,
+    StoreError,
+};
+
+pub use self::open::OpenError;
+use self::open::Target;
+pub use self::options::Options;
+use self::readers::Readers;
+use self::writer::Writer;
+
+/// The store in a database.
+pub struct PostgresStore {
+    writer: Writer,
+    readers: Readers,
+}
+
+impl std::fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresStore").finish_non_exhaustive()
+    }
+}
+
+/// Brings the schema up to date. Answers the version it had before and the one it has.
+///
+/// # Errors
+/// See [`OpenError`]. A database that is newer than this program is left as it is.
+pub async fn migrate(options: &Options) -> Result<(i64, i64), OpenError> {
+    let before = open::prepare(options, &Target::of(options)?).await?;
+    Ok((before, migrations::KNOWN))
+}
+
+impl PostgresStore {
+    /// Checks the server, brings the schema up to date and starts the connections for questions. The one that writes is
+    /// opened by the first commit.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. A database that is newer than this program is left as it is.
+    pub async fn open(options: &Options) -> Result<Self, OpenError> {
+        let target = Target::of(options)?;
+        open::prepare(options, &target).await?;
+        let readers = Readers::start(options, &target).map_err(|error| OpenError::Database {
+            at: "this machine".to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self {
+            writer: Writer::new(options, target),
+            readers,
+        })
+    }
+
+    /// Closes all connections. Nothing is lost without.
+    ///
+    /// # Errors
+    /// When the server has not heard of it; the connections are gone in any case.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.readers.close().await;
+        self.writer.close().await
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn commit(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
+        commit::commit(&self.writer, batch).await
+    }
+
+    async fn load_runs(&self, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
+        runs::load(&self.readers, ids).await
+    }
+
+    async fn jobs_due(
+        &self,
+        until: Timestamp,
+        after: Option<(Timestamp, JobId)>,
+        except: &[FunctionId],
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        jobs::due(&self.readers, until, after, except, limit).await
+    }
+
+    async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        jobs::next_due(&self.readers, from).await
+    }
+
+    async fn unrouted(&self, limit: usize) -> Result<Vec<Event>, StoreError> {
+        events::unrouted(&self.readers, limit).await
+    }
+
+    async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
+        events::by_id(&self.readers, ids).await
+    }
+
+    async fn wait_paths(&self, name: &str) -> Result<Vec<Option<String>>, StoreError> {
+        waits::paths(&self.readers, name).await
+    }
+
+    async fn waits(
+        &self,
+        name: &str,
+        lookups: &[Option<Lookup>],
+        after: Option<(RunId, String)>,
+        limit: usize,
+    ) -> Result<Vec<Wait>, StoreError> {
+        waits::find(&self.readers, name, lookups, after, limit).await
+    }
+
+    async fn catalog(&self) -> Result<CatalogView, StoreError> {
+        catalog::all(&self.readers).await
+    }
+
+    async fn sync_app(&self, registration: &Registration) -> Result<SyncOutcome, StoreError> {
+        registration::sync(&self.readers, registration).await
+    }
+
+    async fn note_sync_error(&self, url: &str, error: Option<&str>) -> Result<(), StoreError> {
+        registration::note_error(&self.readers, url, error).await
+    }
+
+    async fn remove_app(&self, url: &str) -> Result<bool, StoreError> {
+        registration::remove(&self.readers, url).await
+    }
+
+    async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError> {
+        events::view(&self.readers, id).await
+    }
+
+    async fn list_events(&self, filter: &EventFilter) -> Result<Page<Event>, StoreError> {
+        events::list(&self.readers, filter).await
+    }
+
+    async fn run_view(&self, id: RunId) -> Result<Option<RunView>, StoreError> {
+        runs::view(&self.readers, id).await
+    }
+
+    async fn list_runs(&self, filter: &RunFilter) -> Result<Page<RunSummary>, StoreError> {
+        run_list::list(&self.readers, filter).await
+    }
+
+    async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {
+        runs::orphans(&self.readers, limit).await
+    }
+
+    async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError> {
+        retention::purge(&self.readers, expiry, limit).await
+    }
+
+    async fn beat(&self, node: &Node, now: Timestamp) -> Result<u64, StoreError> {
+        nodes::beat(&self.readers, node, now).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        nodes::all(&self.readers).await
+    }
+
+    async fn leave(&self, node: NodeId) -> Result<(), StoreError> {
+        nodes::leave(&self.readers, node).await
+    }
+
+    async fn take_turn(
+        &self,
+        turn: &str,
+        holder: NodeId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        nodes::take_turn(&self.readers, turn, holder, now, until).await
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        jobs::dead_letters(&self.readers, limit).await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        jobs::counts(&self.readers).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let answer = self
+            .readers
+            .single(|session| Box::pin(session.all(sqlx::query("SELECT 1"))));
+        answer.await.map(drop)
+    }
+}
+
+/// A limit as PostgreSQL takes it.
+fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,78 @@
+//! Lists of runs, from new to old.
+//!
+//! A page is a range of an index, read backwards: all runs by id, one function's, the open ones or the unsuccessful ones.
+//! What the index does not tell is checked row by row.
+
+use callboard_actors::domain::{RunId, RunStatus, Timestamp};
+use callboard_actors::ports::{Page, RunFilter, RunSummary, StoreError};
+use uuid::Uuid;
+
+use super::cells::Id as _;
+use super::readers::Readers;
+use super::rows::summary;
+use super::sql_limit;
+
+/// A page under a condition. The parameters are the bounds, the statuses and the limit; then, if any, the functions.
+macro_rules! page {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, function_id, function_version, status, event_id, event_ids, event_name, started_at, ended_at, output
+            FROM callboard.runs WHERE id >= $1 AND id < $2 AND status = ANY ($3) AND ",
+            $condition,
+            " ORDER BY id DESC LIMIT $4"
+        )
+    };
+}
+pub(super) const ALL: &str = page!("true");
+pub(super) const OPEN: &str = page!("ended_at IS NULL");
+pub(super) const UNSUCCESSFUL: &str = page!("unsuccessful");
+/// All runs are looked at: as the condition is written, it keeps the index of functions out, which could not give them in
+/// order.
+pub(super) const OF_MANY: &str = page!("(function_id = ANY ($5)) IS TRUE");
+/// The pages of some functions, merged.
+pub(super) const OF_SOME: &str = concat!(
+    "SELECT page.* FROM (SELECT DISTINCT * FROM unnest($5::uuid[])) AS wanted (function_id) CROSS JOIN LATERAL (",
+    page!("runs.function_id = wanted.function_id"),
+    ") AS page ORDER BY id DESC LIMIT $4"
+);
+
+/// Functions whose pages are read one by one and merged; for more, all runs are looked at.
+const FUNCTIONS_AT_ONCE: usize = 8;
+
+pub(super) async fn list(readers: &Readers, filter: &RunFilter) -> Result<Page<RunSummary>, StoreError> {
+    let from = RunId::first_at(filter.from.unwrap_or(Timestamp::MIN)).cell();
+    let mut end = RunId::first_at(filter.until.unwrap_or(Timestamp::MAX));
+    if let Some(before) = filter.before {
+        end = end.min(before);
+    }
+    let statuses = match &filter.statuses[..] {
+        [] => &RunStatus::ALL[..],
+        some => some,
+    };
+    let is_unsuccessful = |status: &RunStatus| matches!(status, RunStatus::Failed | RunStatus::Cancelled);
+    let sql = match &filter.functions {
+        Some(functions) if functions.is_empty() => {
+            return Ok(Page {
+                items: Vec::new(),
+                has_more: false,
+            });
+        }
+        Some(functions) if functions.len() <= FUNCTIONS_AT_ONCE => OF_SOME,
+        Some(_) => OF_MANY,
+        None if statuses.iter().all(|status| !status.is_final()) => OPEN,
+        None if statuses.iter().all(is_unsuccessful) => UNSUCCESSFUL,
+        None => ALL,
+    };
+    let names: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
+    let mut query = sqlx::query(sql).bind(from).bind(end.cell()).bind(names);
+    query = query.bind(sql_limit(filter.limit.saturating_add(1)));
+    if let Some(functions) = &filter.functions {
+        let functions: Vec<Uuid> = functions.iter().map(|function| function.cell()).collect();
+        query = query.bind(functions);
+    }
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
+    let mut items = rows.iter().map(summary).collect::<Result<Vec<_>, _>>()?;
+    let has_more = items.len() > filter.limit;
+    items.truncate(filter.limit);
+    Ok(Page { items, has_more })
+}

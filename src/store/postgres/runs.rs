@@ -1,0 +1,228 @@
+//! Questions about runs: their states for the orchestrator, details for people.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use callboard_actors::domain::{
+    EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step, StepId, StepState,
+    WaitKey,
+};
+use callboard_actors::ports::{JobView, RunView, StepView, StoreError, WaitView};
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::cells::{Id as _, plain};
+use super::error::unreadable;
+use super::readers::Readers;
+use super::rows::{
+    event_ids, get, get_id, get_json, get_json_or_null, get_key, get_named, get_number, get_text, get_time,
+    get_time_or_null, job, step, summary, wait,
+};
+use super::sql_limit;
+
+/// Open runs by id. The columns `event_id` and `event_ids` come last.
+pub(super) const STATES: &str =
+    "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
+        priority, event_id, event_ids
+    FROM callboard.runs WHERE id = ANY ($1) AND ended_at IS NULL";
+
+pub(super) const BODIES: &str = "SELECT id, body FROM callboard.events WHERE id = ANY ($1)";
+
+pub(super) const STEPS: &str =
+    "SELECT run_id, step_id, op, label, race, started_at, until, position, failed, ended_at, memo
+    FROM callboard.steps WHERE run_id = ANY ($1) ORDER BY run_id, seq";
+
+pub(super) const JOB_KEYS: &str = "SELECT run_id, key, attempt FROM callboard.jobs WHERE run_id = ANY ($1)";
+
+pub(super) const SUMMARY: &str = "SELECT id, function_id, function_version, status, event_id, event_ids, event_name,
+        started_at, ended_at, output FROM callboard.runs WHERE id = $1";
+
+pub(super) const HISTORY: &str =
+    "SELECT at, kind, step_id, attempt, detail FROM callboard.history WHERE run_id = $1 ORDER BY seq";
+
+pub(super) const JOBS: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload FROM callboard.jobs
+    WHERE run_id = $1 ORDER BY due, key";
+
+pub(super) const WAITS: &str =
+    "SELECT run_id, key, function_id, kind, name, path, lookup_key, condition, created_at, expires_at
+    FROM callboard.waits WHERE run_id = $1 ORDER BY key";
+
+pub(super) const ORPHANS: &str = "SELECT id FROM callboard.runs WHERE ended_at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM callboard.jobs WHERE run_id = runs.id) ORDER BY id LIMIT $1";
+
+pub(super) async fn load(readers: &Readers, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let cells: Vec<Uuid> = ids.iter().map(|id| id.cell()).collect();
+    // One instant: a state made of two versions would be one that never was.
+    let parts = readers.snapshot(move |session| {
+        Box::pin(async move {
+            let runs = session.all(sqlx::query(STATES).bind(cells.clone())).await?;
+            let mut wanted = BTreeSet::new();
+            for row in &runs {
+                wanted.extend(event_ids(row, 10)?);
+            }
+            let wanted: Vec<Uuid> = wanted.into_iter().map(EventId::cell).collect();
+            let bodies = session.all(sqlx::query(BODIES).bind(wanted)).await?;
+            let steps = session.all(sqlx::query(STEPS).bind(cells.clone())).await?;
+            let jobs = session.all(sqlx::query(JOB_KEYS).bind(cells)).await?;
+            Ok((runs, Parts::read(&bodies, &steps, &jobs)?))
+        })
+    });
+    let (runs, mut parts) = parts.await?;
+    let mut states = HashMap::with_capacity(runs.len());
+    for row in &runs {
+        let state = state(row, &mut parts)?;
+        states.insert(state.id, state);
+    }
+    Ok(ids.iter().filter_map(|id| states.remove(id)).collect())
+}
+
+/// The rows that belong to runs, sorted by run.
+struct Parts {
+    bodies: HashMap<EventId, Json>,
+    steps: HashMap<RunId, Vec<Step>>,
+    jobs: HashMap<RunId, BTreeMap<JobKey, u32>>,
+}
+
+impl Parts {
+    fn read(bodies: &[PgRow], steps: &[PgRow], jobs: &[PgRow]) -> Result<Self, StoreError> {
+        let mut parts = Self {
+            bodies: HashMap::with_capacity(bodies.len()),
+            steps: HashMap::new(),
+            jobs: HashMap::new(),
+        };
+        for row in bodies {
+            parts.bodies.insert(get_id(row, 0)?, get_json(row, 1)?);
+        }
+        for row in steps {
+            parts.steps.entry(get_id(row, 0)?).or_default().push(step(row)?);
+        }
+        for row in jobs {
+            let jobs = parts.jobs.entry(get_id(row, 0)?).or_default();
+            jobs.insert(get_key(row, 1)?, get_number(row, 2)?);
+        }
+        Ok(parts)
+    }
+}
+
+fn state(row: &PgRow, parts: &mut Parts) -> Result<RunState, StoreError> {
+    let id: RunId = get_id(row, 0)?;
+    let event_ids = event_ids(row, 10)?;
+    let bodies = event_ids.iter().map(|event| {
+        let body = parts.bodies.get(event).cloned();
+        body.ok_or_else(|| StoreError::Corrupt(format!("run {id} has lost its event {event}")))
+    });
+    let events: Arc<[Json]> = bodies.collect::<Result<_, _>>()?;
+    let mut state = RunState::new(id, get_id(row, 1)?, get_text(row, 4)?, event_ids, events);
+    state.version = get_number(row, 2)?;
+    state.status = get_named(row, 3, RunStatus::parse)?;
+    state.request_version = get(row, 5)?;
+    state.plan_only = get(row, 6)?;
+    state.group = serde_json::from_str(get(row, 7)?).map_err(|error| unreadable("a group of steps", error))?;
+    state.started_at = get_time_or_null(row, 8)?;
+    state.priority = Priority::from_seconds(get(row, 9)?);
+    let mut done = Vec::new();
+    for step in parts.steps.remove(&id).unwrap_or_default() {
+        if let StepState::Done { position, .. } = step.state {
+            done.push((position, step.id.clone()));
+        }
+        state.steps.insert(step.id.clone(), step);
+    }
+    done.sort();
+    state.stack = done.into_iter().map(|(_, step)| step).collect();
+    state.jobs = parts.jobs.remove(&id).unwrap_or_default();
+    Ok(state)
+}
+
+pub(super) async fn view(readers: &Readers, id: RunId) -> Result<Option<RunView>, StoreError> {
+    let found = readers.snapshot(move |session| {
+        Box::pin(async move {
+            let Some(run) = session.optional(sqlx::query(SUMMARY).bind(id.cell())).await? else {
+                return Ok(None);
+            };
+            let steps = session.all(sqlx::query(STEPS).bind(vec![id.cell()])).await?;
+            let history = session.all(sqlx::query(HISTORY).bind(id.cell())).await?;
+            let jobs = session.all(sqlx::query(JOBS).bind(id.cell())).await?;
+            let waits = session.all(sqlx::query(WAITS).bind(id.cell())).await?;
+            Ok(Some((run, steps, history, jobs, waits)))
+        })
+    });
+    let Some((run, steps, history, jobs, waits)) = found.await? else {
+        return Ok(None);
+    };
+    Ok(Some(RunView {
+        summary: summary(&run)?,
+        steps: steps
+            .iter()
+            .map(|row| step(row).map(step_view))
+            .collect::<Result<_, _>>()?,
+        history: history.iter().map(entry).collect::<Result<_, _>>()?,
+        jobs: jobs.iter().map(job_view).collect::<Result<_, _>>()?,
+        waits: waits.iter().map(wait_view).collect::<Result<_, _>>()?,
+    }))
+}
+
+fn step_view(step: Step) -> StepView {
+    let (status, ended_at, until, memo) = match step.state {
+        StepState::Planned => ("planned", None, None, None),
+        StepState::Parked { until } => ("parked", None, Some(until), None),
+        StepState::Done {
+            memo,
+            failed: false,
+            at,
+            ..
+        } => ("completed", Some(at), None, Some(memo)),
+        StepState::Done { memo, at, .. } => ("failed", Some(at), None, Some(memo)),
+    };
+    StepView {
+        id: step.id,
+        op: step.op,
+        label: step.label,
+        status,
+        started_at: step.started_at,
+        ended_at,
+        until,
+        memo,
+    }
+}
+
+fn entry(row: &PgRow) -> Result<HistoryEntry, StoreError> {
+    Ok(HistoryEntry {
+        at: get_time(row, 0)?,
+        kind: get_named(row, 1, HistoryKind::parse)?,
+        step: get::<Option<&str>>(row, 2)?.map(|step| StepId::from(&*plain(step))),
+        attempt: get_number(row, 3)?,
+        detail: get_json_or_null(row, 4)?,
+    })
+}
+
+fn job_view(row: &PgRow) -> Result<JobView, StoreError> {
+    let job = job(row)?;
+    Ok(JobView {
+        key: job.id.key.to_string(),
+        attempt: job.attempt,
+        due: job.due,
+    })
+}
+
+fn wait_view(row: &PgRow) -> Result<WaitView, StoreError> {
+    let wait = wait(row)?;
+    Ok(WaitView {
+        kind: wait.kind.as_str(),
+        step: match wait.key {
+            WaitKey::Step(step) => Some(step),
+            WaitKey::Cancel(_) => None,
+        },
+        name: wait.name,
+        condition: wait.condition,
+        expires_at: wait.expires_at,
+    })
+}
+
+pub(super) async fn orphans(readers: &Readers, limit: usize) -> Result<Vec<RunId>, StoreError> {
+    let query = sqlx::query(ORPHANS).bind(sql_limit(limit));
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
+    rows.iter().map(|row| get_id(row, 0)).collect()
+}
