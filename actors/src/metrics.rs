@@ -342,14 +342,16 @@ impl Tally {
             match change {
                 Change::Ended { status, .. } => tally.ended = Some(*status),
                 Change::Buried(_) => tally.dead_letters += 1,
+                // Of a job whose attempts were all used up there is none.
+                Change::JobPut(job) if job.attempt > 0 => tally.retries += 1,
                 Change::Noted(entry) => match entry.kind {
                     HistoryKind::StepCompleted => tally.steps_completed += 1,
                     HistoryKind::StepFailed => tally.steps_failed += 1,
-                    HistoryKind::AttemptFailed => tally.retries += 1,
                     HistoryKind::RunScheduled
                     | HistoryKind::RunStarted
                     | HistoryKind::RunEnded
-                    | HistoryKind::StepScheduled => {}
+                    | HistoryKind::StepScheduled
+                    | HistoryKind::AttemptFailed => {}
                 },
                 _ => {}
             }

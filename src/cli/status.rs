@@ -1,6 +1,6 @@
 //! `callboard status`: what the parts of a running server are doing.
 //!
-//! Reads `GET /api/v1/supervisor` as it comes: members it does not know are ignored, missing ones shown as `-`, so that
+//! Reads `GET /api/v1/supervisor` and `GET /api/v1/nodes` as they come: members it does not know are ignored, missing ones shown as `-`, so that
 //! it goes with servers of other versions.
 
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct StatusArgs {
     /// Signing key, should the server ask for one.
     #[arg(long, value_name = "KEY", env = "INNGEST_SIGNING_KEY", hide_env_values = true)]
     pub signing_key: Option<String>,
-    /// Print the answer as it is.
+    /// Print the answers as they are: the process tree, with the nodes as its member `nodes`.
     #[arg(long)]
     pub json: bool,
 }
@@ -34,7 +34,16 @@ pub struct StatusArgs {
 /// # Errors
 /// [`Code::NoAnswer`].
 pub async fn ask(args: &StatusArgs) -> Result<Value, Problem> {
-    let url = format!("{}/api/v1/supervisor", args.url.trim_end_matches('/'));
+    let mut status = get(args, "/api/v1/supervisor").await?;
+    // An older server has no such list, and a database that is away has no answer: the tree is shown all the same.
+    if let (Ok(mut answer), Some(tree)) = (get(args, "/api/v1/nodes").await, status.as_object_mut()) {
+        tree.insert("nodes".to_owned(), answer["nodes"].take());
+    }
+    Ok(status)
+}
+
+async fn get(args: &StatusArgs, path: &str) -> Result<Value, Problem> {
+    let url = format!("{}{path}", args.url.trim_end_matches('/'));
     let no_answer = |why: String| Problem::new(Code::NoAnswer, format!("{url}: {why}"));
     let mut request = awc::Client::builder().timeout(PATIENCE).finish().get(&url);
     if let Some(key) = &args.signing_key {
@@ -53,9 +62,49 @@ pub async fn ask(args: &StatusArgs) -> Result<Value, Problem> {
     Err(no_answer(format!("{status}, {message}")))
 }
 
-/// The process tree for people.
+/// The process tree and the nodes for people.
 #[must_use]
 pub fn render(status: &Value) -> String {
+    let tree = render_tree(status);
+    match status["nodes"].as_array() {
+        Some(nodes) if !nodes.is_empty() => format!("{tree}\n\n{}", render_nodes(nodes)),
+        _ => tree,
+    }
+}
+
+fn render_nodes(nodes: &[Value]) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header([
+            "NODE",
+            "STATE",
+            "IN FLIGHT",
+            "ADDRESS",
+            "VERSION",
+            "STARTED",
+            "SEEN",
+            "ID",
+        ]);
+    for node in nodes {
+        let here = if node["self"] == true { " (answers)" } else { "" };
+        let silent = if node["silent"] == true { ", silent" } else { "" };
+        table.add_row([
+            format!("{}{here}", text(&node["name"])),
+            format!("{}{silent}", text(&node["state"])),
+            text(&node["jobs_in_flight"]),
+            text(&node["address"]),
+            text(&node["version"]),
+            text(&node["started_at"]),
+            text(&node["seen_at"]),
+            text(&node["id"]),
+        ]);
+    }
+    super::trimmed(&table)
+}
+
+fn render_tree(status: &Value) -> String {
     let mut table = Table::new();
     table
         .load_style(NOTHING)
@@ -195,6 +244,27 @@ mod tests {
         assert!(lines[3].contains("└─ executor/shop"), "{shown}");
         assert!(lines[3].contains("backing off, back in 400ms"), "{shown}");
         assert!(lines[3].contains("panicked: index out of bounds, 2s ago"), "{shown}");
+    }
+
+    #[test]
+    fn shows_the_nodes_below() {
+        let status = json!({"children": [], "nodes": [
+            {"name": "here", "state": "serving", "jobs_in_flight": 3, "self": true, "silent": false, "version": "1.2.3"},
+            {"name": "there", "state": "draining", "self": false, "silent": true},
+        ]});
+        let shown = render(&status);
+        let line = |of: &str| {
+            shown
+                .lines()
+                .find(|line| line.starts_with(of))
+                .unwrap_or_default()
+                .to_owned()
+        };
+        assert!(
+            line("here (answers)").contains("serving") && line("here").contains("1.2.3"),
+            "{shown}"
+        );
+        assert!(line("there").contains("draining, silent"), "{shown}");
     }
 
     #[test]

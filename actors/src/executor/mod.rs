@@ -142,11 +142,11 @@ impl Executor {
             if slot.tasks.is_empty() {
                 return self.leave(run, ctx);
             }
-            if slot.state.is_none() {
-                if let Some(kept) = self.parts.cache.take(run) {
-                    slot.state = Some(Box::new(kept.state));
-                    slot.replied_at = kept.replied_at;
-                }
+            if slot.state.is_none()
+                && let Some(kept) = self.parts.cache.take(run)
+            {
+                slot.state = Some(Box::new(kept.state));
+                slot.replied_at = kept.replied_at;
             }
             if slot.state.is_none() {
                 slot.is_busy = true;
