@@ -12,20 +12,22 @@ use super::migrations::{self, KNOWN, MigrationError};
 const OLDEST_SERVER: i32 = 150_000;
 
 /// What every connection asks of its session, unless a pooler stands between. A program that was frozen holds locks
-/// only until it times out. Questions look rows up one by one: right while tables are empty, or have grown since they
-/// were analysed.
-const SESSION: [(&str, &str); 5] = [
+/// only until it times out. Questions look rows up one by one, in the order of an index: right while tables are empty,
+/// or have grown since they were analysed.
+const SESSION: [(&str, &str); 7] = [
     ("idle_in_transaction_session_timeout", "10s"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_sort", "off"),
     ("jit", "off"),
 ];
 
 /// The same for one transaction.
 pub(super) const LOCAL_SESSION: &str = "SET LOCAL idle_in_transaction_session_timeout = '10s';
     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
-    SET LOCAL jit = off";
+    SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off";
 
 /// Why a database can't be used. No text holds a password.
 #[derive(Debug, thiserror::Error)]
