@@ -86,8 +86,8 @@ catalogue! {
         "The endpoint exists, but not for this method.",
         "Use one of the methods of the `Allow` header.";
     Unauthorized = 1010, 401, "Authentication failed",
-        "A signing key is configured, and the request carries no or another one.",
-        "Send `Authorization: Bearer <key>` with the signing key or its hash; SDKs do when `INNGEST_SIGNING_KEY` is set.";
+        "The server has keys, and the request carries none of them.",
+        "Send `Authorization: Bearer <key>` with a key of `keys.api`, or the signing key or its hash. SDKs do when `INNGEST_SIGNING_KEY` is set, commands with `--api-key` or `CALLBOARD_API_KEY`.";
     WrongServerKind = 1011, 400, "The app expects another kind of server",
         "The app runs in development mode and the server does not, or the other way round.",
         "Set `INNGEST_DEV=1` in the app for `callboard dev`, `INNGEST_DEV=0` otherwise.";
@@ -178,7 +178,7 @@ catalogue! {
         "Another instance runs on the same data directory; two would overwrite each other's work.",
         "Stop the other instance, or choose another directory with `--data-dir`.";
     NewerDatabase = 3006, 0, "The database is from a newer version",
-        "A newer version of Callboard has upgraded this data directory.",
+        "A newer version of Callboard has upgraded it.",
         "Start the newer version again, or restore a backup from before the upgrade.";
     DamagedDatabase = 3007, 0, "The database is damaged",
         "The file is no database, or SQLite finds it damaged.",
@@ -186,6 +186,21 @@ catalogue! {
     UnusableDirectory = 3008, 0, "The data directory can't be used",
         "It can't be made, read or written.",
         "Check that the directory and its parents exist and may be written by this user, and that the disk has room.";
+    KeysRequired = 3009, 0, "Keys are required",
+        "`callboard start` signs its calls, and serves nobody without a key; a key it needs is missing.",
+        "Make one with `openssl rand -hex 32`. Apps get the same as `INNGEST_SIGNING_KEY` and `INNGEST_EVENT_KEY`. `callboard dev` needs none.";
+    DatabaseUnreachable = 3010, 503, "The database does not answer",
+        "No PostgreSQL answers at the host and port of `database.url`, or it is starting.",
+        "Nothing, if it is on its way up: the connection is tried again. Else check the URL, the network and the server.";
+    DatabaseAccess = 3011, 0, "The database lets us not in",
+        "The user, the password or the database of `database.url` is wrong, or the user lacks a right.",
+        "The message says which. Create the user and the database, and let the user create a schema in it.";
+    UnsuitableDatabase = 3012, 0, "The database can't be used",
+        "PostgreSQL is older than version 15, or the database has another encoding than UTF-8.",
+        "The message says why. Upgrade the server, or create a database with `ENCODING 'UTF8'`.";
+    QueueUnreachable = 3013, 503, "The queue does not answer",
+        "No Redis answers at the host and port of `redis.url`, or it refuses us.",
+        "Nothing, if it is on its way up: the connection is tried again, and nothing is lost meanwhile. Else check the URL, the network and the server.";
 }
 
 impl fmt::Display for Code {

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use callboard::cli::flags::SettingsArgs;
 use callboard::cli::{self, Cli, Command};
 use callboard::error::Problem;
+use callboard::settings::Mode;
 use callboard::{daemon, demo};
 use clap::Parser as _;
 
@@ -22,13 +24,8 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
-        Command::Dev(args) => {
-            let loaded = args.settings.load()?;
-            callboard::telemetry::start(&loaded.settings.log);
-            daemon::run(&loaded.settings, async |daemon| {
-                cli::serve::greet(daemon, &loaded.settings).await
-            })?;
-        }
+        Command::Dev(args) => serve(&args.settings, Mode::Dev)?,
+        Command::Start(args) => serve(&args.settings, Mode::Start)?,
         Command::Demo(args) => demo::run(args)?,
         Command::Status(args) => {
             let status = actix_rt::System::new().block_on(cli::status::ask(args))?;
@@ -38,8 +35,28 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                 print!("{}", cli::status::render(&status));
             }
         }
-        Command::Config(args) => print!("{}", cli::config::render(&args.settings.load()?.effective)),
+        Command::Config(args) => {
+            let loaded = args.settings.load(args.mode)?;
+            for warning in &loaded.warnings {
+                eprintln!("warning: {warning}");
+            }
+            print!("{}", cli::config::render(&loaded.effective));
+        }
+        Command::Migrate(args) => {
+            println!("{}", actix_rt::System::new().block_on(cli::migrate::run(args))?);
+        }
         Command::Version => println!("callboard {}", env!("CARGO_PKG_VERSION")),
     }
     Ok(())
+}
+
+fn serve(args: &SettingsArgs, mode: Mode) -> anyhow::Result<()> {
+    let loaded = args.load(mode)?;
+    callboard::telemetry::start(&loaded.settings.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    daemon::run(&loaded.settings, async |daemon| {
+        cli::serve::greet(daemon, &loaded.settings).await
+    })
 }

@@ -1,5 +1,8 @@
 //! The log: for people on a terminal, one JSON object a line elsewhere. One panic hook, so that a panic is a line of the
 //! log like any other.
+//!
+//! Whatever a line is about has the same field everywhere: `run`, `function` and `event` are ids, `slug` is a function's
+//! name, `child` a part of the process, `error` what went wrong.
 
 use std::io::IsTerminal as _;
 use std::panic::PanicHookInfo;

@@ -294,7 +294,8 @@ impl Feed {
             let (panics, at) = self.panics.entry(lease.job.id.clone()).or_insert((0, now));
             *panics += 1;
             *at = now;
-            tracing::error!(job = %lease.job.id, panics, "an executor panicked over a job");
+            let (run, function) = (lease.job.id.run, lease.job.function);
+            tracing::error!(%run, %function, job = %lease.job.id.key, panics, "an executor panicked over a job");
         }
         self.parts
             .queue

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, oneshot};
 
 use crate::domain::{Change, Job, Json, RunId, Write, Written};
@@ -307,7 +308,7 @@ impl Batch {
     async fn run(mut self) -> Report {
         match self.parts.store.commit(&self.writes).await {
             Ok(written) => {
-                settle(&self.parts, &self.writes, &written).await;
+                settle(&self.parts, &self.writes, &written);
                 self.answer(written);
             }
             Err(error) if is_passing(&error) => {
@@ -359,7 +360,7 @@ impl Batch {
         for commit in self.split() {
             match self.parts.store.commit(&commit.writes).await {
                 Ok(written) => {
-                    settle(&self.parts, &commit.writes, &written).await;
+                    settle(&self.parts, &commit.writes, &written);
                     let _ = commit.reply.send(Ok(written));
                 }
                 Err(error) if is_passing(&error) => self.put_back(commit, &error),
@@ -380,7 +381,7 @@ fn is_passing(error: &StoreError) -> bool {
 }
 
 /// Tells the rest of the orchestrator what is true now. All of it is a hint: what gets lost here is found in the store.
-async fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
+fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
     let soon = parts.clock.now().after(parts.horizon);
     let mut jobs: Vec<Job> = Vec::new();
     let mut ended: Vec<RunId> = Vec::new();
@@ -421,17 +422,31 @@ async fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
             .filter(|take| !missed.iter().any(|(run, key)| *run == take.run && *key == take.key));
         jobs.extend(taken.map(|take| take.job.clone()));
     }
+    if has_unrouted {
+        parts.unrouted.notify_one();
+    }
+    if ended.is_empty() && jobs.is_empty() {
+        return;
+    }
+    // A queue in this process has it all when this returns. One that is elsewhere is told in the same order, and nobody
+    // waits for it: what is written is written.
+    let mut telling = Box::pin(tell(parts.clone(), ended, jobs));
+    if telling.as_mut().now_or_never().is_none() {
+        actix::spawn(telling);
+    }
+}
+
+/// Tells the queue of runs that have ended and of jobs that are due soon.
+async fn tell(parts: Parts, ended: Vec<RunId>, jobs: Vec<Job>) {
     for run in ended {
         parts.queue.forget_run(run).await;
     }
-    if !jobs.is_empty() {
-        // What does not fit stays in the store, where the scheduler finds it when there is room.
-        if parts.queue.push(jobs, Origin::Commit).await.spilled > 0 && !parts.spilled.swap(true, Ordering::Relaxed) {
-            parts.spill.notify_one();
-        }
+    if jobs.is_empty() {
+        return;
     }
-    if has_unrouted {
-        parts.unrouted.notify_one();
+    // What does not fit stays in the store, where the scheduler finds it when there is room.
+    if parts.queue.push(jobs, Origin::Commit).await.spilled > 0 && !parts.spilled.swap(true, Ordering::Relaxed) {
+        parts.spill.notify_one();
     }
 }
 

@@ -4,12 +4,15 @@ use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 
-use super::dev::SettingsArgs;
-use crate::settings::Effective;
+use super::flags::SettingsArgs;
+use crate::settings::{Effective, Mode};
 
-/// Arguments of `callboard config`. The flags of `callboard dev`, to see what they would do.
+/// Arguments of `callboard config`. The flags of a server, to see what they would do.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
+    /// Of which server: their defaults differ.
+    #[arg(long, value_enum, default_value_t = Mode::Dev)]
+    pub mode: Mode,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
     pub settings: SettingsArgs,

@@ -1,8 +1,12 @@
 //! The command line: one file per subcommand. Texts are for people; every flag of the server is also a setting.
 
+pub mod client;
 pub mod config;
 pub mod dev;
+pub mod flags;
+pub mod migrate;
 pub mod serve;
+pub mod start;
 pub mod status;
 pub mod timeline;
 
@@ -26,10 +30,15 @@ pub enum Command {
     /// Start a server for development: no keys, no other services, everything in one directory.
     #[command(after_help = dev::EXAMPLES)]
     Dev(dev::DevArgs),
+    /// Start a server for production: keys are required, calls are signed.
+    #[command(after_help = start::EXAMPLES)]
+    Start(start::StartArgs),
     /// Show what the parts of a running server are doing.
     Status(status::StatusArgs),
     /// Show every setting with its value and where that comes from.
     Config(config::ConfigArgs),
+    /// Bring the schema of a PostgreSQL database up to date, as `start` does by itself.
+    Migrate(migrate::MigrateArgs),
     /// Start a server with a small app, send it an event, and watch the run.
     Demo(DemoArgs),
     /// Print the version.
@@ -44,7 +53,7 @@ pub struct DemoArgs {
     pub keep_running: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
-    pub settings: dev::SettingsArgs,
+    pub settings: flags::SettingsArgs,
 }
 
 /// What a command's failure looks like: the code, the case and what to do.
@@ -53,7 +62,7 @@ pub fn explain(problem: &Problem) -> String {
     let Problem { code, message, .. } = problem;
     let hint = match code {
         // The list of problems says it all.
-        Code::InvalidSettings => "`callboard config --help` lists the flags; config/default.toml explains every key.",
+        Code::InvalidSettings => "`callboard config --help` lists the flags; docs/configuration.md explains every key.",
         code => code.remedy(),
     };
     format!("{code}: {message}\n{hint}")

@@ -1,19 +1,44 @@
-//! What `callboard dev` says when it is up: where it listens, where the data is, which apps it knows, what to do next.
+//! What a server says when it is up: a developer is greeted with where it listens, where the data is, which apps it knows
+//! and what to do next; in production a line of the log says so.
 
 use std::io::IsTerminal as _;
 
 use crate::daemon::{Daemon, Then};
-use crate::settings::Settings;
+use crate::settings::{LogFormat, Mode, Settings};
 
-/// Greets on the standard output, and goes on serving.
+/// Greets on the standard output or in the log, and goes on serving.
 ///
 /// # Errors
 /// Never; a greeting that nobody reads is no reason to stop.
 pub async fn greet(daemon: &Daemon, settings: &Settings) -> anyhow::Result<Then> {
-    if std::io::stdout().is_terminal() || settings.log.format != crate::settings::LogFormat::Json {
-        print!("{}", greeting(daemon, settings));
+    match settings.mode {
+        Mode::Dev => {
+            if std::io::stdout().is_terminal() || settings.log.format != LogFormat::Json {
+                print!("{}", greeting(daemon, settings));
+            }
+        }
+        Mode::Start => tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            node = settings.node.name,
+            addresses = addresses(daemon),
+            store = store(settings),
+            "listening"
+        ),
     }
     Ok(Then::Serve)
+}
+
+fn addresses(daemon: &Daemon) -> String {
+    let addresses = daemon.addresses().iter().map(|address| format!("http://{address}"));
+    addresses.collect::<Vec<_>>().join(", ")
+}
+
+/// Where the data is; without passwords.
+fn store(settings: &Settings) -> String {
+    match &settings.database.url {
+        Some(url) => url.to_string(),
+        None => settings.data.dir.display().to_string(),
+    }
 }
 
 fn greeting(daemon: &Daemon, settings: &Settings) -> String {
@@ -21,11 +46,6 @@ fn greeting(daemon: &Daemon, settings: &Settings) -> String {
         .addresses()
         .first()
         .map_or(settings.api.port, std::net::SocketAddr::port);
-    let addresses: Vec<_> = daemon
-        .addresses()
-        .iter()
-        .map(|address| format!("http://{address}"))
-        .collect();
     let catalog = daemon.orchestrator().catalog();
     let apps: Vec<_> = catalog
         .apps()
@@ -35,8 +55,8 @@ fn greeting(daemon: &Daemon, settings: &Settings) -> String {
     let mut text = format!(
         "\nCallboard {} is running.\n\n  API       {}\n  Data      {}\n",
         env!("CARGO_PKG_VERSION"),
-        addresses.join(", "),
-        settings.data.dir.display(),
+        addresses(daemon),
+        store(settings),
     );
     if apps.is_empty() {
         text += "  Apps      none yet\n\nNext:\n";

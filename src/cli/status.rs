@@ -3,27 +3,20 @@
 //! Reads `GET /api/v1/supervisor` as it comes: members it does not know are ignored, missing ones shown as `-`, so that
 //! it goes with servers of other versions.
 
-use std::time::Duration;
-
-use awc::http::header::AUTHORIZATION;
 use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 
-use crate::error::{Code, Problem};
-
-const PATIENCE: Duration = Duration::from_secs(5);
+use super::client::ServerArgs;
+use crate::error::Problem;
 
 /// Arguments of `callboard status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Address of the server.
-    #[arg(long, default_value = "http://127.0.0.1:8288")]
-    pub url: String,
-    /// Signing key, should the server ask for one.
-    #[arg(long, value_name = "KEY", env = "INNGEST_SIGNING_KEY", hide_env_values = true)]
-    pub signing_key: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its type")]
+    pub server: ServerArgs,
     /// Print the answer as it is.
     #[arg(long)]
     pub json: bool,
@@ -32,25 +25,9 @@ pub struct StatusArgs {
 /// Asks the server.
 ///
 /// # Errors
-/// [`Code::NoAnswer`].
+/// Those of [`ServerArgs::get`].
 pub async fn ask(args: &StatusArgs) -> Result<Value, Problem> {
-    let url = format!("{}/api/v1/supervisor", args.url.trim_end_matches('/'));
-    let no_answer = |why: String| Problem::new(Code::NoAnswer, format!("{url}: {why}"));
-    let mut request = awc::Client::builder().timeout(PATIENCE).finish().get(&url);
-    if let Some(key) = &args.signing_key {
-        request = request.insert_header((AUTHORIZATION, format!("Bearer {key}")));
-    }
-    let mut answer = request.send().await.map_err(|error| no_answer(error.to_string()))?;
-    let status = answer.status();
-    let body = answer
-        .json::<Value>()
-        .await
-        .map_err(|error| no_answer(error.to_string()))?;
-    if status.is_success() {
-        return Ok(body);
-    }
-    let message = body["error"]["message"].as_str().unwrap_or("(no message)");
-    Err(no_answer(format!("{status}, {message}")))
+    args.server.get("/api/v1/supervisor").await
 }
 
 /// The process tree for people.

@@ -34,18 +34,19 @@ thread_local! {
 pub(super) struct Sync {
     transport: TransportSettings,
     key: Option<Arc<SigningKey>>,
+    kind: ServerKind,
 }
 
 impl Sync {
-    pub(super) fn new(transport: TransportSettings, key: Option<Arc<SigningKey>>) -> Self {
-        Self { transport, key }
+    pub(super) fn new(transport: TransportSettings, key: Option<Arc<SigningKey>>, kind: ServerKind) -> Self {
+        Self { transport, key, kind }
     }
 
     fn client(&self) -> SyncClient {
         CLIENT.with(|client| {
             let make = || {
                 let transport = Transport::new(CONNECT_TIMEOUT, self.transport.connections);
-                SyncClient::new(transport, self.key.clone(), ServerKind::Dev)
+                SyncClient::new(transport, self.key.clone(), self.kind)
             };
             client.get_or_init(make).clone()
         })
@@ -68,12 +69,10 @@ pub(super) fn watch(settings: &Settings, own_port: u16) -> Option<Watch> {
     }
     let port = std::env::var("PORT").ok().and_then(|port| port.parse().ok());
     let ports = || ports(port).into_iter().filter(|port| *port != own_port).collect();
-    // Without polling, what was given is asked once.
-    const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
     Some(Watch {
         urls,
         ports: settings.sdk.discovery.then(ports),
-        interval: interval.unwrap_or(NEVER),
+        interval,
     })
 }
 
@@ -94,6 +93,13 @@ impl Apps for Known {
         let catalog = self.0.catalog();
         let with_sdk = catalog.apps().iter().filter(|view| !view.app.sdk.is_empty());
         with_sdk.map(|view| view.app.url.clone()).collect()
+    }
+
+    async fn has_turn(&self, lasting: Duration) -> bool {
+        self.0.take_turn("discovery", lasting).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "apps are not asked now");
+            false
+        })
     }
 
     async fn note(&self, url: &str, error: Option<&SyncError>) {

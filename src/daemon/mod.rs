@@ -11,6 +11,7 @@
 //! last process ended goes on. [`Daemon::stop`] loses nothing: what does not finish in time is in the database.
 
 mod apps;
+mod backends;
 mod listen;
 mod node;
 
@@ -30,12 +31,12 @@ use callboard_actors::supervisor::StopReason;
 use tokio::sync::oneshot;
 
 use crate::ambient::{SystemClock, ThreadRandom};
-use crate::error::{Code, Problem};
+use crate::error::Code;
 use crate::http::{self, AppState, Intake, Options, StartOptions};
-use crate::queue::embedded::{Capacity, EmbeddedQueue};
 use crate::sdk::{HttpInvokerFactory, ServerKind, Settings as InvokerSettings, SigningKey};
-use crate::settings::Settings;
-use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::settings::{Mode, Settings};
+use backends::Backends;
+pub(crate) use backends::{cannot_use, database_options};
 
 /// Connections to apps, at the most, beyond the calls that may be in flight: syncs, fetches and scans.
 const SPARE_CONNECTIONS: usize = 256;
@@ -47,21 +48,19 @@ const HTTP_GRACE_SECONDS: u64 = 2;
 pub struct Daemon {
     orchestrator: Orchestrator,
     server: ServerHandle,
-    store: Arc<SqliteStore>,
+    backends: Backends,
     addresses: Vec<SocketAddr>,
     grace: Duration,
 }
 
 impl Daemon {
-    /// Starts a development server. To be called on the main thread's [`System`], which becomes the supervisor's.
+    /// Starts a server. To be called on the main thread's [`System`], which becomes the supervisor's.
     ///
     /// # Errors
-    /// When the data directory can't be used, a port is taken, or an actor does not start.
+    /// When keys are missing that the mode asks for, the data directory can't be used, a port is taken, or an actor does
+    /// not start.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
-        let store = SqliteStore::open(&settings.data.dir)
-            .await
-            .map_err(|error| cannot_open(&error))?;
-        let store = Arc::new(store);
+        settings.check_keys()?;
         let listeners = listen::bind(&settings.api.addr, settings.api.port)?;
         let addresses: Vec<SocketAddr> = listeners
             .iter()
@@ -73,7 +72,7 @@ impl Daemon {
         let transport = apps::TransportSettings {
             connections: settings.limits.calls + SPARE_CONNECTIONS,
         };
-        let syncer = apps::Sync::new(transport, key.clone());
+        let syncer = apps::Sync::new(transport, key.clone(), server_kind(settings.mode));
         let state = web::Data::new(AppState::new(options(settings, key.clone(), syncer.clone())));
 
         let (server, work) = serve(listeners, state.clone()).await?;
@@ -83,22 +82,21 @@ impl Daemon {
             key,
             ..InvokerSettings::default()
         });
-        let capacity = Capacity {
-            total: settings.queue.capacity,
-            per_function: settings.queue.capacity.div_ceil(4),
-        };
+        // Health answers from here on, however long the database takes.
+        let backends = backends::open(settings, |problem| state.waits_for(problem)).await?;
         let world = World {
-            store: store.clone(),
-            queue: Arc::new(EmbeddedQueue::new(capacity)),
+            store: Arc::clone(&backends.store),
+            queue: Arc::clone(&backends.queue),
             invoker: Arc::new(invoker),
             clock: Arc::new(SystemClock),
             random: Arc::new(ThreadRandom),
-            node: node::this(&addresses),
-            is_shared: false,
+            node: node::this(&settings.node.name, &addresses),
+            is_shared: backends.is_shared,
         };
         let orchestrator =
             orchestrator::build(world, tree_settings(settings), &Arbiter::current(), work.clone()).await?;
         state.ready(Arc::new(orchestrator.clone()));
+        look_at_queue(&work, &orchestrator);
         if let Some(watch) = apps::watch(settings, port) {
             let (syncer, orchestrator) = (syncer, orchestrator.clone());
             work.spawn_fn(move || {
@@ -109,7 +107,7 @@ impl Daemon {
         Ok(Self {
             orchestrator,
             server,
-            store,
+            backends,
             addresses,
             grace,
         })
@@ -142,8 +140,19 @@ impl Daemon {
             tracing::warn!(name = %orphan.name, in_flight = orphan.in_flight, "stopped before it was done; it goes on at the next start");
         }
         self.server.stop(true).await;
-        self.store.close().await.context("the database could not be closed")
+        self.backends.close().await
     }
+}
+
+/// Says if the queue does not answer: without it nothing begins, and an operator should not have to wonder why. On the
+/// work thread, where its connections live.
+fn look_at_queue(work: &ArbiterHandle, orchestrator: &Orchestrator) {
+    let queue = Arc::clone(orchestrator.queue());
+    work.spawn(async move {
+        if let Err(error) = queue.ping().await {
+            tracing::error!(code = %Code::QueueUnreachable, "{error}; it is tried again until it answers");
+        }
+    });
 }
 
 /// Starts the HTTP server with one worker, whose thread the actors share. Answers that thread's arbiter.
@@ -175,16 +184,6 @@ async fn serve(
     Ok((handle, arbiter))
 }
 
-fn cannot_open(error: &OpenError) -> Problem {
-    let code = match error {
-        OpenError::InUse { .. } => Code::DirectoryInUse,
-        OpenError::Newer { .. } => Code::NewerDatabase,
-        OpenError::Damaged { .. } => Code::DamagedDatabase,
-        OpenError::Directory { .. } | OpenError::Database { .. } => Code::UnusableDirectory,
-    };
-    Problem::new(code, error.to_string())
-}
-
 fn signing_key(settings: &Settings) -> anyhow::Result<Option<Arc<SigningKey>>> {
     use secrecy::ExposeSecret as _;
     let key = settings
@@ -195,12 +194,21 @@ fn signing_key(settings: &Settings) -> anyhow::Result<Option<Arc<SigningKey>>> {
     Ok(key.transpose().context("the signing key")?.map(Arc::new))
 }
 
+/// What SDKs are told of the mode: they refuse to talk to the other kind.
+fn server_kind(mode: Mode) -> ServerKind {
+    match mode {
+        Mode::Dev => ServerKind::Dev,
+        Mode::Start => ServerKind::Cloud,
+    }
+}
+
 fn options(settings: &Settings, key: Option<Arc<SigningKey>>, syncer: apps::Sync) -> Options {
     Options {
-        kind: ServerKind::Dev,
+        kind: server_kind(settings.mode),
         signing_key: key,
+        api_keys: settings.keys.api.clone(),
         event_keys: settings.keys.event.clone(),
-        require_event_keys: false,
+        require_event_keys: settings.mode == Mode::Start,
         request_bytes: settings.limits.request_bytes,
         intake: Intake::new(settings.limits.intake_events, settings.limits.intake_bytes),
         default_app_url: settings.sdk.default_app_url.clone(),

@@ -15,10 +15,11 @@ use callboard_actors::ports::Random as _;
 use serde_json::json;
 
 use crate::ambient::{SystemClock, ThreadRandom};
-use crate::cli::dev::SettingsArgs;
+use crate::cli::flags::SettingsArgs;
 use crate::cli::{DemoArgs, timeline};
 use crate::daemon::{self, Daemon, Then};
 use crate::sdk;
+use crate::settings::Mode;
 
 /// What the demo's function is triggered by.
 const EVENT: &str = "demo/order.placed";
@@ -29,7 +30,7 @@ const EVENT: &str = "demo/order.placed";
 /// When the server does not start, or the run does not end as it should.
 pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let scratch = Scratch::new();
-    let loaded = scratch.settings(&args.settings).load()?;
+    let loaded = scratch.settings(&args.settings).load(Mode::Dev)?;
     crate::telemetry::start(&loaded.settings.log);
     daemon::run(&loaded.settings, async |daemon| {
         show(daemon).await?;

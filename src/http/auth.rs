@@ -1,54 +1,96 @@
 //! Who may.
 //!
-//! Without a signing key everybody may. With one, what SDKs call (`/fn`, `/v0`, `/v1`, `/dev`) needs it as a bearer, and
-//! so does what changes something: `/invoke` and the writes of `/api/v1`. Event keys guard `/e`, and nothing else.
+//! Without keys everybody may. With a signing key or API keys, a request needs one of them as a bearer (the signing key's
+//! hash, as SDKs send it, will do), unless its path is in the table [`OPEN`]. Event keys guard `/e`, and nothing else.
+//!
+//! Promises: what is not in the table is closed, whether or not anything is mounted there. All keys are compared, each in
+//! the same time whatever it is compared with.
 
-use actix_web::body::{EitherBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::ServiceRequest;
 use actix_web::http::Method;
 use actix_web::http::header::AUTHORIZATION;
-use actix_web::middleware::Next;
-use actix_web::{Error, web};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use super::answer::{own_error, sdk_error};
-use super::state::AppState;
+use super::state::Options;
 use crate::error::{Code, Problem};
+use crate::sdk::{ServerKind, signing};
 
-fn is_allowed(req: &ServiceRequest) -> bool {
-    let Some(state) = req.app_data::<web::Data<AppState>>() else {
-        return false;
+/// Which requests an entry of the table is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Methods {
+    All,
+    /// GET and HEAD.
+    Reads,
+}
+
+/// On which servers a path is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Servers {
+    All,
+    /// Those of developers, who have keys because their apps do.
+    Dev,
+}
+
+/// What needs no key on a server that has some. `/*` at the end of a path stands for everything below it.
+const OPEN: &[(&str, Methods, Servers)] = &[
+    ("/", Methods::Reads, Servers::All),
+    ("/health", Methods::Reads, Servers::All),
+    ("/health/ready", Methods::Reads, Servers::All),
+    // Asks for an event key instead.
+    ("/e/*", Methods::All, Servers::All),
+    ("/metrics", Methods::Reads, Servers::Dev),
+    ("/api/v1/*", Methods::Reads, Servers::Dev),
+    ("/dev/traces", Methods::All, Servers::Dev),
+];
+
+fn is_open(path: &str, method: &Method, kind: ServerKind) -> bool {
+    // A slash too many is redirected to where it is missing.
+    let bare = match path.trim_end_matches('/') {
+        "" => "/",
+        bare => bare,
     };
-    let Some(key) = &state.options.signing_key else {
-        return true;
-    };
+    let is_read = matches!(*method, Method::GET | Method::HEAD);
+    OPEN.iter().any(|(pattern, methods, servers)| {
+        let is_here = match pattern.strip_suffix('*') {
+            Some(prefix) => path.starts_with(prefix),
+            None => bare == *pattern,
+        };
+        let is_method = *methods == Methods::All || is_read;
+        let is_server = *servers == Servers::All || kind == ServerKind::Dev;
+        is_here && is_method && is_server
+    })
+}
+
+/// Checks that whoever sent this request may.
+///
+/// # Errors
+/// [`Code::Unauthorized`].
+pub(super) fn check(req: &ServiceRequest, options: &Options) -> Result<(), Problem> {
+    let has_keys = options.signing_key.is_some() || !options.api_keys.is_empty();
+    if !has_keys || is_open(req.path(), req.method(), options.kind) {
+        return Ok(());
+    }
     let header = req.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    header.is_some_and(|header| key.accepts(header))
+    if header.is_some_and(|header| is_known(header, options)) {
+        Ok(())
+    } else {
+        Err(Problem::from(Code::Unauthorized))
+    }
 }
 
-/// Around the routes of SDKs.
-pub(super) async fn sdk_routes<B: MessageBody>(
-    req: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    if is_allowed(&req) {
-        return Ok(next.call(req).await?.map_into_left_body());
-    }
-    let refusal = sdk_error(&Problem::from(Code::Unauthorized));
-    Ok(req.into_response(refusal).map_into_right_body())
+/// Whether an `Authorization` header holds one of the keys.
+fn is_known(header: &str, options: &Options) -> bool {
+    // No shortcuts: which key is near is nobody's business.
+    let by_signing_key = options.signing_key.as_ref().is_some_and(|key| key.accepts(header));
+    let by_api_key = is_one_of(signing::bearer(header), &options.api_keys);
+    by_signing_key | by_api_key
 }
 
-/// Around our own API: reading is free.
-pub(super) async fn own_writes<B: MessageBody>(
-    req: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    if matches!(*req.method(), Method::GET | Method::HEAD) || is_allowed(&req) {
-        return Ok(next.call(req).await?.map_into_left_body());
-    }
-    let refusal = own_error(&Problem::from(Code::Unauthorized));
-    Ok(req.into_response(refusal).map_into_right_body())
+fn is_one_of(given: &str, keys: &[SecretString]) -> bool {
+    let matches = |key: &SecretString| bool::from(key.expose_secret().as_bytes().ct_eq(given.as_bytes()));
+    // All are compared, so that the time taken does not tell which one is near.
+    keys.iter().fold(false, |found, key| found | matches(key))
 }
 
 /// Whether events may be sent with this key.
@@ -67,10 +109,7 @@ pub(super) fn check_event_key(given: &str, known: &[SecretString], required: boo
     if given.is_empty() {
         return Err(Problem::new(Code::EventKeyUnknown, "Event key is required"));
     }
-    let matches = |key: &SecretString| bool::from(key.expose_secret().as_bytes().ct_eq(given.as_bytes()));
-    // All are compared, so that the time taken does not tell which one is near.
-    let found = known.iter().fold(false, |found, key| found | matches(key));
-    if found {
+    if is_one_of(given, known) {
         Ok(())
     } else {
         Err(Problem::new(Code::EventKeyUnknown, "Event key not found"))

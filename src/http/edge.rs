@@ -1,4 +1,4 @@
-//! Around every request: the server's kind on each answer, CORS, and JSON for what no handler answered.
+//! Around every request: who may, the server's kind on each answer, CORS, and JSON for what no handler answered.
 
 use actix_web::body::{BodySize, EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -8,6 +8,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, web};
 
 use super::answer::{own_error, sdk_error};
+use super::auth;
 use super::state::AppState;
 use crate::error::{Code, Problem};
 use crate::sdk::headers;
@@ -20,15 +21,20 @@ pub(super) async fn surround<B: MessageBody>(
     req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    let kind = req
-        .app_data::<web::Data<AppState>>()
-        .map_or("dev", |state| state.options.kind.as_str());
+    let state = req.app_data::<web::Data<AppState>>().cloned();
+    let options = &state.as_ref().expect("the state is mounted with the routes").options;
+    let kind = options.kind.as_str();
     let is_cross_origin = req.headers().contains_key(header::ORIGIN);
     let is_preflight = is_cross_origin
         && req.method() == Method::OPTIONS
         && req.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut res = if is_preflight {
         let answer = preflight(&req);
+        req.into_response(answer).map_into_right_body()
+    } else if let Err(problem) = auth::check(&req, options) {
+        let mut answer = in_the_style_of(req.path(), &problem);
+        let scheme = HeaderValue::from_static("Bearer");
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         req.into_response(answer).map_into_right_body()
     } else {
         let res = next.call(req).await?;

@@ -3,7 +3,7 @@
 //! The server listens before the orchestrator is ready, so that a deployment sees it come up: until then every handler
 //! that needs the orchestrator answers 503. The orchestrator stands behind [`Api`], so that handlers are tested without.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use actix_web::web;
 use async_trait::async_trait;
@@ -107,8 +107,10 @@ pub struct StartOptions {
 pub struct Options {
     /// What to tell SDKs.
     pub kind: ServerKind,
-    /// What bearers are checked against; without one everybody may.
+    /// What bearers are checked against, with `api_keys`; without either everybody may.
     pub signing_key: Option<Arc<SigningKey>>,
+    /// What will do as a bearer too.
+    pub api_keys: Vec<SecretString>,
     /// The event keys; none: every key will do, unless `require_event_keys`.
     pub event_keys: Vec<SecretString>,
     /// Whether to refuse events rather than to take them without a key configured.
@@ -137,6 +139,8 @@ impl std::fmt::Debug for Options {
 #[derive(Debug)]
 pub struct AppState {
     api: OnceLock<Ready>,
+    /// What the start waits for.
+    waiting: Mutex<Option<Problem>>,
     pub(super) options: Options,
 }
 
@@ -154,8 +158,20 @@ impl AppState {
     pub fn new(options: Options) -> Self {
         Self {
             api: OnceLock::new(),
+            waiting: Mutex::default(),
             options,
         }
+    }
+
+    /// The start waits for this to be over.
+    pub fn waits_for(&self, problem: Problem) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+    }
+
+    /// What the start waits for, if it has said so.
+    #[must_use]
+    pub fn waiting(&self) -> Option<Problem> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The orchestrator is ready. Only the first one counts.
@@ -169,9 +185,14 @@ impl AppState {
     /// [`Code::Unavailable`] while it starts.
     pub fn api(&self) -> Result<&Arc<dyn Api>, Problem> {
         let ready = self.api.get();
-        ready
-            .map(|ready| &ready.0)
-            .ok_or_else(|| Problem::new(Code::Unavailable, "the server is starting"))
+        ready.map(|ready| &ready.0).ok_or_else(|| {
+            let waiting = self.waiting();
+            let message = waiting.map_or_else(
+                || "the server is starting".to_owned(),
+                |problem| format!("the server is starting, and waits: {}", problem.message),
+            );
+            Problem::new(Code::Unavailable, message)
+        })
     }
 }
 

@@ -129,11 +129,7 @@ impl SigningKey {
     /// prefix, or by the key itself.
     #[must_use]
     pub fn accepts(&self, authorization: &str) -> bool {
-        let token = match authorization.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
-            _ => authorization,
-        };
-        let token = without_prefix(token.trim()).as_bytes();
+        let token = without_prefix(bearer(authorization)).as_bytes();
         let by_hash = token.ct_eq(self.hash.expose_secret().as_bytes());
         let by_key = token.ct_eq(self.text.expose_secret().as_bytes());
         (by_hash | by_key).into()
@@ -157,6 +153,16 @@ impl Keys {
         let fallback = self.fallback.as_ref().is_some_and(|key| key.accepts(authorization));
         self.current.accepts(authorization) | fallback
     }
+}
+
+/// The token of an `Authorization` header; all of it, if it names no scheme.
+#[must_use]
+pub fn bearer(authorization: &str) -> &str {
+    let token = match authorization.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
+        _ => authorization,
+    };
+    token.trim()
 }
 
 /// The part behind `signkey-<name>-`.

@@ -6,27 +6,16 @@ use std::path::Path;
 
 use config::{Config, File, FileFormat, Map, Source as _, Value, ValueKind};
 
-use super::{DEFAULTS, Flag, SECRETS};
+use super::inherited::{self, IGNORED, KNOWN, VARIABLES, translate};
+use super::secret_url::masked;
+use super::{DEFAULTS, Flag, Mode, SECRETS, START_DEFAULTS};
 use crate::error::{Code, Problem};
-
-/// Names that users of the original server have in their deployments, and the keys they set. Later ones win.
-const INHERITED: &[(&str, &str)] = &[
-    ("INNGEST_HOST", "api.addr"),
-    ("INNGEST_PORT", "api.port"),
-    ("INNGEST_SQLITE_DIR", "data.dir"),
-    ("INNGEST_SDK_URL", "sdk.urls"),
-    ("INNGEST_NO_DISCOVERY", "sdk.discovery"),
-    ("INNGEST_POLL_INTERVAL", "sdk.poll_interval"),
-    ("INNGEST_NO_POLL", "sdk.poll_interval"),
-    ("INNGEST_SIGNING_KEY", "keys.signing"),
-    ("INNGEST_EVENT_KEY", "keys.event"),
-    ("INNGEST_RETRY_INTERVAL", "retry.interval"),
-    ("LOG_LEVEL", "log.level"),
-    ("LOG_HANDLER", "log.format"),
-];
 
 /// The environment variable that names the file; `--config` wins over it.
 pub(crate) const FILE_VARIABLE: &str = "CALLBOARD_CONFIG";
+
+/// The same of the original server; ours wins.
+pub(crate) const INHERITED_FILE_VARIABLE: &str = "INNGEST_CONFIG";
 
 const PREFIX: &str = "CALLBOARD__";
 
@@ -35,6 +24,8 @@ const PREFIX: &str = "CALLBOARD__";
 pub enum Origin {
     /// Compiled in.
     Default,
+    /// Compiled in, for this mode.
+    Mode(Mode),
     /// The file at this path.
     File(String),
     /// This environment variable.
@@ -47,6 +38,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Mode(mode) => write!(f, "default of `{mode}`"),
             Self::File(path) => write!(f, "file {path}"),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
@@ -65,26 +57,43 @@ pub struct Effective {
     pub origin: Origin,
 }
 
-/// The values that won so far.
+/// The values that won so far. What is no setting is a problem; what is ignored, a warning.
 #[derive(Debug)]
 pub(super) struct Layers {
     values: BTreeMap<String, (Value, Origin)>,
+    /// The keys whose values are lists.
+    lists: Vec<String>,
+    pub(super) problems: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Layers {
-    /// The compiled-in layer. Its keys are all there are.
+    /// The compiled-in layers: the defaults, whose keys are all there are, and over them those of the mode.
     ///
     /// # Panics
-    /// If `config/default.toml` is not TOML; a test reads it.
-    pub(super) fn defaults() -> Self {
-        let parsed = parse(DEFAULTS, FileFormat::Toml).expect("config/default.toml is valid TOML");
-        let values = flatten(parsed);
-        Self {
+    /// If a file of `config/` is not TOML; a test reads them.
+    pub(super) fn defaults(mode: Mode) -> Self {
+        let compiled = |text| flatten(parse(text, FileFormat::Toml).expect("the files of config/ are valid TOML"));
+        let values = compiled(DEFAULTS);
+        let is_list = |(key, value): &(String, Value)| matches!(value.kind, ValueKind::Array(_)).then(|| key.clone());
+        let mut layers = Self {
+            lists: values.iter().filter_map(is_list).collect(),
             values: values
                 .into_iter()
                 .map(|(key, value)| (key, (value, Origin::Default)))
                 .collect(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        };
+        match mode {
+            Mode::Dev => {}
+            Mode::Start => {
+                for (key, value) in compiled(START_DEFAULTS) {
+                    layers.set(&key, value, &Origin::Mode(mode));
+                }
+            }
         }
+        layers
     }
 
     /// The value of a key.
@@ -96,54 +105,69 @@ impl Layers {
     ///
     /// # Errors
     /// When it can't be read or parsed.
-    pub(super) fn add_file(&mut self, path: &Path, problems: &mut Vec<String>) -> Result<(), Problem> {
+    pub(super) fn add_file(&mut self, path: &Path) -> Result<(), Problem> {
         let shown = path.display();
         let unreadable = |why: String| Problem::new(Code::UnreadableSettings, format!("{shown}: {why}"));
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
         let format = match path.extension().and_then(|extension| extension.to_str()) {
             Some("toml") => FileFormat::Toml,
             Some("yaml" | "yml") => FileFormat::Yaml,
-            _ => return Err(unreadable("the name must end in .toml, .yaml or .yml".to_owned())),
+            Some("json") => FileFormat::Json,
+            _ => {
+                return Err(unreadable(
+                    "the name must end in .toml, .yaml, .yml or .json".to_owned(),
+                ));
+            }
         };
-        let parsed = parse(&text, format).map_err(|error| unreadable(error.to_string()))?;
+        let parsed = parse(&text, format).map_err(|error| unreadable(without_source(&error.to_string())))?;
         let origin = Origin::File(shown.to_string());
-        for (key, value) in flatten(parsed) {
-            self.set(&key, value, origin.clone(), problems);
+        let mut values: BTreeMap<String, Value> = flatten(parsed).into_iter().collect();
+        for (flag, key) in KNOWN {
+            if let Some(value) = values.remove(*flag).and_then(|value| translate(flag, value)) {
+                self.set(key, value, &origin);
+            }
+        }
+        for (flag, why) in IGNORED {
+            if values.remove(*flag).is_some() {
+                self.warnings.push(format!("`{flag}` ({origin}) is ignored: {why}"));
+            }
+        }
+        for (key, value) in values {
+            self.set(&key, value, &origin);
         }
         Ok(())
     }
 
     /// Lays the environment over what there is: first the inherited names, then our own.
-    pub(super) fn add_environment(
-        &mut self,
-        environment: impl IntoIterator<Item = (String, String)>,
-        problems: &mut Vec<String>,
-    ) {
-        let mut environment: BTreeMap<String, String> = environment
-            .into_iter()
-            .filter(|(name, _)| name.starts_with(PREFIX) || INHERITED.iter().any(|(known, _)| known == name))
-            .collect();
-        for (name, key) in INHERITED {
-            let given = environment.remove(*name).filter(|text| !text.is_empty());
-            if let Some(text) = given.and_then(|text| translate(name, text)) {
-                self.set(
-                    key,
-                    value(name, text),
-                    Origin::Environment((*name).to_owned()),
-                    problems,
-                );
+    pub(super) fn add_environment(&mut self, environment: impl IntoIterator<Item = (String, String)>) {
+        let (own, mut others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            environment.into_iter().partition(|(name, _)| name.starts_with(PREFIX));
+        others.retain(|_, text: &mut String| !text.is_empty());
+        let flags = KNOWN.iter().map(|(flag, key)| (inherited::variable(flag), *flag, *key));
+        let variables = VARIABLES.iter().map(|(name, key)| ((*name).to_owned(), *name, *key));
+        for (variable, name, key) in flags.chain(variables) {
+            let text = others.remove(&variable);
+            if let Some(value) = text.and_then(|text| translate(name, value(&variable, text))) {
+                self.set(key, value, &Origin::Environment(variable));
             }
         }
-        for (name, text) in environment {
+        for (flag, why) in IGNORED {
+            let variable = inherited::variable(flag);
+            if others.contains_key(&variable) {
+                self.warnings
+                    .push(format!("`{variable}` (environment) is ignored: {why}"));
+            }
+        }
+        for (name, text) in own {
             let key = name[PREFIX.len()..].to_ascii_lowercase().replace("__", ".");
-            self.set(&key, value(&name, text), Origin::Environment(name.clone()), problems);
+            self.set(&key, value(&name, text), &Origin::Environment(name.clone()));
         }
     }
 
     /// Lays flags over what there is.
     pub(super) fn add_flags(&mut self, flags: &[Flag]) {
         for flag in flags {
-            let is_list = self.is_list(flag.key);
+            let is_list = self.lists.iter().any(|list| list == flag.key);
             let origin = flag.name.to_owned();
             let kind = if is_list {
                 let values = flag.values.iter().map(|text| value(&origin, text.clone()));
@@ -157,29 +181,16 @@ impl Layers {
         }
     }
 
-    fn is_list(&self, key: &str) -> bool {
-        matches!(
-            self.values.get(key),
-            Some((
-                Value {
-                    kind: ValueKind::Array(_),
-                    ..
-                },
-                _
-            ))
-        )
-    }
-
-    fn set(&mut self, key: &str, value: Value, origin: Origin, problems: &mut Vec<String>) {
+    fn set(&mut self, key: &str, value: Value, origin: &Origin) {
         if self.values.contains_key(key) {
-            self.values.insert(key.to_owned(), (value, origin));
+            self.values.insert(key.to_owned(), (value, origin.clone()));
             return;
         }
         let nearest = self.values.keys().min_by_key(|known| distance(known, key));
         let suggestion = nearest
             .filter(|known| distance(known, key) <= 1 + key.len() / 4)
             .map(|known| format!("; did you mean `{known}`?"));
-        problems.push(format!(
+        self.problems.push(format!(
             "`{key}` ({origin}) is not a setting{}",
             suggestion.unwrap_or_default()
         ));
@@ -187,35 +198,12 @@ impl Layers {
 
     /// Each key for people, secrets masked.
     pub(super) fn effective(&self) -> Vec<Effective> {
-        let shown = |key: &str, value: &Value| {
-            let is_secret =
-                SECRETS.contains(&key) && !matches!(&value.kind, ValueKind::String(text) if text.is_empty());
-            match &value.kind {
-                ValueKind::Array(items) if is_secret => format!("[{}]", vec!["\"***\""; items.len()].join(", ")),
-                _ if is_secret => "\"***\"".to_owned(),
-                _ => print(value),
-            }
-        };
         let values = self.values.iter().map(|(key, (value, origin))| Effective {
             key: key.clone(),
             value: shown(key, value),
             origin: origin.clone(),
         });
         values.collect()
-    }
-}
-
-/// What an inherited variable means by a text, where the key means something else by it; `None` if it sets nothing.
-fn translate(name: &str, text: String) -> Option<String> {
-    let is_true = matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on");
-    match name {
-        "INNGEST_NO_DISCOVERY" => Some((!is_true).to_string()),
-        "INNGEST_NO_POLL" => is_true.then(|| "0".to_owned()),
-        "LOG_HANDLER" => match text.as_str() {
-            "json" => Some(text),
-            _ => None,
-        },
-        _ => Some(text),
     }
 }
 
@@ -228,6 +216,16 @@ fn parse(text: &str, format: FileFormat) -> Result<Map<String, Value>, config::C
         .add_source(File::from_str(text, format))
         .build()?
         .collect()
+}
+
+/// A parser's message without the lines of the file that it quotes: there may be keys in them.
+fn without_source(message: &str) -> String {
+    let is_quote = |line: &&str| {
+        line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ')
+            .starts_with('|')
+    };
+    let kept: Vec<&str> = message.lines().filter(|line| !is_quote(line)).collect();
+    kept.join(": ")
 }
 
 /// `{a: {b: 1}}` as `a.b = 1`.
@@ -248,10 +246,20 @@ fn flatten(table: Map<String, Value>) -> Vec<(String, Value)> {
     flat
 }
 
-/// As TOML would say it.
-fn print(value: &Value) -> String {
+/// A key's value for people: as TOML would say it, secrets masked.
+pub(super) fn shown(key: &str, value: &Value) -> String {
+    let is_empty = matches!(&value.kind, ValueKind::String(text) if text.is_empty());
     match &value.kind {
-        ValueKind::String(text) => format!("{text:?}"),
+        _ if !SECRETS.contains(&key) || is_empty => print(value),
+        ValueKind::Array(items) => format!("[{}]", vec!["\"***\""; items.len()].join(", ")),
+        _ => "\"***\"".to_owned(),
+    }
+}
+
+/// As TOML would say it; passwords in URLs masked.
+pub(super) fn print(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::String(text) => format!("{:?}", masked(text)),
         ValueKind::Array(items) => format!("[{}]", items.iter().map(print).collect::<Vec<_>>().join(", ")),
         _ => value.to_string(),
     }

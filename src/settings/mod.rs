@@ -1,37 +1,73 @@
 //! Settings: what an operator may change, from where it may come, and what it may be.
 //!
-//! Layers: `config/default.toml` (compiled in; it also says which keys there are), an optional file, the environment,
-//! flags. All problems are reported together. Secrets never print.
+//! Layers: `config/default.toml` (compiled in; it also says which keys there are), the defaults of the [`Mode`], an
+//! optional file, the environment, flags. All problems are reported together. Secrets never print.
 
+mod inherited;
 mod layers;
 mod reader;
+mod reference;
+mod secret_url;
+mod sections;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use crate::error::{Code, Problem};
-pub(crate) use layers::FILE_VARIABLE;
 use layers::Layers;
 pub use layers::{Effective, Origin};
+pub(crate) use layers::{FILE_VARIABLE, INHERITED_FILE_VARIABLE};
 use reader::Reader;
+pub use reference::page;
+pub use secret_url::SecretUrl;
+pub use sections::*;
 
 /// What `config/default.toml` says.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
+/// What `config/start.toml` says: the defaults of [`Mode::Start`], where they differ.
+pub const START_DEFAULTS: &str = include_str!("../../config/start.toml");
+
 /// Keys whose values never print.
-pub(crate) const SECRETS: &[&str] = &["keys.signing", "keys.event"];
+pub(crate) const SECRETS: &[&str] = &["keys.signing", "keys.event", "keys.api"];
+
+/// What a server is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// A developer's machine: no keys needed, apps are looked for.
+    #[default]
+    Dev,
+    /// Production: keys are required, and apps are told of.
+    Start,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dev => "dev",
+            Self::Start => "start",
+        })
+    }
+}
 
 /// Everything an operator may change.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// What the server is for. Not a setting: the command says it.
+    pub mode: Mode,
     /// Where to listen.
     pub api: ApiSettings,
     /// Where data is kept.
     pub data: DataSettings,
+    /// What several instances share.
+    pub database: DatabaseSettings,
+    /// What several instances share their work by.
+    pub redis: RedisSettings,
+    /// This instance.
+    pub node: NodeSettings,
     /// Dealing with apps.
     pub sdk: SdkSettings,
     /// Secrets.
@@ -52,130 +88,6 @@ pub struct Settings {
     pub shutdown: ShutdownSettings,
 }
 
-/// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiSettings {
-    /// An IP address, or `localhost`.
-    pub addr: String,
-    /// 0 for a free one.
-    pub port: u16,
-}
-
-/// Where data is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DataSettings {
-    /// The directory.
-    pub dir: PathBuf,
-}
-
-/// Dealing with apps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SdkSettings {
-    /// Apps to sync at the start.
-    pub urls: Vec<String>,
-    /// Whether to look for apps.
-    pub discovery: bool,
-    /// Between polls; `None` for never.
-    pub poll_interval: Option<Duration>,
-    /// Of functions registered without one.
-    pub default_app_url: String,
-    /// For one call, 1 s to 2 h.
-    pub call_timeout: Duration,
-}
-
-/// Secrets.
-#[derive(Debug, Clone)]
-pub struct KeySettings {
-    /// Signs calls and guards the API.
-    pub signing: Option<SecretString>,
-    /// What events may be sent with; any key if empty.
-    pub event: Vec<SecretString>,
-}
-
-/// Retries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetrySettings {
-    /// Fixed, at least 1 s; `None` for growing ones.
-    pub interval: Option<Duration>,
-}
-
-/// The log's form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Human on a terminal, JSON elsewhere.
-    Auto,
-    /// For people.
-    Human,
-    /// For programs.
-    Json,
-}
-
-/// The log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSettings {
-    /// A level or a filter.
-    pub level: String,
-    /// Its form.
-    pub format: LogFormat,
-}
-
-/// What may be under way at one time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LimitSettings {
-    /// Events on their way in.
-    pub intake_events: usize,
-    /// Bytes on their way in.
-    pub intake_bytes: usize,
-    /// Bytes of one request.
-    pub request_bytes: usize,
-    /// Calls to apps.
-    pub calls: usize,
-    /// Calls to apps for one function.
-    pub calls_per_function: usize,
-}
-
-/// The embedded queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueSettings {
-    /// How far ahead timers are kept in memory.
-    pub horizon: Duration,
-    /// Jobs kept in memory.
-    pub capacity: usize,
-}
-
-/// Restarts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SupervisionSettings {
-    /// The first wait.
-    pub backoff_base: Duration,
-    /// From one wait to the next, 1 to 10.
-    pub backoff_factor: u32,
-    /// The longest wait.
-    pub backoff_cap: Duration,
-    /// Restarts within the window.
-    pub max_restarts: u32,
-    /// The window.
-    pub window: Duration,
-}
-
-/// How long what is over is kept; `None` for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RetentionSettings {
-    /// Runs that completed or were cancelled.
-    pub finished_runs: Option<Duration>,
-    /// Runs that failed.
-    pub failed_runs: Option<Duration>,
-    /// Events.
-    pub events: Option<Duration>,
-}
-
-/// Stopping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShutdownSettings {
-    /// For calls under way.
-    pub grace: Duration,
-}
-
 /// A flag that was given.
 #[derive(Debug, Clone)]
 pub struct Flag {
@@ -194,6 +106,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// Each key with its value and origin, by key; secrets masked.
     pub effective: Vec<Effective>,
+    /// What was given and is ignored, and why. For the log.
+    pub warnings: Vec<String>,
 }
 
 /// Loads the settings.
@@ -204,27 +118,58 @@ pub struct Loaded {
 /// [`Code::UnreadableSettings`] for a file that can't be read, [`Code::InvalidSettings`] with all other problems together,
 /// each on a line and in `details`.
 pub fn load(
+    mode: Mode,
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
     flags: &[Flag],
 ) -> Result<Loaded, Problem> {
-    let mut problems = Vec::new();
-    let mut layers = Layers::defaults();
+    let mut layers = Layers::defaults(mode);
     if let Some(file) = file {
-        layers.add_file(file, &mut problems)?;
+        layers.add_file(file)?;
     }
-    layers.add_environment(environment, &mut problems);
+    layers.add_environment(environment);
     layers.add_flags(flags);
-    let mut reader = Reader::new(&layers, &mut problems);
-    let settings = read(&mut reader);
+    let mut reader = Reader::new(&layers);
+    let settings = read(mode, &mut reader);
+    let problems = [layers.problems.as_slice(), &reader.problems].concat();
     if problems.is_empty() {
         Ok(Loaded {
             settings,
             effective: layers.effective(),
+            warnings: layers.warnings,
         })
     } else {
         let message = format!("the settings are invalid:\n  - {}", problems.join("\n  - "));
         Err(Problem::new(Code::InvalidSettings, message).with(problems))
+    }
+}
+
+impl Settings {
+    /// Whether there are the keys that the mode asks for.
+    ///
+    /// # Errors
+    /// [`Code::KeysRequired`], with all that is missing.
+    pub fn check_keys(&self) -> Result<(), Problem> {
+        if self.mode == Mode::Dev {
+            return Ok(());
+        }
+        let signing = self.keys.signing.is_none();
+        let event = self.keys.event.is_empty();
+        let missing: Vec<&str> = [
+            (
+                signing,
+                "a signing key (`--signing-key`, INNGEST_SIGNING_KEY or `keys.signing`)",
+            ),
+            (event, "an event key (`--event-key`, INNGEST_EVENT_KEY or `keys.event`)"),
+        ]
+        .into_iter()
+        .filter_map(|(is_missing, what)| is_missing.then_some(what))
+        .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let message = format!("`callboard start` needs {}", missing.join(" and "));
+        Err(Problem::new(Code::KeysRequired, message))
     }
 }
 
@@ -235,14 +180,38 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
-fn read(from: &mut Reader<'_>) -> Settings {
+fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
     let settings = Settings {
+        mode,
         api: ApiSettings {
             addr: from.address("api.addr"),
             port: from.integer("api.port", 0, u16::MAX.into()),
         },
         data: DataSettings {
             dir: PathBuf::from(from.text("data.dir")),
+        },
+        database: DatabaseSettings {
+            url: from.service(
+                "database.url",
+                &["postgres", "postgresql"],
+                "postgres://user:password@host:5432/database",
+            ),
+            max_connections: from.integer("database.max_connections", 2, 1_000),
+            pooler: from.boolean("database.pooler"),
+            connect_timeout: from.duration("database.connect_timeout", SECOND, MINUTE),
+            statement_timeout: from.duration("database.statement_timeout", SECOND, 10 * MINUTE),
+        },
+        redis: RedisSettings {
+            url: from.service(
+                "redis.url",
+                &["redis", "rediss", "redis+unix", "redis+cluster", "rediss+cluster"],
+                "redis://user:password@host:6379/0",
+            ),
+            prefix: from.word("redis.prefix"),
+            session_ttl: from.duration("redis.session_ttl", 3 * SECOND, 15 * SECOND),
+        },
+        node: NodeSettings {
+            name: from.name_or("node.name", host_name),
         },
         sdk: SdkSettings {
             urls: from.urls("sdk.urls"),
@@ -254,6 +223,7 @@ fn read(from: &mut Reader<'_>) -> Settings {
         keys: KeySettings {
             signing: from.signing_key("keys.signing"),
             event: from.secrets("keys.event"),
+            api: from.api_keys("keys.api"),
         },
         retry: RetrySettings {
             interval: from.optional_duration("retry.interval", SECOND, DAY),
@@ -306,5 +276,18 @@ fn read(from: &mut Reader<'_>) -> Settings {
         settings.supervision.backoff_cap >= settings.supervision.backoff_base,
         "at least `supervision.backoff_base`",
     );
+    for (given, missing) in [("database.url", "redis.url"), ("redis.url", "database.url")] {
+        if from.is_set(given) && !from.is_set(missing) {
+            from.problems.push(format!(
+                "`{given}` is set and `{missing}` is not: instances keep what is true in PostgreSQL, and divide the work \
+                 by Redis; set both, or neither for the database and the queue built in"
+            ));
+        }
+    }
     settings
+}
+
+/// The machine's name.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

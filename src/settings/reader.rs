@@ -5,21 +5,30 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use config::{Value, ValueKind};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::SECRETS;
-use super::layers::Layers;
+use super::layers::{self, Layers};
+use super::secret_url::{SecretUrl, masked};
+
+/// Keys of what may hold a password that can't be told from the rest, if the value is no URL.
+const URLS: &[&str] = &["database.url", "redis.url"];
+
+/// Characters of an API key, at least: fewer can be guessed.
+const API_KEY_LENGTH: usize = 16;
 
 /// Reads values and collects problems.
 pub(super) struct Reader<'a> {
     layers: &'a Layers,
-    problems: &'a mut Vec<String>,
+    /// What is wrong.
+    pub(super) problems: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(layers: &'a Layers, problems: &'a mut Vec<String>) -> Self {
+    pub(super) fn new(layers: &'a Layers) -> Self {
+        let problems = Vec::new();
         Self { layers, problems }
     }
 
@@ -32,8 +41,9 @@ impl<'a> Reader<'a> {
 
     fn complain(&mut self, key: &str, expected: &str) {
         let shown = match &self.value(key).kind {
-            _ if SECRETS.contains(&key) => String::new(),
-            kind => format!(" is `{kind}`;"),
+            _ if SECRETS.contains(&key) || URLS.contains(&key) => String::new(),
+            ValueKind::String(text) => format!(" is `{}`;", masked(text)),
+            _ => format!(" is `{}`;", layers::print(self.value(key))),
         };
         let origin = self.layers.get(key).map(|(_, origin)| origin.to_string());
         let origin = origin.unwrap_or_default();
@@ -152,11 +162,27 @@ impl<'a> Reader<'a> {
 
     /// A list of secrets.
     pub(super) fn secrets(&mut self, key: &str) -> Vec<SecretString> {
+        let are_texts = match &self.value(key).kind {
+            ValueKind::Array(items) => items.iter().all(is_text),
+            _ => true,
+        };
+        self.require(key, are_texts, QUOTED);
         self.list(key).into_iter().map(SecretString::from).collect()
+    }
+
+    /// A list of keys that are hard to guess.
+    pub(super) fn api_keys(&mut self, key: &str) -> Vec<SecretString> {
+        let keys = self.secrets(key);
+        let is_long = |key: &SecretString| key.expose_secret().chars().count() >= API_KEY_LENGTH;
+        let expected = format!("keys of at least {API_KEY_LENGTH} characters; `openssl rand -hex 32` makes one");
+        self.require(key, keys.iter().all(is_long), &expected);
+        keys
     }
 
     /// A signing key, or empty for none.
     pub(super) fn signing_key(&mut self, key: &str) -> Option<SecretString> {
+        let are_quoted = is_text(self.value(key));
+        self.require(key, are_quoted, QUOTED);
         let read = |value: Value| {
             let text = value.into_string().ok()?;
             let digits = match text.strip_prefix("signkey-") {
@@ -169,6 +195,46 @@ impl<'a> Reader<'a> {
         let expected = "an even number of hex digits, with or without `signkey-<name>-` in front";
         let text = self.read(key, read, String::new(), expected);
         Some(text).filter(|text| !text.is_empty()).map(SecretString::from)
+    }
+
+    /// The URL of a service, or empty for none.
+    pub(super) fn service(&mut self, key: &str, schemes: &[&str], example: &str) -> Option<SecretUrl> {
+        let read = |value: Value| {
+            let text = value.into_string().ok()?;
+            let text = text.trim();
+            if text.is_empty() {
+                return Some(None);
+            }
+            SecretUrl::parse(text, schemes).map(Some)
+        };
+        let expected =
+            format!("a URL such as `{example}`; special characters of a password are written as %40 is for @");
+        self.read(key, read, None, &expected)
+    }
+
+    /// Whether a key has a value that is not empty.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        !matches!(&self.value(key).kind, ValueKind::String(text) if text.trim().is_empty())
+    }
+
+    /// A word of letters, digits, `-`, `_` and `.`.
+    pub(super) fn word(&mut self, key: &str) -> String {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let read = |value: Value| {
+            let text = value.into_string().ok()?;
+            ((1..=64).contains(&text.len()) && text.chars().all(is_plain)).then_some(text)
+        };
+        self.read(key, read, String::new(), "1 to 64 letters, digits, `-`, `_` and `.`")
+    }
+
+    /// A name without control characters, or empty for this one.
+    pub(super) fn name_or(&mut self, key: &str, otherwise: impl FnOnce() -> String) -> String {
+        let read = |value: Value| {
+            let text = value.into_string().ok()?.trim().to_owned();
+            (text.len() <= 255 && !text.chars().any(char::is_control)).then_some(text)
+        };
+        let name = self.read(key, read, String::new(), "a name of at most 255 bytes");
+        if name.is_empty() { otherwise() } else { name }
     }
 
     /// URLs of apps.
@@ -184,6 +250,13 @@ impl<'a> Reader<'a> {
         let read = |value: Value| value.into_string().ok().filter(|text| is_http(text));
         self.read(key, read, String::new(), "an http or https URL")
     }
+}
+
+/// What a key of digits is told that a file gives without quotes: it was read as a number, and is another key now.
+const QUOTED: &str = "in quotes";
+
+fn is_text(value: &Value) -> bool {
+    matches!(value.kind, ValueKind::String(_))
 }
 
 fn is_http(text: &str) -> bool {

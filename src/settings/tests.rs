@@ -19,7 +19,7 @@ fn with_env(variables: &[(&str, &str)]) -> Result<Loaded, Problem> {
     let variables = variables
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    load(None, variables.collect::<Vec<_>>(), &[])
+    load(Mode::Dev, None, variables.collect::<Vec<_>>(), &[])
 }
 
 fn file(extension: &str, text: &str) -> tempfile::NamedTempFile {
@@ -68,7 +68,7 @@ fn flags_win_over_the_environment_over_the_file_over_the_defaults() {
         ("PATH".to_owned(), "/bin".to_owned()),
     ];
     let flags = [flag("--log-level", "log.level", &["trace"])];
-    let loaded = load(Some(file.path()), environment, &flags).expect("valid");
+    let loaded = load(Mode::Dev, Some(file.path()), environment, &flags).expect("valid");
     assert_eq!(loaded.settings.api.port, 1003);
     assert_eq!(loaded.settings.api.addr, "::1");
     assert_eq!(loaded.settings.limits.calls, 7);
@@ -93,7 +93,7 @@ fn yaml_says_the_same_as_toml() {
         ".yaml",
         "api:\n  port: 8080\nsdk:\n  urls: [\"http://a/x\", \"http://b/y\"]\nretry:\n",
     );
-    let settings = load(Some(file.path()), [], &[]).expect("valid").settings;
+    let settings = load(Mode::Dev, Some(file.path()), [], &[]).expect("valid").settings;
     assert_eq!(settings.api.port, 8080);
     assert_eq!(settings.sdk.urls, ["http://a/x", "http://b/y"]);
 }
@@ -136,7 +136,7 @@ fn all_problems_are_told_together_with_a_suggestion_where_there_is_one() {
         "[api]\nprot = 1\nport = 70000\n[limits]\ncalls = 0\n[zebra]\nstripes = 3\n",
     );
     let environment = [("CALLBOARD__SDK__CALL_TIMEOUT".to_owned(), "soon".to_owned())];
-    let error = load(Some(file.path()), environment, &[]).expect_err("invalid");
+    let error = load(Mode::Dev, Some(file.path()), environment, &[]).expect_err("invalid");
     assert_eq!(error.code, Code::InvalidSettings);
     let problems = problems(&error);
     assert_eq!(problems.len(), 5, "{problems:?}");
@@ -180,6 +180,13 @@ fn all_problems_are_told_together_with_a_suggestion_where_there_is_one() {
 #[case("CALLBOARD__SUPERVISION__BACKOFF_CAP", "1ms")]
 #[case("CALLBOARD__SUPERVISION__MAX_RESTARTS", "0")]
 #[case("CALLBOARD__KEYS__SIGNNIG", "0a")]
+#[case("CALLBOARD__KEYS__API", "0123456789abcdef,short")]
+#[case("CALLBOARD__DATABASE__MAX_CONNECTIONS", "1")]
+#[case("CALLBOARD__DATABASE__POOLER", "often")]
+#[case("CALLBOARD__REDIS__PREFIX", "a{b}")]
+#[case("CALLBOARD__REDIS__SESSION_TTL", "2s")]
+#[case("CALLBOARD__REDIS__SESSION_TTL", "16s")]
+#[case("INNGEST_NO_DISCOVERY", "perhaps")]
 fn refuses(#[case] variable: &str, #[case] value: &str) {
     let error = with_env(&[(variable, value)]).expect_err("invalid");
     assert_eq!(problems(&error).len(), 1, "{error}");
@@ -194,6 +201,10 @@ fn refuses(#[case] variable: &str, #[case] value: &str) {
 #[case("CALLBOARD__RETENTION__EVENTS", "0")]
 #[case("CALLBOARD__SDK__URLS", "")]
 #[case("CALLBOARD__KEYS__SIGNING", "")]
+#[case("CALLBOARD__KEYS__API", "0123456789abcdef,fedcba9876543210")]
+#[case("CALLBOARD__DATABASE__URL", "")]
+#[case("CALLBOARD__REDIS__SESSION_TTL", "15s")]
+#[case("INNGEST_BASE_URL", "http://localhost:8288")]
 fn accepts(#[case] variable: &str, #[case] value: &str) {
     with_env(&[(variable, value)]).expect("valid");
 }
@@ -228,11 +239,175 @@ fn secrets_do_not_print() {
 #[rstest]
 #[case(".toml", "[api\n")]
 #[case(".yaml", "api: [1\n")]
-#[case(".json", "{}")]
+#[case(".json", "{")]
+#[case(".ini", "")]
 fn a_file_that_can_not_be_read_is_an_error_of_its_own(#[case] extension: &str, #[case] text: &str) {
     let file = file(extension, text);
-    let error = load(Some(file.path()), [], &[]).expect_err("unreadable");
+    let error = load(Mode::Dev, Some(file.path()), [], &[]).expect_err("unreadable");
     assert_eq!(error.code, Code::UnreadableSettings);
-    let missing = load(Some(Path::new("/nonexistent/callboard.toml")), [], &[]).expect_err("missing");
+    let missing = load(Mode::Dev, Some(Path::new("/nonexistent/callboard.toml")), [], &[]).expect_err("missing");
     assert_eq!(missing.code, Code::UnreadableSettings);
+}
+
+fn shown(loaded: &Loaded, key: &str) -> (String, String) {
+    let found = loaded.effective.iter().find(|effective| effective.key == key);
+    let Effective { value, origin, .. } = found.expect("a key");
+    (value.clone(), origin.to_string())
+}
+
+fn start(variables: &[(&str, &str)]) -> Result<Loaded, Problem> {
+    let variables = variables
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    load(Mode::Start, None, variables.collect::<Vec<_>>(), &[])
+}
+
+#[test]
+fn production_has_defaults_of_its_own_which_everything_else_wins_over() {
+    let loaded = start(&[("INNGEST_POLL_INTERVAL", "7")]).expect("valid");
+    assert_eq!(loaded.settings.mode, Mode::Start);
+    assert!(!loaded.settings.sdk.discovery);
+    assert_eq!(loaded.settings.sdk.poll_interval, Some(Duration::from_secs(7)));
+    let origin = "default of `start`".to_owned();
+    assert_eq!(shown(&loaded, "api.addr"), ("\"0.0.0.0\"".to_owned(), origin));
+    assert_eq!(shown(&loaded, "api.port"), ("8288".to_owned(), "default".to_owned()));
+    assert_eq!(start(&[]).expect("valid").settings.sdk.poll_interval, None);
+    assert!(!loaded.settings.node.name.is_empty(), "the machine has a name");
+}
+
+#[rstest]
+#[case(&[], &["signing key", "event key"])]
+#[case(&[("INNGEST_SIGNING_KEY", "0a0b")], &["event key"])]
+#[case(&[("INNGEST_EVENT_KEY", "one")], &["signing key"])]
+#[case(&[("INNGEST_EVENT_KEY", "one"), ("CALLBOARD__KEYS__SIGNING", "0a0b")], &[])]
+fn production_needs_keys(#[case] given: &[(&str, &str)], #[case] missing: &[&str]) {
+    let checked = start(given).expect("valid").settings.check_keys();
+    for what in ["signing key", "event key"] {
+        let said = checked.as_ref().err().is_some_and(|problem| {
+            assert_eq!(problem.code, Code::KeysRequired);
+            problem.message.contains(what)
+        });
+        assert_eq!(said, missing.contains(&what), "{checked:?}");
+    }
+    assert_eq!(with_env(given).expect("valid").settings.check_keys(), Ok(()));
+}
+
+#[test]
+fn database_and_redis_come_together() {
+    let database = ("INNGEST_POSTGRES_URI", "postgresql://u:5ec2e7@db/callboard");
+    let redis = ("INNGEST_REDIS_URI", "rediss://:5ec2e7@cache:6380");
+    let loaded = start(&[database, redis, ("INNGEST_POSTGRES_MAX_OPEN_CONNS", "20")]).expect("valid");
+    let Settings {
+        database: d, redis: r, ..
+    } = &loaded.settings;
+    assert_eq!(d.url.as_ref().map(SecretUrl::expose), Some(database.1));
+    assert_eq!(r.url.as_ref().map(SecretUrl::expose), Some(redis.1));
+    assert_eq!((d.max_connections, r.session_ttl), (20, Duration::from_secs(10)));
+    let masked = "\"postgresql://u:***@db/callboard\"".to_owned();
+    let origin = "environment INNGEST_POSTGRES_URI".to_owned();
+    assert_eq!(shown(&loaded, "database.url"), (masked, origin));
+    assert!(!format!("{loaded:?}").contains("5ec2e7"));
+    for alone in [database, redis] {
+        let error = start(&[alone]).expect_err("invalid");
+        assert_eq!(problems(&error).len(), 1, "{error}");
+        assert!(error.message.contains("set both, or neither"), "{error}");
+    }
+}
+
+#[rstest]
+#[case("host=db user=u password=5ec2e7")]
+#[case("mysql://u:5ec2e7@db/x")]
+#[case("postgres://u:5ec#2e7@db/x")]
+fn a_url_that_is_none_does_not_print(#[case] url: &str) {
+    let error = start(&[
+        ("CALLBOARD__DATABASE__URL", url),
+        ("CALLBOARD__REDIS__URL", "redis://r"),
+    ]);
+    let error = error.expect_err("invalid");
+    assert_eq!(problems(&error).len(), 1, "{error}");
+    assert!(error.message.contains("CALLBOARD__DATABASE__URL"), "{error}");
+    assert!(!format!("{error} {error:?}").contains("2e7"), "{error}");
+}
+
+#[rstest]
+#[case(
+    ".yaml",
+    "sdk-url: [\"http://a/x\"]\nevent-key: one\nno-discovery: true\nno-poll: false\nport: 1001\ntick: 5\n"
+)]
+#[case(
+    ".json",
+    r#"{"sdk-url": ["http://a/x"], "event-key": ["one"], "no-discovery": true, "port": 1001, "tick": 5}"#
+)]
+#[case(
+    ".toml",
+    "sdk-url = [\"http://a/x\"]\nevent-key = \"one\"\nno-discovery = true\nport = 1001\ntick = 5\n"
+)]
+fn a_file_of_the_original_server_is_understood(#[case] extension: &str, #[case] text: &str) {
+    let file = file(extension, text);
+    let loaded = load(Mode::Dev, Some(file.path()), [], &[]).expect("valid");
+    let Settings { api, sdk, keys, .. } = &loaded.settings;
+    assert_eq!(
+        (api.port, &sdk.urls[..], sdk.discovery),
+        (1001, &["http://a/x".to_owned()][..], false)
+    );
+    assert_eq!((keys.event.len(), sdk.poll_interval), (1, Some(Duration::from_secs(5))));
+    assert!(
+        matches!(&loaded.warnings[..], [one] if one.contains("`tick`")),
+        "{:?}",
+        loaded.warnings
+    );
+}
+
+#[test]
+fn our_names_win_over_inherited_ones_in_a_file_too() {
+    let file = file(".yaml", "port: 1001\napi:\n  port: 1002\n");
+    let settings = load(Mode::Dev, Some(file.path()), [], &[]).expect("valid").settings;
+    assert_eq!(settings.api.port, 1002);
+}
+
+#[test]
+fn what_has_no_counterpart_is_ignored_with_a_warning() {
+    let loaded = with_env(&[
+        ("INNGEST_QUEUE_WORKERS", "50"),
+        ("INNGEST_DEV", "1"),
+        ("INNGEST_TICK", ""),
+    ]);
+    let warnings = loaded.expect("valid").warnings;
+    assert!(
+        matches!(&warnings[..], [one] if one.contains("`INNGEST_QUEUE_WORKERS`") && one.contains("`limits.calls`")),
+        "{warnings:?}"
+    );
+}
+
+#[rstest]
+#[case(".yaml", "keys:\n  signing: 00112233\n")]
+#[case(".toml", "[keys]\nsigning = 11223344\n")]
+#[case(".yaml", "keys:\n  event: [1234]\n")]
+fn a_key_without_quotes_would_be_another_key(#[case] extension: &str, #[case] text: &str) {
+    let file = file(extension, text);
+    let error = load(Mode::Dev, Some(file.path()), [], &[]).expect_err("invalid");
+    assert!(error.message.contains("must be in quotes"), "{error}");
+    assert!(
+        !error.message.contains("112233") && !error.message.contains("1234"),
+        "{error}"
+    );
+}
+
+#[rstest]
+#[case(".toml", "[keys]\nsigning = 5ec2e7f00d\n")]
+#[case(".yaml", "keys:\n  signing: \"5ec2e7f00d\n")]
+#[case(".json", "{\"keys\": {\"signing\": 5ec2e7f00d}}")]
+fn a_file_that_does_not_parse_is_not_quoted(#[case] extension: &str, #[case] text: &str) {
+    let file = file(extension, text);
+    let error = load(Mode::Dev, Some(file.path()), [], &[]).expect_err("unreadable");
+    assert!(!format!("{error} {error:?}").contains("5ec2e7"), "{error}");
+    assert!(error.message.contains("line"), "{error}");
+}
+
+#[test]
+fn flags_make_a_list_whatever_the_environment_says() {
+    let environment = [("INNGEST_EVENT_KEY".to_owned(), "one".to_owned())];
+    let flags = [flag("--event-key", "keys.event", &["two", "three"])];
+    let settings = load(Mode::Dev, None, environment, &flags).expect("valid").settings;
+    assert_eq!(settings.keys.event.len(), 2);
 }

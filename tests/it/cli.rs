@@ -1,34 +1,10 @@
 //! The command line.
 
-use std::process::{Command, Output};
-
 use rstest::rstest;
 use serde_json::Value;
 
+use crate::support::command::{callboard, stderr, stdout};
 use crate::support::server::Server;
-
-fn callboard(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
-    for (name, _) in std::env::vars_os() {
-        let ours = name
-            .to_str()
-            .is_some_and(|name| name.starts_with("CALLBOARD") || name.starts_with("INNGEST"));
-        if ours {
-            command.env_remove(name);
-        }
-    }
-    command.args(arguments).output().expect("the built binary starts")
-}
-
-fn stdout(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    assert!(!output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 #[test]
 fn the_version() {
@@ -115,7 +91,8 @@ fn settings_that_can_t_be_are_all_named() {
 #[rstest]
 #[case(&["--help"], "Commands:")]
 #[case(&["dev", "--help"], "--data-dir")]
-#[case(&["status", "--help"], "--url")]
+#[case(&["start", "--help"], "--database-url")]
+#[case(&["status", "--help"], "--api-key")]
 #[case(&["config", "--help"], "--config")]
 #[case(&["demo", "--help"], "--keep-running")]
 #[case(&["version", "--help"], "Usage")]

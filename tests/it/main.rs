@@ -16,6 +16,7 @@ mod failures;
 mod fakes;
 mod invokes;
 mod payloads;
+mod production;
 mod restarts;
 mod signing;
 mod steps;

@@ -164,7 +164,7 @@ impl Executor {
                 // It has ended: its jobs went with it, and so do these.
                 Ok(None) => executor.drop_tasks(run),
                 Err(error) => {
-                    tracing::warn!(%run, %error, "run not loaded, trying again");
+                    tracing::warn!(%run, function = %executor.id, %error, "run not loaded, trying again");
                     executor.set_back(run);
                 }
             }
@@ -177,7 +177,7 @@ impl Executor {
     fn begin(&mut self, run: RunId, task: Task, ctx: &mut Context<Self>) {
         let Some(function) = self.function() else {
             // Functions are archived, never deleted, so this is a catalog that has not been read yet.
-            tracing::warn!(function = %self.id, "the executor's function is not in the catalog");
+            tracing::warn!(%run, function = %self.id, "the executor's function is not in the catalog");
             return self.hand_back(task.assignment);
         };
         let Task {
@@ -279,7 +279,7 @@ impl Executor {
                     Ok(false) => executor.hand_back(assignment),
                     Err(error) => {
                         // Whether it was written is not known; the state in the database will tell.
-                        tracing::warn!(%run, %error, "decision not committed, trying again");
+                        tracing::warn!(%run, function = %executor.id, %error, "decision not committed, trying again");
                         executor.hand_back(assignment);
                         executor.set_back(run);
                     }

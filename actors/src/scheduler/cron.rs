@@ -98,7 +98,9 @@ impl Plan {
                         function: Arc::clone(function),
                         event,
                     }),
-                    Err(error) => tracing::error!(function = %function.slug, %error, "tick not fired"),
+                    Err(error) => {
+                        tracing::error!(function = %function.id, slug = %function.slug, %error, "tick not fired");
+                    }
                 }
                 line.next = line.after(function, tick.at.max(now));
             }

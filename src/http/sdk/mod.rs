@@ -12,10 +12,8 @@ mod signals;
 pub(super) mod stored_events;
 mod traces;
 
-use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 
-use super::auth;
 use crate::sdk::ServerKind;
 
 /// The one environment and the one account there are, in the ids that the original server gives them.
@@ -24,14 +22,12 @@ const ACCOUNT: &str = "00000000-0000-4000-a000-000000000000";
 
 /// Everything but `/e`, which is mounted first.
 pub(super) fn routes(cfg: &mut ServiceConfig, kind: ServerKind) {
-    let guarded = || from_fn(auth::sdk_routes);
-    cfg.service(web::scope("/invoke").configure(invoke::routes).wrap(guarded()));
-    cfg.service(web::scope("/fn").configure(registration::routes).wrap(guarded()));
+    cfg.service(web::scope("/invoke").configure(invoke::routes));
+    cfg.service(web::scope("/fn").configure(registration::routes));
     cfg.service(
         web::scope("/v0")
             .configure(run_state::routes)
-            .configure(traces::telemetry)
-            .wrap(guarded()),
+            .configure(traces::telemetry),
     );
     cfg.service(
         web::scope("/v1")
@@ -39,11 +35,10 @@ pub(super) fn routes(cfg: &mut ServiceConfig, kind: ServerKind) {
             .configure(stored_events::routes)
             .configure(runs::routes)
             .configure(functions::routes)
-            .configure(traces::userland)
-            .wrap(guarded()),
+            .configure(traces::userland),
     );
     cfg.configure(traces::dev);
     if kind == ServerKind::Dev {
-        cfg.service(web::scope("/dev").configure(dev::routes).wrap(guarded()));
+        cfg.service(web::scope("/dev").configure(dev::routes));
     }
 }

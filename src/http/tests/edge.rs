@@ -121,41 +121,99 @@ async fn before_the_orchestrator_is_ready_the_answer_is_503(#[case] method: &str
     assert_eq!(server.get("/").await.json()["ready"], false);
 }
 
+const SIGNING_KEY: &str = "signkey-test-0a0b";
+const API_KEYS: [&str; 2] = ["first-key-of-the-api", "other-key-of-the-api"];
+
+fn with_keys(kind: ServerKind) -> crate::http::Options {
+    crate::http::Options {
+        kind,
+        signing_key: Some(Arc::new(SigningKey::parse(SIGNING_KEY).expect("a key"))),
+        api_keys: API_KEYS.map(secrecy::SecretString::from).to_vec(),
+        ..options()
+    }
+}
+
 #[rstest]
-#[case("GET", "/dev", true)]
-#[case("POST", "/fn/register", true)]
-#[case("DELETE", "/fn/remove?url=x", true)]
-#[case("GET", "/v0/runs/x/batch", true)]
-#[case("POST", "/v0/telemetry", true)]
-#[case("GET", "/v1/events", true)]
-#[case("GET", "/v1/nothing", true)]
-#[case("POST", "/invoke/x", true)]
-#[case("POST", "/api/v1/events", true)]
-#[case("POST", "/api/v1/runs/x/cancel", true)]
-#[case("GET", "/api/v1/runs", false)]
-#[case("GET", "/health", false)]
-#[case("GET", "/", false)]
-#[case("POST", "/e/key", false)]
-#[case("POST", "/dev/traces", false)]
+#[case("GET", "/dev", true, true)]
+#[case("POST", "/fn/register", true, true)]
+#[case("DELETE", "/fn/remove?url=x", true, true)]
+#[case("GET", "/v0/runs/x/batch", true, true)]
+#[case("POST", "/v0/telemetry", true, true)]
+#[case("GET", "/v1/events", true, true)]
+#[case("GET", "/v1/nothing", true, true)]
+#[case("POST", "/invoke/x", true, true)]
+#[case("POST", "/api/v1/events", true, true)]
+#[case("POST", "/api/v1/runs/x/cancel", true, true)]
+#[case("GET", "/nothing", true, true)]
+#[case("GET", "/e", true, true)]
+#[case("GET", "/healthy", true, true)]
+#[case("GET", "/%61pi/v1/runs", true, true)]
+#[case("POST", "/metrics", true, true)]
+#[case("GET", "/metrics", false, true)]
+#[case("GET", "/api/v1/runs", false, true)]
+#[case("GET", "/api/v1/supervisor", false, true)]
+#[case("GET", "/api/v1/openapi.json", false, true)]
+#[case("HEAD", "/api/v1/runs", false, true)]
+#[case("POST", "/dev/traces", false, true)]
+#[case("GET", "/health", false, false)]
+#[case("GET", "/health/", false, false)]
+#[case("GET", "/health/ready", false, false)]
+#[case("GET", "/", false, false)]
+#[case("HEAD", "/", false, false)]
+#[case("POST", "/e/key", false, false)]
 #[actix_web::test]
-async fn with_a_signing_key_some_doors_are_locked(#[case] method: &str, #[case] path: &str, #[case] locked: bool) {
-    let mut options = options();
-    options.signing_key = Some(Arc::new(SigningKey::parse("signkey-test-0a0b").expect("a key")));
-    let server = Server::with(options).await;
-    let method = || actix_web::http::Method::from_bytes(method.as_bytes()).expect("a method");
-    let ask = |bearer: &'static str| {
-        let request = TestRequest::default().method(method()).uri(path);
-        request.insert_header(("authorization", bearer))
-    };
-    for wrong in ["Bearer 0b0a", "Bearer", "Basic 0a0b", ""] {
-        let answer = server.call(ask(wrong)).await;
-        assert_eq!(answer.status == 401, locked, "`{wrong}`");
-        if locked {
-            assert!(answer.json().to_string().contains("Authentication failed"));
-            assert_eq!(answer.header("x-inngest-server-kind"), Some("dev"));
+async fn with_keys_most_doors_are_locked(
+    #[case] method: &str,
+    #[case] path: &str,
+    #[case] locked_in_dev: bool,
+    #[case] locked: bool,
+) {
+    for (kind, locked) in [(ServerKind::Dev, locked_in_dev), (ServerKind::Cloud, locked)] {
+        let server = Server::with(with_keys(kind)).await;
+        let method = || actix_web::http::Method::from_bytes(method.as_bytes()).expect("a method");
+        let ask = |bearer: String| {
+            let request = TestRequest::default().method(method()).uri(path);
+            request.insert_header(("authorization", bearer))
+        };
+        let wrong = [
+            "Bearer 0b0a",
+            "Bearer",
+            "Basic 0a0b",
+            "",
+            "Bearer first-key-of-the-ap",
+            "Bearer test-0a0b",
+        ];
+        for wrong in wrong.map(str::to_owned) {
+            let answer = server.call(ask(wrong.clone())).await;
+            assert_eq!(answer.status == 401, locked, "{kind:?} `{wrong}`");
+            if locked {
+                assert_eq!(answer.header("x-inngest-server-kind"), Some(kind.as_str()));
+                assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+                if method() != "HEAD" {
+                    assert!(answer.json().to_string().contains("Authentication failed"));
+                }
+            }
+        }
+        let key = SigningKey::parse(SIGNING_KEY).expect("a key");
+        let right = ["signkey-prod-0a0b", "0a0b", &key.bearer(), API_KEYS[0], API_KEYS[1]];
+        for right in right.map(|key| format!("bearer {key}")) {
+            assert_ne!(server.call(ask(right.clone())).await.status, 401, "{kind:?} `{right}`");
         }
     }
-    assert_ne!(server.call(ask("bearer signkey-prod-0a0b")).await.status, 401);
+}
+
+#[actix_web::test]
+async fn api_keys_lock_without_a_signing_key_too() {
+    let options = crate::http::Options {
+        signing_key: None,
+        ..with_keys(ServerKind::Dev)
+    };
+    let server = Server::with(options).await;
+    assert_eq!(server.get("/v1/events").await.status, 401);
+    let request = TestRequest::get()
+        .uri("/v1/events")
+        .insert_header(("authorization", format!("Bearer {}", API_KEYS[1])));
+    assert_eq!(server.call(request).await.status, 200);
 }
 
 #[actix_web::test]

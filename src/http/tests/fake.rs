@@ -323,6 +323,7 @@ pub(crate) fn options() -> Options {
     Options {
         kind: ServerKind::Dev,
         signing_key: None,
+        api_keys: Vec::new(),
         event_keys: Vec::new(),
         require_event_keys: false,
         request_bytes: 1024 * 1024,

@@ -2,7 +2,8 @@
 //!
 //! A round asks every app whose URL is known or was given to register again (an unchanged app costs one request and no
 //! write), and looks for apps as long as none has been found. After [`LIVELY_ROUNDS`] rounds in which nothing changed,
-//! the pauses double. Only changes are logged.
+//! the pauses double. Only changes are logged. Without an interval there is one such round, and after it only the URLs
+//! given are asked, until each has answered once.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -17,6 +18,8 @@ use super::{Scanner, SyncClient, SyncError};
 
 /// Rounds without a change until the pauses double: two minutes at the default interval.
 const LIVELY_ROUNDS: u32 = 24;
+/// Between rounds for apps that have not answered yet, where there is no interval.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Apps asked at the same time.
 const AT_ONCE: usize = 4;
 
@@ -29,6 +32,12 @@ pub trait Apps {
 
     /// An app's state has changed: it registered, or failed to for this reason.
     async fn note(&self, url: &str, error: Option<&SyncError>);
+
+    /// Whether it is this instance's turn to ask, for so long: one of several is enough.
+    async fn has_turn(&self, lasting: Duration) -> bool {
+        let _ = lasting;
+        true
+    }
 }
 
 /// What to poll.
@@ -38,8 +47,8 @@ pub struct Watch {
     pub urls: Vec<String>,
     /// The ports on which to look for apps; `None` switches that off.
     pub ports: Option<Vec<u16>>,
-    /// The pause between rounds.
-    pub interval: Duration,
+    /// The pause between rounds; `None` to ask only until there is an answer.
+    pub interval: Option<Duration>,
 }
 
 /// Asks apps to register, again and again. Runs on the thread whose [`SyncClient`] it was given.
@@ -48,7 +57,7 @@ pub struct Poller {
     apps: Rc<dyn Apps>,
     urls: Vec<String>,
     scanner: Option<Scanner>,
-    interval: Duration,
+    interval: Option<Duration>,
     found: Vec<String>,
     /// The last word on each URL.
     states: HashMap<String, Result<(), SyncError>>,
@@ -81,11 +90,30 @@ impl Poller {
         }
     }
 
-    /// Polls until it is dropped.
+    /// Polls until it is dropped, or until all have answered who were to be asked until they do. Where there are several
+    /// instances, one of them polls at a time.
     pub async fn run(mut self) {
+        let mut is_first = true;
         loop {
-            self.round().await;
-            tokio::time::sleep(pause(self.interval, self.quiet)).await;
+            let pause = pause(self.interval.unwrap_or(PATIENCE), self.quiet);
+            let is_due = !std::mem::take(&mut is_first);
+            if is_due {
+                tokio::time::sleep(pause).await;
+            }
+            // Longer than a round takes as a rule, so that the turn stays with whoever has it.
+            if !self.apps.has_turn(pause.saturating_mul(3)).await {
+                continue;
+            }
+            match self.interval {
+                Some(_) => drop(self.round().await),
+                None if !is_due => drop(self.round().await),
+                None if self.silent().is_empty() => return,
+                None => {
+                    let silent = self.silent();
+                    let changed = self.ask(silent).await;
+                    self.quiet = if changed { 0 } else { self.quiet.saturating_add(1) };
+                }
+            }
         }
     }
 
@@ -94,6 +122,20 @@ impl Poller {
         let mut changed = self.look().await;
         let targets = self.targets();
         self.states.retain(|url, _| targets.contains(url));
+        changed |= self.ask(targets).await;
+        self.quiet = if changed { 0 } else { self.quiet.saturating_add(1) };
+        changed
+    }
+
+    /// The URLs given that have not answered yet.
+    fn silent(&self) -> Vec<String> {
+        let answered = |url: &String| matches!(self.states.get(url), Some(Ok(())));
+        self.urls.iter().filter(|url| !answered(url)).cloned().collect()
+    }
+
+    /// Asks these apps to register. Answers whether the outcome of any has changed.
+    async fn ask(&mut self, targets: Vec<String>) -> bool {
+        let mut changed = false;
         let client = &self.client;
         let asking = targets.into_iter().map(|url| async move {
             let outcome = client.sync(&url).await;
@@ -112,7 +154,6 @@ impl Poller {
             self.apps.note(&url, outcome.as_ref().err()).await;
             self.states.insert(url, outcome);
         }
-        self.quiet = if changed { 0 } else { self.quiet.saturating_add(1) };
         changed
     }
 

@@ -186,7 +186,7 @@ async fn the_poller_finds_asks_and_tells_changes_only() {
     let watch = Watch {
         urls: Vec::new(),
         ports: Some(vec![server.address.port()]),
-        interval: Duration::from_secs(5),
+        interval: Some(Duration::from_secs(5)),
     };
     let mut poller = Poller::new(client(), Rc::clone(&apps) as Rc<dyn Apps>, watch);
     assert!(poller.round().await, "found and registered");
@@ -217,12 +217,32 @@ async fn given_urls_are_asked_without_looking() {
     let watch = Watch {
         urls: vec![server.url("/own/path")],
         ports: None,
-        interval: Duration::from_secs(5),
+        interval: Some(Duration::from_secs(5)),
     };
     let mut poller = Poller::new(client(), Rc::clone(&apps) as Rc<dyn Apps>, watch);
     poller.round().await;
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     drop(server);
+}
+
+#[actix_web::test]
+async fn without_an_interval_given_urls_are_asked_until_they_have_answered() {
+    let (asked, status) = (Arc::default(), Arc::new(AtomicU16::new(200)));
+    let server = app("/own/path", &asked, &status);
+    let apps = Rc::new(Noted::default());
+    // Registered, but not given: nobody asked for it to be polled.
+    apps.known.borrow_mut().push("http://127.0.0.1:1/x".to_owned());
+    let watch = Watch {
+        urls: vec![server.url("/own/path")],
+        ports: None,
+        interval: None,
+    };
+    let poller = Poller::new(client(), Rc::clone(&apps) as Rc<dyn Apps>, watch);
+    tokio::time::timeout(Duration::from_secs(30), poller.run())
+        .await
+        .expect("it ends once the app has answered");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(apps.notes.borrow().len(), 2);
 }
 
 #[test]

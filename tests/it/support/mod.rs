@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "a toolbox; not every tool is in use at all times")]
 
+pub(crate) mod command;
 pub(crate) mod fake;
 pub(crate) mod http;
 pub(crate) mod process;

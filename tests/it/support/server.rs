@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,7 +12,12 @@ use tempfile::TempDir;
 
 use super::http::{Request, Response};
 use super::process::Process;
-use super::{DEADLINE, wait_for};
+use super::{DEADLINE, command, wait_for};
+
+/// The keys of servers in production, unlike any other text.
+pub(crate) const SIGNING_KEY: &str = "signkey-prod-5161e7a2c0ffee4d0b5e55ed0ddba11c";
+pub(crate) const EVENT_KEY: &str = "event-key-e7a2c0ffee";
+pub(crate) const API_KEY: &str = "api-key-4d0b5e55ed0ddba11c";
 
 /// Lines of the log that a failing test shows.
 const TAIL: usize = 40;
@@ -22,9 +27,18 @@ const TAIL: usize = 40;
 pub(crate) struct Builder {
     flags: Vec<String>,
     environment: Vec<(String, String)>,
+    is_production: bool,
 }
 
 impl Builder {
+    /// `callboard start`, with the keys of this module. What the server is asked here carries them.
+    pub(crate) fn production(mut self) -> Self {
+        self.is_production = true;
+        self.env("INNGEST_SIGNING_KEY", SIGNING_KEY)
+            .env("INNGEST_EVENT_KEY", EVENT_KEY)
+            .env("CALLBOARD__KEYS__API", API_KEY)
+    }
+
     /// A flag with a value.
     pub(crate) fn flag(mut self, name: &str, value: &str) -> Self {
         self.flags.extend([name.to_owned(), value.to_string()]);
@@ -120,16 +134,27 @@ impl Server {
         self.builder = builder;
     }
 
+    #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Response {
-        Request::get(path).send(self.address)
+        self.with_key(Request::get(path)).send(self.address)
     }
 
+    #[track_caller]
     pub(crate) fn post(&self, path: &str, body: &Value) -> Response {
-        Request::post(path, body).send(self.address)
+        self.with_key(Request::post(path, body)).send(self.address)
     }
 
+    #[track_caller]
     pub(crate) fn delete(&self, path: &str) -> Response {
-        Request::new("DELETE", path).send(self.address)
+        self.with_key(Request::new("DELETE", path)).send(self.address)
+    }
+
+    fn with_key(&self, request: Request) -> Request {
+        if self.builder.is_production {
+            request.header("authorization", &format!("Bearer {API_KEY}"))
+        } else {
+            request
+        }
     }
 
     /// Sends an event; answers its id.
@@ -143,9 +168,20 @@ impl Server {
     /// Sends an event or an array of them; answers their ids.
     #[track_caller]
     pub(crate) fn send_all(&self, events: &Value) -> Vec<String> {
-        let answer = self.post("/e/test-event-key", events).expect(200).json();
+        let answer = self
+            .post(&format!("/e/{}", self.event_key()), events)
+            .expect(200)
+            .json();
         let ids = answer["ids"].as_array().expect("ids are an array");
         ids.iter().map(|id| id.as_str().expect("an id").to_owned()).collect()
+    }
+
+    fn event_key(&self) -> &'static str {
+        if self.builder.is_production {
+            EVENT_KEY
+        } else {
+            "test-event-key"
+        }
     }
 
     /// `GET /api/v1/runs/{id}`.
@@ -233,7 +269,7 @@ impl Server {
     /// What a failing test has to show: the supervisor's snapshot, and the end of the log.
     pub(crate) fn diagnosis(&self) -> String {
         let mut text = format!("--- server at {}\n", self.url());
-        let _ = match Request::get("/api/v1/supervisor").try_send(self.address) {
+        let _ = match self.with_key(Request::get("/api/v1/supervisor")).try_send(self.address) {
             Ok(snapshot) => writeln!(text, "supervisor: {}", snapshot.text()),
             Err(error) => writeln!(text, "supervisor: {error}"),
         };
@@ -292,37 +328,54 @@ fn spawn(builder: &Builder, dir: &Path, port: u16) -> (Process, SocketAddr) {
         .append(true)
         .open(log_file(dir))
         .expect("a log can be written");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
+    let offset = log.metadata().map_or(0, |metadata| metadata.len());
+    let mut command = command::binary();
+    let mode: &[&str] = if builder.is_production {
+        &["start"]
+    } else {
+        &["dev", "--no-discovery"]
+    };
     command
-        .args(["dev", "--host", "127.0.0.1", "--no-discovery"])
-        .args(["--port", &port.to_string()])
+        .args(mode)
+        .args(["--host", "127.0.0.1", "--port", &port.to_string()])
         .arg("--data-dir")
         .arg(data_dir(dir))
-        .args(&builder.flags);
-    // The settings of whoever runs the tests are not the tests'.
-    for (name, _) in std::env::vars_os() {
-        let ours = name
-            .to_str()
-            .is_some_and(|name| name.starts_with("CALLBOARD") || name.starts_with("INNGEST"));
-        if ours {
-            command.env_remove(name);
-        }
-    }
-    command
+        .args(&builder.flags)
         .envs(builder.environment.iter().map(|(name, value)| (name, value)))
         .current_dir(dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::from(log));
     let mut process = Process::start(&mut command, Some(dir)).expect("the built binary starts");
-    let address = process.first_line(|line| {
-        let (_, rest) = line.split_once("http://127.0.0.1:")?;
-        let port = rest.split([',', ' ', '/']).next()?.parse().ok()?;
-        Some(SocketAddr::from(([127, 0, 0, 1], port)))
-    });
+    let address = if builder.is_production {
+        listening(&mut process, &log_file(dir), offset)
+    } else {
+        process.first_line(address_in)
+    };
     let address = address.unwrap_or_else(|| {
         let log = std::fs::read_to_string(log_file(dir)).unwrap_or_default();
         panic!("the server did not come up:\n{log}")
     });
     (process, address)
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("http://127.0.0.1:")?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some(SocketAddr::from(([127, 0, 0, 1], digits.parse().ok()?)))
+}
+
+/// What the log says of the address, from that offset on: in production nothing goes to the standard output. `None` if
+/// the server ends or takes too long.
+fn listening(process: &mut Process, log: &Path, offset: u64) -> Option<SocketAddr> {
+    let offset = usize::try_from(offset).ok()?;
+    wait_quietly(DEADLINE, || {
+        let is_alive = process.is_alive();
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let complete = text.get(offset..).unwrap_or_default().split_inclusive('\n');
+        let mut lines = complete.filter(|line| line.ends_with('\n') && line.contains("\"listening\""));
+        let address = lines.find_map(address_in);
+        (address.is_some() || !is_alive).then_some(address)
+    })
+    .flatten()
 }

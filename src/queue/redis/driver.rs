@@ -1,0 +1,294 @@
+//! The one task that talks to Redis: takes what callers have left, exchanges it, brings back what came of it.
+//!
+//! One exchange is on its way at a time; what is left meanwhile goes together in the next one. That is the group commit of
+//! this queue: under load a round trip carries many jobs, and without load none waits.
+//!
+//! Promises: while Redis can't, it tries again at growing intervals and says so once. Never: it does not decide what is
+//! asked, see [`super::desk`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use callboard_actors::domain::{FunctionId, Timestamp};
+use callboard_actors::ports::{Lease, PartitionStats, QueueStats};
+use redis::{RedisError, RedisResult, Script};
+
+use super::desk::{Effects, Read, Step};
+use super::exchange::{self, Answer};
+use super::link::{self, Link};
+use super::{Shared, codec};
+
+/// First wait after a failure.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+/// Longest one.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// The scripts, each with what it stands on.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    exchange: Code,
+    leases_of: Code,
+    stats: Code,
+}
+
+#[derive(Debug)]
+struct Code {
+    text: &'static str,
+    script: Script,
+}
+
+impl Code {
+    fn new(text: &'static str) -> Self {
+        Self {
+            text,
+            script: Script::new(text),
+        }
+    }
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        Self {
+            exchange: Code::new(concat!(
+                include_str!("scripts/common.lua"),
+                include_str!("scripts/ends.lua"),
+                include_str!("scripts/push.lua"),
+                include_str!("scripts/lease.lua"),
+                include_str!("scripts/exchange.lua")
+            )),
+            leases_of: Code::new(concat!(
+                include_str!("scripts/common.lua"),
+                include_str!("scripts/leases_of.lua")
+            )),
+            stats: Code::new(concat!(
+                include_str!("scripts/common.lua"),
+                include_str!("scripts/stats.lua")
+            )),
+        }
+    }
+}
+
+/// Waits that grow.
+#[derive(Debug, Default)]
+pub(super) struct Backoff(Option<Duration>);
+
+impl Backoff {
+    pub(super) async fn wait(&mut self) {
+        let wait = self.0.map_or(RETRY_MIN, |last| (last * 2).min(RETRY_MAX));
+        self.0 = Some(wait);
+        tokio::time::sleep(wait).await;
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// Runs until it is aborted.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let link = match Link::open(&shared.options, shared.options.response_timeout).await {
+            Ok(link) => link,
+            Err(error) => {
+                shared.is_down(&error);
+                backoff.wait().await;
+                continue;
+            }
+        };
+        shared.connected(Some(link.clone()));
+        let mut driver = Driver {
+            shared: Arc::clone(&shared),
+            link,
+        };
+        while !driver.step(&mut backoff).await {}
+        shared.connected(None);
+    }
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    link: Link,
+}
+
+impl Driver {
+    /// Waits for something to do and does it; true if the connection is of no use any more.
+    async fn step(&mut self, backoff: &mut Backoff) -> bool {
+        let step = loop {
+            let step = self.shared.desk().step(&self.shared.options);
+            match step {
+                Some(step) => break step,
+                None => self.shared.work.notified().await,
+            }
+        };
+        let (step, error) = match self.perform(step).await {
+            Ok(()) => {
+                backoff.reset();
+                self.shared.is_up();
+                return false;
+            }
+            Err(failure) => *failure,
+        };
+        self.shared.desk().put_back(step);
+        self.shared.is_down(&error);
+        // A connection that has been cut is not news about Redis; only the next failure in a row is.
+        backoff.wait().await;
+        link::is_lost(&error)
+    }
+
+    async fn perform(&mut self, step: Step) -> Result<(), Box<(Step, RedisError)>> {
+        let generation = Shared::random_name();
+        let outcome = match &step {
+            Step::Reads(_) => None,
+            Step::Open(request) => Some((request, "open")),
+            Step::Exchange(batch) => Some((&batch.request, "exchange")),
+        };
+        let answer = match outcome {
+            None => None,
+            Some((request, _)) => {
+                let mut args = request.to_args();
+                args[0] = generation;
+                let code = &self.shared.scripts.exchange;
+                let key = self.shared.key("meta");
+                let answer = self.link.run(&code.script, code.text, &key, &args).await;
+                match answer.and_then(exchange::parse) {
+                    Ok(answer) => Some(answer),
+                    Err(error) => return Err(Box::new((step, error))),
+                }
+            }
+        };
+        let effects = match (step, answer) {
+            (Step::Reads(reads), _) => Effects {
+                reads,
+                ..Effects::default()
+            },
+            (step, Some(Answer::Unknown { generation })) => {
+                let is_forgotten = self.shared.desk().unknown(&generation, step, &self.shared.options);
+                tracing::warn!(
+                    is_forgotten,
+                    "Redis does not know this process any more; opening a new session"
+                );
+                Effects {
+                    is_forgotten,
+                    ..Effects::default()
+                }
+            }
+            (Step::Open(_), Some(Answer::Done(outcome))) => self.shared.desk().opened(*outcome),
+            (Step::Exchange(batch), Some(Answer::Done(outcome))) => {
+                self.shared.desk().done(*batch, *outcome, &self.shared)
+            }
+            // It was sent twice below us; the first may have happened, and its answer is lost.
+            (step, Some(Answer::Stale) | None) => {
+                self.shared.desk().put_back(step);
+                Effects::default()
+            }
+        };
+        let reads = self.apply(effects);
+        self.read(reads)
+            .await
+            .map_err(|(reads, error)| Box::new((Step::Reads(reads), error)))
+    }
+
+    fn apply(&self, effects: Effects) -> Vec<Read> {
+        if effects.lost > 0 {
+            tracing::warn!(leases = effects.lost, "leases were lost to other processes");
+        }
+        if effects.is_forgotten {
+            tracing::warn!("Redis has lost what it held; the queue is filled again");
+            // First everybody says what it holds, so that none of it is handed out again.
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(async move {
+                tokio::time::sleep(shared.options.ttl / 3).await;
+                shared.forgotten.notify_one();
+            });
+        }
+        if effects.news {
+            self.shared.changed.notify_one();
+        }
+        effects.reads
+    }
+
+    /// Answers questions; those that could not be asked come back.
+    async fn read(&mut self, reads: Vec<Read>) -> Result<(), (Vec<Read>, RedisError)> {
+        let mut reads = reads.into_iter();
+        while let Some(read) = reads.next() {
+            let outcome = match &read {
+                Read::LeasesOf(run, _) => self.leases_of(&run.to_string()).await.map(Found::Leases),
+                Read::Stats(_) => self.stats().await.map(Found::Stats),
+            };
+            match (read, outcome) {
+                (Read::LeasesOf(_, reply), Ok(Found::Leases(leases))) => drop(reply.send(leases)),
+                (Read::Stats(reply), Ok(Found::Stats(stats))) => {
+                    self.shared.desk().last_stats = stats.clone();
+                    drop(reply.send(stats));
+                }
+                (read, Err(error)) => return Err((std::iter::once(read).chain(reads).collect(), error)),
+                (_, Ok(_)) => {}
+            }
+        }
+        self.shared.desk().idle();
+        Ok(())
+    }
+
+    async fn leases_of(&mut self, run: &str) -> RedisResult<Vec<Lease>> {
+        let code = &self.shared.scripts.leases_of;
+        let args = [run.to_owned()];
+        let answer = self
+            .link
+            .run(&code.script, code.text, &self.shared.key("meta"), &args)
+            .await?;
+        let mut parts = exchange::texts(answer)?.into_iter();
+        let mut leases = Vec::new();
+        while let (Some(key), Some(epoch), Some(since), Some(version), Some(is_first)) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        {
+            let job = codec::parse_job(&format!("{run}{key}"), &version);
+            if let (Some(job), Ok(epoch), Some(since)) = (job, epoch.parse(), codec::timestamp(&since)) {
+                leases.push(Lease {
+                    job,
+                    epoch,
+                    since,
+                    is_first: is_first == "1",
+                });
+            }
+        }
+        Ok(leases)
+    }
+
+    async fn stats(&mut self) -> RedisResult<QueueStats> {
+        let code = &self.shared.scripts.stats;
+        let answer = self
+            .link
+            .run(&code.script, code.text, &self.shared.key("meta"), &[])
+            .await?;
+        let mut parts = exchange::texts(answer)?.into_iter();
+        let mut stats = QueueStats {
+            ready: exchange::number(parts.next())?,
+            delayed: exchange::number(parts.next())?,
+            leased: exchange::number(parts.next())?,
+            oldest_lease: parts.next().as_deref().and_then(codec::timestamp),
+            capacity: Some(self.shared.options.capacity.total),
+            spilled: exchange::number(parts.next())?,
+            partitions: Vec::new(),
+        };
+        while let Some(function) = parts.next() {
+            let [ready, delayed, leased] = [parts.next(), parts.next(), parts.next()].map(exchange::number);
+            let oldest: Option<Timestamp> = parts.next().as_deref().and_then(codec::timestamp);
+            if let Ok(function) = function.parse::<FunctionId>() {
+                stats.partitions.push(PartitionStats {
+                    function,
+                    ready: ready?,
+                    delayed: delayed?,
+                    leased: leased?,
+                    oldest,
+                });
+            }
+        }
+        Ok(stats)
+    }
+}
+
+enum Found {
+    Leases(Vec<Lease>),
+    Stats(QueueStats),
+}

@@ -1,0 +1,390 @@
+//! The queue on Redis: what processes use that share their work.
+//!
+//! Everything a process wants goes through one script, `scripts/exchange.lua`, in one round trip at a time; see [`driver`]
+//! for who sends it, [`desk`] for what is in it. Works on Redis 7, on Valkey, on a cluster (all keys have one hash tag), and
+//! on a Redis that evicts, loses or forgets: the store is the truth, and what is missing here is brought again.
+//!
+//! # Keys
+//!
+//! All begin with `{<prefix>}:`.
+//!
+//! | key | type | what it is |
+//! |---|---|---|
+//! | `meta` | hash | `g` the generation, `now` of the last lease, `epoch` and `turn` last given, `count` of jobs, `spilled` ever, `counted` when they were last counted |
+//! | `j:<run>` | hash | the jobs of a run, one record each, by the job's key; `p<key>` the version that waits for the end of a lease |
+//! | `r:<function>` | sorted set | the line of a function's ready jobs, scored by the run's creation; members begin with the due time |
+//! | `d:<function>` | sorted set | its delayed jobs, scored by their due time |
+//! | `turns` | sorted set | the functions with ready jobs, by their turn |
+//! | `dues` | sorted set | the functions with delayed jobs, by the earliest |
+//! | `sessions` | sorted set | the sessions, by when they expire, on the clock of Redis |
+//! | `h:<session>` | hash | what a session holds: epoch, function and time by job; `q` the number of its last exchange |
+//! | `hungry` | sorted set | the processes that found too little, by when they last said so |
+//! | `wake:<process>` | list | the bell of a process, for a moment |
+//! | `gone` | sorted set | jobs read from the store that were done within the last minute, by when |
+//!
+//! # Promises
+//!
+//! * A job is leased to one session at a time, and a session that is not heard of for [`Options::ttl`] loses its leases.
+//!   Epochs rise over all processes and survive the loss of everything. What a process says of a lease it lost is ignored.
+//! * A [`push`](Queue::push) is in Redis when it is answered, or spilled.
+//! * An exchange whose answer is lost does no harm, whether it has happened, is about to, or never will.
+//! * If Redis comes back without what it held (the generation is missing), every process says at once what it holds.
+//! * While Redis can't, nothing here fails or spins: pushes are spilled after a second, leases find nothing, and the ends of
+//!   leases are kept until they can be told.
+//!
+//! Never: it does not touch the store, and keeps nothing that the store does not know.
+
+mod bell;
+mod codec;
+mod desk;
+mod driver;
+mod exchange;
+mod held;
+mod link;
+mod options;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use callboard_actors::domain::{Job, JobId, RunId, Timestamp};
+use callboard_actors::ports::{self, Lease, Pushed, Queue, QueueError, QueueStats};
+use redis::{RedisError, RedisResult};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use desk::{Ask, Desk, Push, Read};
+use driver::Scripts;
+use exchange::Origin;
+use link::Link;
+pub use options::Options;
+
+/// How long a push waits for Redis before its jobs are left to the scheduler.
+const PUSH_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a question waits.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Jobs in one part of a push.
+const PART: usize = 256;
+/// Bytes of a part from which on a new one is begun.
+const PART_BYTES: usize = 1024 * 1024;
+
+/// The queue. It connects when it is first used, on the runtime of whoever uses it first; the heartbeat lives on the one
+/// that first asks for a lease.
+///
+/// Dropping it is like dying: what it holds is handed to others when the session expires. See [`Queue::close`].
+#[derive(Debug)]
+pub struct RedisQueue {
+    shared: Arc<Shared>,
+    tasks: Mutex<Tasks>,
+}
+
+#[derive(Debug, Default)]
+struct Tasks {
+    driver: Option<JoinHandle<()>>,
+    beat: Option<JoinHandle<()>>,
+    bell: Option<JoinHandle<()>>,
+}
+
+/// What the queue and its tasks share.
+#[derive(Debug)]
+struct Shared {
+    options: Options,
+    process: String,
+    scripts: Scripts,
+    desk: Mutex<Desk>,
+    /// Rung when there is something for the driver.
+    work: Notify,
+    changed: Notify,
+    forgotten: Notify,
+    link: watch::Sender<Option<Link>>,
+    /// What is wrong with Redis.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        // Nothing panics while it holds the lock; if it did, the next exchange would still be sound.
+        self.desk.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{{{}}}:{name}", self.options.prefix)
+    }
+
+    fn random_name() -> String {
+        format!("{:016x}", rand::random::<u64>())
+    }
+
+    fn connected(&self, link: Option<Link>) {
+        self.link.send_replace(link);
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn is_down(&self, error: &RedisError) {
+        let mut trouble = self.trouble();
+        if trouble.is_none() {
+            tracing::warn!(%error, "Redis can't; trying again");
+        }
+        *trouble = Some(error.to_string());
+    }
+
+    fn is_up(&self) {
+        if self.trouble().take().is_some() {
+            tracing::info!("Redis answers again");
+        }
+    }
+
+    fn end(&self, id: &JobId, epoch: u64, due: Option<Timestamp>) {
+        if self.desk().end(id, epoch, due) {
+            self.work.notify_one();
+        }
+    }
+}
+
+/// Leases on their way to who asked for them. Dropped on the way, they go back.
+#[derive(Debug)]
+struct Handed {
+    leases: Vec<Lease>,
+    shared: Arc<Shared>,
+}
+
+impl Handed {
+    fn new(leases: Vec<Lease>, shared: Arc<Shared>) -> Self {
+        Self { leases, shared }
+    }
+
+    fn take(mut self) -> Vec<Lease> {
+        std::mem::take(&mut self.leases)
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        if !self.leases.is_empty() {
+            self.shared.desk().give_back(std::mem::take(&mut self.leases));
+            self.shared.work.notify_one();
+        }
+    }
+}
+
+impl RedisQueue {
+    /// A queue that has not connected yet.
+    ///
+    /// # Errors
+    /// If the URL can't be understood.
+    pub fn new(options: Options) -> RedisResult<Self> {
+        link::check(&options.url)?;
+        let process = Shared::random_name();
+        Ok(Self {
+            shared: Arc::new(Shared {
+                desk: Mutex::new(Desk::new(process.clone(), &options)),
+                options,
+                process,
+                scripts: Scripts::default(),
+                work: Notify::new(),
+                changed: Notify::new(),
+                forgotten: Notify::new(),
+                link: watch::Sender::new(None),
+                trouble: Mutex::new(None),
+            }),
+            tasks: Mutex::default(),
+        })
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Sees that the driver runs, and wakes it.
+    fn wake(&self) {
+        start(&mut self.tasks().driver, || driver::run(Arc::clone(&self.shared)));
+        self.shared.work.notify_one();
+    }
+
+    /// Leaves something for the driver and waits for the answer; `None` if there is none in time.
+    async fn request<T>(&self, leave: impl FnOnce(&mut Desk, oneshot::Sender<T>)) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        leave(&mut self.shared.desk(), reply);
+        self.wake();
+        timeout(PATIENCE, answer).await.ok()?.ok()
+    }
+
+    async fn push_from(&self, jobs: Vec<Job>, origin: Origin) -> Pushed {
+        let deadline = Instant::now() + PUSH_PATIENCE;
+        let parts: Vec<_> = {
+            let mut desk = self.shared.desk();
+            in_parts(jobs)
+                .into_iter()
+                .map(|jobs| {
+                    let (reply, answer) = oneshot::channel();
+                    let count = jobs.len();
+                    desk.push(Push { jobs, origin, reply });
+                    (count, answer)
+                })
+                .collect()
+        };
+        let mut pushed = Pushed::default();
+        if parts.is_empty() {
+            return pushed;
+        }
+        self.wake();
+        for (count, answer) in parts {
+            let accepted = match timeout_at(deadline, answer).await {
+                Ok(Ok(answer)) => answer.iter().filter(|is_in| **is_in).count(),
+                _ => 0,
+            };
+            pushed.accepted += accepted;
+            pushed.spilled += count - accepted;
+        }
+        pushed
+    }
+}
+
+impl Drop for RedisQueue {
+    fn drop(&mut self) {
+        let mut tasks = self.tasks();
+        abort(&mut tasks.driver);
+        abort(&mut tasks.beat);
+        abort(&mut tasks.bell);
+    }
+}
+
+/// Starts a task that is not running, or whose runtime is gone.
+fn start<F: Future<Output = ()> + Send + 'static>(task: &mut Option<JoinHandle<()>>, make: impl FnOnce() -> F) {
+    if task.as_ref().is_none_or(JoinHandle::is_finished) {
+        *task = Some(tokio::spawn(make()));
+    }
+}
+
+fn abort(task: &mut Option<JoinHandle<()>>) {
+    if let Some(task) = task.take() {
+        task.abort();
+    }
+}
+
+type Part = Vec<(String, String, callboard_actors::domain::FunctionId)>;
+
+fn in_parts(jobs: Vec<Job>) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    let mut bytes = 0;
+    for job in jobs {
+        let (field, version) = (codec::field(&job.id), codec::version(&job));
+        bytes += version.len();
+        match parts.last_mut().filter(|part| part.len() < PART && bytes <= PART_BYTES) {
+            Some(part) => part.push((field, version, job.function)),
+            None => {
+                bytes = version.len();
+                parts.push(vec![(field, version, job.function)]);
+            }
+        }
+    }
+    parts
+}
+
+#[async_trait]
+impl Queue for RedisQueue {
+    async fn push(&self, jobs: Vec<Job>, origin: ports::Origin) -> Pushed {
+        let origin = match origin {
+            ports::Origin::Commit => Origin::Fresh,
+            ports::Origin::Sweep => Origin::Store,
+        };
+        self.push_from(jobs, origin).await
+    }
+
+    async fn lease(&self, now: Timestamp, max: usize, per_function: usize) -> Vec<Lease> {
+        {
+            let mut tasks = self.tasks();
+            start(&mut tasks.beat, || bell::beat(Arc::clone(&self.shared)));
+            start(&mut tasks.bell, || bell::listen(Arc::clone(&self.shared)));
+        }
+        let handed = self.request(|desk, reply| {
+            desk.ask(Ask {
+                now,
+                max,
+                limit: per_function,
+                reply,
+            });
+        });
+        handed.await.map(Handed::take).unwrap_or_default()
+    }
+
+    async fn acknowledge(&self, id: &JobId, epoch: u64) {
+        self.shared.end(id, epoch, None);
+    }
+
+    async fn release(&self, id: &JobId, epoch: u64, due: Timestamp) {
+        self.shared.end(id, epoch, Some(due));
+    }
+
+    async fn forget_run(&self, run: RunId) {
+        self.shared.desk().forget(run);
+        self.wake();
+    }
+
+    async fn next_due(&self) -> Option<Timestamp> {
+        let told = self.shared.desk().barrier();
+        if let Some(told) = told {
+            let _ = timeout(PATIENCE, told).await;
+        }
+        self.shared.desk().next_due()
+    }
+
+    async fn changed(&self) {
+        self.shared.changed.notified().await;
+    }
+
+    async fn leases_of(&self, run: RunId) -> Vec<Lease> {
+        let found = self.request(|desk, reply| desk.read(Read::LeasesOf(run, reply))).await;
+        found.unwrap_or_else(|| self.shared.desk().held.of_run(run))
+    }
+
+    async fn stats(&self) -> QueueStats {
+        let found = self.request(|desk, reply| desk.read(Read::Stats(reply))).await;
+        found.unwrap_or_else(|| self.shared.desk().last_stats.clone())
+    }
+
+    async fn forgotten(&self) {
+        self.shared.forgotten.notified().await;
+    }
+
+    async fn ping(&self) -> Result<(), QueueError> {
+        self.wake();
+        let ask = async {
+            let mut links = self.shared.link.subscribe();
+            // The sender lives as long as `shared`.
+            let link = links.wait_for(Option::is_some).await.ok().and_then(|link| link.clone());
+            match link {
+                Some(mut link) => link
+                    .send(&redis::cmd("PING"))
+                    .await
+                    .map(drop)
+                    .map_err(|error| error.to_string()),
+                None => Err("not connected".to_owned()),
+            }
+        };
+        let outcome = timeout(PUSH_PATIENCE, ask)
+            .await
+            .unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        let trouble = self.shared.trouble().clone();
+        outcome.map_err(|error| QueueError::Unavailable(trouble.unwrap_or(error)))
+    }
+
+    async fn close(&self) {
+        let is_running = {
+            let mut tasks = self.tasks();
+            abort(&mut tasks.beat);
+            abort(&mut tasks.bell);
+            tasks.driver.is_some()
+        };
+        if is_running {
+            self.request(Desk::close).await;
+        }
+    }
+}

@@ -1,0 +1,145 @@
+-- Layout, records and lines: what every other part of the script stands on. The keys are described in mod.rs.
+--
+-- Times are texts of 15 digits (milliseconds), so that they compare as texts and need no formatting. A *field* is a run's
+-- id (26 characters) and the job's key; a *version* is a job as it was pushed: function (36), rank (15), due (15), the rest.
+--
+-- A record is one of
+--   W <not before:15> <origin> | <version>
+--   L <not before:15> <flag:1> <since:15> <epoch> | <session> | <origin> | <version>
+-- Origin: empty if the job was read from the store; else the session that pushed it after its commit, or `*` once somebody
+-- may have done it. Flag: `-`, `p` (a newer version waits in the field `p<key>`), `f` (to be dropped when the lease ends).
+
+local call, pcall_ = redis.call, redis.pcall
+local sub, find, format = string.sub, string.find, string.format
+local min, max, floor = math.min, math.max, math.floor
+
+local META = KEYS[1]
+local base = sub(META, 1, -5)
+local TURNS, DUES, SESSIONS = base .. 'turns', base .. 'dues', base .. 'sessions'
+local HUNGRY, GONE = base .. 'hungry', base .. 'gone'
+
+local function ready_of(fn) return base .. 'r:' .. fn end
+local function delayed_of(fn) return base .. 'd:' .. fn end
+local function held_by(session) return base .. 'h:' .. session end
+local function run_of(field) return base .. 'j:' .. sub(field, 1, 26) end
+local function key_of(field) return sub(field, 27) end
+
+local function digits(number) return format('%015.0f', number) end
+local function plain(number) return format('%.0f', number) end
+
+local function function_of(version) return sub(version, 1, 36) end
+local function rank_of(version) return sub(version, 37, 51) end
+local function due_of(version) return sub(version, 52, 66) end
+
+-- What the script knows of the whole queue; written back by `save`.
+local now, epoch, turn, count
+local is_count_dirty, is_turn_dirty = false, false
+
+local function parse(record)
+    if sub(record, 1, 1) == 'W' then
+        local bar = find(record, '|', 17, true)
+        return { waits = true, nb = sub(record, 2, 16), origin = sub(record, 17, bar - 1), version = sub(record, bar + 1) }
+    end
+    local a = find(record, '|', 33, true)
+    local b = find(record, '|', a + 1, true)
+    local c = find(record, '|', b + 1, true)
+    return {
+        waits = false,
+        nb = sub(record, 2, 16),
+        flag = sub(record, 17, 17),
+        since = sub(record, 18, 32),
+        epoch = sub(record, 33, a - 1),
+        session = sub(record, a + 1, b - 1),
+        origin = sub(record, b + 1, c - 1),
+        version = sub(record, c + 1),
+    }
+end
+
+local function put_waiting(field, nb, origin, version)
+    call('HSET', run_of(field), key_of(field), 'W' .. nb .. origin .. '|' .. version)
+end
+
+local function put_leased(field, job)
+    call('HSET', run_of(field), key_of(field), 'L' .. job.nb .. job.flag .. job.since .. job.epoch .. '|' .. job.session
+        .. '|' .. job.origin .. '|' .. job.version)
+end
+
+-- The value of a lease in its session's hash.
+local function lease_value(job)
+    return job.epoch .. '|' .. function_of(job.version) .. '|' .. job.since
+end
+
+local function epoch_in(value)
+    return sub(value, 1, find(value, '|', 1, true) - 1)
+end
+
+-- Functions whose line of ready jobs, or of delayed ones, has changed since `settle`.
+local ready_dirty, delayed_dirty = {}, {}
+
+local function line_up(field, nb, version)
+    local fn = function_of(version)
+    if nb <= now then
+        call('ZADD', ready_of(fn), rank_of(version), nb .. field)
+        ready_dirty[fn] = true
+    else
+        call('ZADD', delayed_of(fn), nb, rank_of(version) .. field)
+        delayed_dirty[fn] = true
+    end
+end
+
+local function leave_line(field, nb, version)
+    local fn = function_of(version)
+    if call('ZREM', ready_of(fn), nb .. field) == 1 then
+        ready_dirty[fn] = true
+    elseif call('ZREM', delayed_of(fn), rank_of(version) .. field) == 1 then
+        delayed_dirty[fn] = true
+    end
+end
+
+local function next_turn()
+    turn = turn + 1
+    is_turn_dirty = true
+    return plain(turn)
+end
+
+-- Brings the rotation and the due times in line with the lines.
+local function settle()
+    for fn in pairs(ready_dirty) do
+        if call('EXISTS', ready_of(fn)) == 0 then
+            call('ZREM', TURNS, fn)
+        elseif not call('ZSCORE', TURNS, fn) then
+            call('ZADD', TURNS, next_turn(), fn)
+        end
+    end
+    for fn in pairs(delayed_dirty) do
+        local first = call('ZRANGE', delayed_of(fn), 0, 0, 'WITHSCORES')
+        if first[2] then
+            call('ZADD', DUES, first[2], fn)
+        else
+            call('ZREM', DUES, fn)
+        end
+    end
+    ready_dirty, delayed_dirty = {}, {}
+end
+
+local function add(number)
+    count = max(0, count + number)
+    is_count_dirty = true
+end
+
+-- Counts the jobs anew: single keys may have been evicted.
+local function recount()
+    settle()
+    local total = 0
+    for _, fn in ipairs(call('ZRANGE', TURNS, 0, -1)) do
+        total = total + call('ZCARD', ready_of(fn))
+    end
+    for _, fn in ipairs(call('ZRANGE', DUES, 0, -1)) do
+        total = total + call('ZCARD', delayed_of(fn))
+    end
+    for _, session in ipairs(call('ZRANGE', SESSIONS, 0, -1)) do
+        total = total + max(0, call('HLEN', held_by(session)) - 1)
+    end
+    count = total
+    is_count_dirty = true
+end

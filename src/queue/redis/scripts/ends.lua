@@ -1,0 +1,135 @@
+-- How leases end: done, given back, taken back from a session that is gone; and how a run is forgotten.
+
+local function drop(field)
+    call('HDEL', run_of(field), key_of(field))
+    add(-1)
+end
+
+-- Ends the lease with this epoch, if there is one. `due` is when the job is to come back, nil if it is done with, and
+-- 'at once' if nobody is known to have done it.
+local function end_lease(field, number, due, clock)
+    local run, key = run_of(field), key_of(field)
+    local record = call('HGET', run, key)
+    local job = record and parse(record)
+    if not job or job.waits or job.epoch ~= number then
+        return false
+    end
+    call('HDEL', held_by(job.session), field)
+    if due == 'at once' then
+        due = job.nb
+    end
+    if job.flag == 'p' then
+        local pending = call('HGET', run, 'p' .. key)
+        call('HDEL', run, 'p' .. key)
+        if pending then
+            local bar = find(pending, '|', 1, true)
+            local origin, version = sub(pending, 1, bar - 1), sub(pending, bar + 1)
+            local nb = due_of(version)
+            if due and due > nb then
+                nb = due
+            end
+            put_waiting(field, nb, origin, version)
+            line_up(field, nb, version)
+            return true
+        end
+    end
+    if job.flag == 'f' or not due then
+        if job.origin == '' then
+            -- Whoever made this job may be about to bring it, and must not take it for untouched.
+            call('ZADD', GONE, clock, field)
+        end
+        drop(field)
+    else
+        put_waiting(field, due, job.origin == '' and '' or '*', job.version)
+        line_up(field, due, job.version)
+    end
+    return true
+end
+
+local function forget(run)
+    local key = base .. 'j:' .. run
+    local fields = call('HGETALL', key)
+    for i = 1, #fields, 2 do
+        -- Pending versions are found with the lease they wait for.
+        if sub(fields[i], 1, 1) ~= 'p' then
+            local job, field = parse(fields[i + 1]), run .. fields[i]
+            if job.waits then
+                leave_line(field, job.nb, job.version)
+                drop(field)
+            else
+                if job.flag == 'p' then
+                    call('HDEL', key, 'p' .. fields[i])
+                end
+                job.flag = 'f'
+                put_leased(field, job)
+            end
+        end
+    end
+end
+
+-- Gives back what sessions held that have not been heard of in time. Answers how many jobs.
+local function reap(own, clock)
+    local jobs = 0
+    for _, session in ipairs(call('ZRANGEBYSCORE', SESSIONS, '-inf', clock, 'LIMIT', 0, 8)) do
+        if session ~= own then
+            local held = call('HGETALL', held_by(session))
+            for i = 1, #held, 2 do
+                if held[i] ~= 'q' and end_lease(held[i], epoch_in(held[i + 1]), 'at once', clock) then
+                    jobs = jobs + 1
+                end
+            end
+            call('DEL', held_by(session))
+            call('ZREM', SESSIONS, session)
+        end
+    end
+    return jobs
+end
+
+-- Brings what Redis knows of a session's leases in line with what its process knows: `list` has field, epoch, since and
+-- version of each. What the process does not know goes back into line; what is not the process's is answered.
+-- With `is_new`, Redis has lost something, and what is missing is made again.
+local function reconcile(session, list, is_new, clock)
+    local known, lost = {}, {}
+    local held = held_by(session)
+    for i = 1, #list, 4 do
+        local field, number, since, version = list[i], list[i + 1], list[i + 2], list[i + 3]
+        local record = call('HGET', run_of(field), key_of(field))
+        local job = record and parse(record)
+        if job and not job.waits and job.epoch == number then
+            known[field] = true
+            if job.session ~= session then
+                call('HDEL', held_by(job.session), field)
+                job.session = session
+                put_leased(field, job)
+            end
+            call('HSET', held, field, lease_value(job))
+        elseif is_new and version ~= '' and (not job or job.waits) then
+            known[field] = true
+            local again = {
+                nb = due_of(version), flag = '-', since = since, epoch = number, session = session, origin = '*',
+                version = version,
+            }
+            if job then
+                leave_line(field, job.nb, job.version)
+                if job.version ~= version then
+                    again.flag = 'p'
+                    call('HSET', run_of(field), 'p' .. key_of(field), job.origin .. '|' .. job.version)
+                end
+            else
+                add(1)
+            end
+            put_leased(field, again)
+            call('HSET', held, field, lease_value(again))
+        else
+            lost[#lost + 1] = field
+        end
+    end
+    local entries = call('HGETALL', held)
+    for i = 1, #entries, 2 do
+        if entries[i] ~= 'q' and not known[entries[i]] then
+            end_lease(entries[i], epoch_in(entries[i + 1]), 'at once', clock)
+            call('HDEL', held, entries[i])
+        end
+    end
+    return lost
+end

@@ -1,0 +1,98 @@
+-- Taking jobs in.
+
+-- Whether a lease is of a session that lives, or at least of one that will be found dead.
+local function is_held(field, job, clock, ttl)
+    local value = call('HGET', held_by(job.session), field)
+    if not value or epoch_in(value) ~= job.epoch then
+        return false
+    end
+    if not call('ZSCORE', SESSIONS, job.session) then
+        call('ZADD', SESSIONS, clock + ttl, job.session)
+    end
+    return true
+end
+
+-- Takes in a job that is known. One that waits stays or is replaced; for one that is leased the newer version waits.
+-- What should be in a line and is not, because Redis has lost a key, is put there.
+local function push_known(field, version, origin, job, clock, ttl)
+    if job.waits and job.version == version then
+        local fn = function_of(version)
+        if not call('ZSCORE', ready_of(fn), job.nb .. field)
+            and not call('ZSCORE', delayed_of(fn), rank_of(version) .. field) then
+            line_up(field, job.nb, version)
+        end
+        -- The rotation and the due times are looked at, too.
+        ready_dirty[fn] = true
+        delayed_dirty[fn] = true
+    elseif job.waits then
+        leave_line(field, job.nb, job.version)
+        put_waiting(field, due_of(version), origin, version)
+        line_up(field, due_of(version), version)
+    elseif is_held(field, job, clock, ttl) then
+        if job.version ~= version then
+            job.flag = 'p'
+            call('HSET', run_of(field), 'p' .. key_of(field), origin .. '|' .. version)
+            put_leased(field, job)
+        elseif job.flag == 'f' then
+            job.flag = '-'
+            put_leased(field, job)
+        end
+    else
+        call('HDEL', held_by(job.session), field)
+        call('HDEL', run_of(field), 'p' .. key_of(field))
+        if job.version == version then
+            origin = origin == '' and '' or '*'
+        end
+        put_waiting(field, due_of(version), origin, version)
+        line_up(field, due_of(version), version)
+    end
+end
+
+-- Takes in jobs from ARGV: field, version and origin each. Answers a text with `1` for each job that is in and `0` for each
+-- that found no room, and whether one of them is due by the clock of Redis.
+local function push(first, number, session, capacity, share, clock, ttl)
+    local answers, has_due = {}, false
+    local lengths = {}
+    local clock_digits = digits(clock)
+    local has_gone
+    for i = 1, number do
+        local at = first + (i - 1) * 3
+        local field, version, origin = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+        local fn = function_of(version)
+        if origin == 'c' then
+            if has_gone == nil then
+                has_gone = call('EXISTS', GONE) == 1
+            end
+            origin = has_gone and call('ZSCORE', GONE, field) and '*' or session
+        elseif origin == 'r' then
+            origin = '*'
+        else
+            origin = ''
+        end
+        local run, key = run_of(field), key_of(field)
+        local record = call('HGET', run, key)
+        local is_in = true
+        if record then
+            push_known(field, version, origin, parse(record), clock, ttl)
+        else
+            if count >= capacity and clock - tonumber(call('HGET', META, 'counted') or 0) > 1000 then
+                recount()
+                call('HSET', META, 'counted', plain(clock))
+            end
+            local length = lengths[fn] or call('ZCARD', ready_of(fn)) + call('ZCARD', delayed_of(fn))
+            if count >= capacity or length >= share then
+                is_in = false
+                lengths[fn] = length
+            else
+                lengths[fn] = length + 1
+                add(1)
+                local due = due_of(version)
+                call('HSET', run, key, 'W' .. due .. origin .. '|' .. version)
+                line_up(field, due, version)
+            end
+        end
+        answers[i] = is_in and '1' or '0'
+        has_due = has_due or (is_in and due_of(version) <= clock_digits)
+    end
+    return table.concat(answers), has_due
+end

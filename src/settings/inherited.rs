@@ -1,0 +1,77 @@
+//! Names that users of the original server have in their deployments: its flags, which are also the keys of its settings
+//! file and, behind `INNGEST_`, environment variables.
+//!
+//! Promises: a name that sets something here sets what it set there; one that has no counterpart is told, and never
+//! passed over in silence. Variables of the SDKs, such as `INNGEST_DEV`, are none of ours.
+
+use config::{Value, ValueKind};
+
+/// Flags of the original server and the keys they set. Later ones win.
+pub(super) const KNOWN: &[(&str, &str)] = &[
+    ("host", "api.addr"),
+    ("port", "api.port"),
+    ("sqlite-dir", "data.dir"),
+    ("postgres-uri", "database.url"),
+    ("postgres-max-open-conns", "database.max_connections"),
+    ("redis-uri", "redis.url"),
+    ("sdk-url", "sdk.urls"),
+    ("no-discovery", "sdk.discovery"),
+    ("poll-interval", "sdk.poll_interval"),
+    ("no-poll", "sdk.poll_interval"),
+    ("signing-key", "keys.signing"),
+    ("event-key", "keys.event"),
+    ("retry-interval", "retry.interval"),
+    ("log-level", "log.level"),
+];
+
+/// Variables of the original server that are not named after a flag, and the keys they set. They win over [`KNOWN`].
+pub(super) const VARIABLES: &[(&str, &str)] = &[("LOG_LEVEL", "log.level"), ("LOG_HANDLER", "log.format")];
+
+/// Flags of the original server that set nothing here, and why.
+pub(super) const IGNORED: &[(&str, &str)] = &[
+    ("persist", "everything is kept, always"),
+    ("queue-workers", "`limits.calls` bounds the calls under way"),
+    ("tick", "the queue is not polled"),
+    (
+        "postgres-max-idle-conns",
+        "`database.max_connections` is the one size of the pool",
+    ),
+    (
+        "postgres-conn-max-idle-time",
+        "connections are kept while they are good",
+    ),
+    ("postgres-conn-max-lifetime", "connections are kept while they are good"),
+    ("no-ui", "there is no dashboard to switch off"),
+    ("connect-gateway-port", "connect is not supported yet"),
+    ("connect-gateway-host", "connect is not supported yet"),
+    ("connect-gateway-grpc-port", "connect is not supported yet"),
+    ("connect-gateway-grpc-ip", "connect is not supported yet"),
+    ("connect-executor-grpc-port", "connect is not supported yet"),
+    ("connect-executor-grpc-ip", "connect is not supported yet"),
+    ("debug-api-port", "there is no such port"),
+    ("json", "`log.format` says how the log looks"),
+    ("verbose", "`log.level` says what is logged"),
+];
+
+/// The variable for a flag: `INNGEST_SDK_URL` for `sdk-url`.
+pub(super) fn variable(flag: &str) -> String {
+    format!("INNGEST_{}", flag.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// What an inherited name (a flag, or one of [`VARIABLES`]) means by a value, where the key means something else by it;
+/// `None` if it sets nothing.
+pub(super) fn translate(name: &str, value: Value) -> Option<Value> {
+    let with = |kind: ValueKind| Value::new(None, kind);
+    // What is neither true nor false stays as it is, and is complained about.
+    let switch = || value.clone().into_bool().ok();
+    match name {
+        "no-discovery" => Some(switch().map_or(value, |off| with(ValueKind::Boolean(!off)))),
+        "no-poll" => match switch() {
+            Some(true) => Some(with(ValueKind::String("0".to_owned()))),
+            Some(false) => None,
+            None => Some(value),
+        },
+        "LOG_HANDLER" => matches!(&value.kind, ValueKind::String(text) if text == "json").then_some(value),
+        _ => Some(value),
+    }
+}

@@ -1,0 +1,168 @@
+//! The sections of the settings, as the rest of the program sees them: checked, and in its own types. What they mean to an
+//! operator, their units and ranges are in `config/default.toml`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::SecretUrl;
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiSettings {
+    /// An IP address, or `localhost`.
+    pub addr: String,
+    /// 0 for a free one.
+    pub port: u16,
+}
+
+/// Where data is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataSettings {
+    /// The directory.
+    pub dir: PathBuf,
+}
+
+/// PostgreSQL. There is a URL here if and only if there is one in [`RedisSettings`].
+#[derive(Debug, Clone)]
+pub struct DatabaseSettings {
+    /// `None` for the database in the data directory.
+    pub url: Option<SecretUrl>,
+    /// Of this process, at most.
+    pub max_connections: u32,
+    /// Whether each transaction may be on another connection.
+    pub pooler: bool,
+    /// For a connection to be made.
+    pub connect_timeout: Duration,
+    /// For one answer, 1 s to 10 min.
+    pub statement_timeout: Duration,
+}
+
+/// Redis or Valkey.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// `None` for the queue in this process.
+    pub url: Option<SecretUrl>,
+    /// What all keys begin with.
+    pub prefix: String,
+    /// How long an instance may be silent until it counts as gone, 3 s to 15 s.
+    pub session_ttl: Duration,
+}
+
+/// This instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Its name, for people; need not be unique.
+    pub name: String,
+}
+
+/// Dealing with apps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SdkSettings {
+    /// Apps to sync at the start.
+    pub urls: Vec<String>,
+    /// Whether to look for apps.
+    pub discovery: bool,
+    /// Between polls; `None` for never.
+    pub poll_interval: Option<Duration>,
+    /// Of functions registered without one.
+    pub default_app_url: String,
+    /// For one call, 1 s to 2 h.
+    pub call_timeout: Duration,
+}
+
+/// Secrets.
+#[derive(Debug, Clone)]
+pub struct KeySettings {
+    /// Signs calls and guards the API.
+    pub signing: Option<SecretString>,
+    /// What events may be sent with; any key if empty.
+    pub event: Vec<SecretString>,
+    /// What the API may be used with beside the signing key.
+    pub api: Vec<SecretString>,
+}
+
+/// Retries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// Fixed, at least 1 s; `None` for growing ones.
+    pub interval: Option<Duration>,
+}
+
+/// The log's form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// The log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// A level or a filter.
+    pub level: String,
+    /// Its form.
+    pub format: LogFormat,
+}
+
+/// What may be under way at one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitSettings {
+    /// Events on their way in.
+    pub intake_events: usize,
+    /// Bytes on their way in.
+    pub intake_bytes: usize,
+    /// Bytes of one request.
+    pub request_bytes: usize,
+    /// Calls to apps.
+    pub calls: usize,
+    /// Calls to apps for one function.
+    pub calls_per_function: usize,
+}
+
+/// The embedded queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// How far ahead timers are kept in memory.
+    pub horizon: Duration,
+    /// Jobs kept in memory.
+    pub capacity: usize,
+}
+
+/// Restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SupervisionSettings {
+    /// The first wait.
+    pub backoff_base: Duration,
+    /// From one wait to the next, 1 to 10.
+    pub backoff_factor: u32,
+    /// The longest wait.
+    pub backoff_cap: Duration,
+    /// Restarts within the window.
+    pub max_restarts: u32,
+    /// The window.
+    pub window: Duration,
+}
+
+/// How long what is over is kept; `None` for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetentionSettings {
+    /// Runs that completed or were cancelled.
+    pub finished_runs: Option<Duration>,
+    /// Runs that failed.
+    pub failed_runs: Option<Duration>,
+    /// Events.
+    pub events: Option<Duration>,
+}
+
+/// Stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShutdownSettings {
+    /// For calls under way.
+    pub grace: Duration,
+}
