@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`daemon`] | puts the parts together, runs them, takes them apart in order |
 //! | [`settings`], [`telemetry`], [`error`], [`ambient`] | what an operator may set, the log, the catalogue of errors, time and chance |
-//! | [`store`] | the truth: SQLite |
+//! | [`store`] | the truth: SQLite or PostgreSQL |
 //! | [`queue`] | what is ready: in this process |
 //! | [`sdk`] | the wire: registration, calls, replies, signatures, discovery |
 //! | [`http`] | the endpoints, one file per family |

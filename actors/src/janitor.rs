@@ -13,6 +13,7 @@ use crate::domain::{JobKey, NodeId, RunId};
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError};
+use crate::metrics::Metrics;
 use crate::ports::{Clock, Expiry, Random, Store, StoreError};
 
 /// From one audit to the next.
@@ -48,6 +49,8 @@ pub struct Parts {
     pub book: AddressBook,
     /// What is kept for how long.
     pub retention: Retention,
+    /// What is counted.
+    pub metrics: Metrics,
     /// This node, where there are others: one of them at a time is enough.
     pub node: Option<NodeId>,
 }
@@ -132,6 +135,7 @@ impl Janitor {
                     Duration::from_secs(1)
                 }
                 Err(error) => {
+                    janitor.parts.metrics.store_errors.count(&error);
                     tracing::warn!(%error, "deleting what has outlived its keep failed");
                     PURGE
                 }
@@ -161,7 +165,7 @@ async fn audit(parts: &Parts) -> Result<u64, LinkError> {
     if !parts.has_turn("audit", AUDIT).await? {
         return Ok(0);
     }
-    let orphans = parts.store.orphans(PAGE).await?;
+    let orphans = parts.metrics.store_errors.watch(parts.store.orphans(PAGE).await)?;
     let mut found = 0;
     for run in orphans {
         if adopt(parts, run).await? {
@@ -178,6 +182,7 @@ async fn adopt(parts: &Parts, run: RunId) -> Result<bool, LinkError> {
         return Ok(false);
     };
     let catalog = parts.catalog.current();
+    let of = (run, state.function);
     let Some(function) = catalog.function(state.function) else {
         return Ok(false);
     };
@@ -192,7 +197,7 @@ async fn adopt(parts: &Parts, run: RunId) -> Result<bool, LinkError> {
     };
     let expected = state.version;
     let (_, changes) = engine::decide(state, function, &Input::Idle(JobKey::Start), &context);
-    link::advance(&parts.book, run, expected, changes).await
+    link::advance(&parts.book, &parts.metrics, of, expected, changes).await
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use actix::Message;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Handler};
 
-use crate::domain::{Advance, Change, RunId, Write, Written};
+use crate::domain::{Advance, Change, FunctionId, RunId, Write, Written};
 use crate::kernel::AddressBook;
+use crate::metrics::{Metrics, Tally};
 use crate::ports::StoreError;
 use crate::registrar::{self, Registrar};
 use crate::state_writer::{Commit, StateWriter};
@@ -74,14 +75,20 @@ pub(crate) async fn refresh_catalog(book: &AddressBook) -> Result<(), LinkError>
     Ok(outcome.await.map_err(|_| LinkError::Died(names::REGISTRAR))??)
 }
 
-/// Moves one run on. `false` if somebody else has moved it on since `expected`.
+/// Moves one run of a function on. `false` if somebody else has moved it on since `expected`.
 pub(crate) async fn advance(
     book: &AddressBook,
-    run: RunId,
+    metrics: &Metrics,
+    (run, function): (RunId, FunctionId),
     expected: u64,
     changes: Vec<Change>,
 ) -> Result<bool, LinkError> {
+    let tally = Tally::of(&changes);
     let write = Write::Advance(Advance { run, expected, changes });
     let written = commit(book, vec![write], false).await?;
-    Ok(matches!(written.first(), Some(Written::Done { .. })))
+    let is_done = matches!(written.first(), Some(Written::Done { .. }));
+    if is_done {
+        metrics.decided(function, tally);
+    }
+    Ok(is_done)
 }

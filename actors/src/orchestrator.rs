@@ -15,10 +15,14 @@ use tokio::sync::oneshot;
 pub use build::{BuildError, Settings, World, build};
 
 use crate::catalog::{Catalog, SharedCatalog};
-use crate::domain::{Event, EventId, Failure, Json, Node, Registration, RunId, SyncOutcome, WaitKey, Written};
+use crate::domain::{
+    Event, EventId, Failure, Json, Node, NodeState, Registration, RunId, SyncOutcome, WaitKey, Written,
+};
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
-use crate::kernel::Snapshot;
+use crate::kernel::credit::Gauges;
+use crate::kernel::{Credits, Snapshot};
 use crate::link::{self, LinkError, names};
+use crate::metrics::Metrics;
 use crate::ports::{Clock, NodeView, Queue, Random, Store, StoreError};
 use crate::registrar::{self, Registrar};
 use crate::router::{AcceptEvents, Router};
@@ -70,6 +74,15 @@ pub enum Cancelled {
     Unknown,
 }
 
+/// The process tree.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    /// As it was last seen.
+    pub snapshot: Arc<Snapshot>,
+    /// Whether that is now: whether the supervisor has answered.
+    pub is_current: bool,
+}
+
 /// The handle.
 #[derive(Clone)]
 pub struct Orchestrator {
@@ -79,6 +92,8 @@ pub struct Orchestrator {
     random: Arc<dyn Random>,
     catalog: SharedCatalog,
     supervisor: SupervisorHandle,
+    metrics: Metrics,
+    credits: Credits,
     node: Node,
     is_shared: bool,
     is_draining: Arc<AtomicBool>,
@@ -120,22 +135,55 @@ impl Orchestrator {
 
     /// This node as of now.
     #[must_use]
-    pub fn node(&self) -> &Node {
-        &self.node
+    pub fn node(&self) -> Node {
+        Node {
+            state: if self.is_draining() {
+                NodeState::Draining
+            } else {
+                self.node.state
+            },
+            jobs_in_flight: u64::try_from(self.permits().in_use).unwrap_or(0),
+            ..self.node.clone()
+        }
     }
 
-    /// All nodes of the installation with their last signs of life.
+    /// All nodes of the installation with their last signs of life. Of this one, what is so now.
     ///
     /// # Errors
     /// When the store can't.
     pub async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
-        if self.is_shared {
-            return self.store.nodes().await;
-        }
-        Ok(vec![NodeView {
-            node: self.node.clone(),
+        let this = NodeView {
+            node: self.node(),
             seen_at: self.clock.now(),
-        }])
+        };
+        if !self.is_shared {
+            return Ok(vec![this]);
+        }
+        let mut nodes = self.metrics.store_errors.watch(self.store.nodes().await)?;
+        for seen in &mut nodes {
+            if seen.node.id == this.node.id {
+                seen.node = this.node.clone();
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// What has been counted since the process started.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Permits for jobs in flight.
+    #[must_use]
+    pub fn permits(&self) -> Gauges {
+        self.credits.gauges()
+    }
+
+    /// Whether it takes no more work: a drain has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
     }
 
     /// Takes a turn at what one node of the installation at a time should do; see [`Store::take_turn`].
@@ -250,6 +298,7 @@ impl Orchestrator {
             return Ok(None);
         };
         let catalog = self.catalog();
+        let of = (run, state.function);
         let Some(function) = catalog.function(state.function) else {
             return Ok(None);
         };
@@ -262,7 +311,7 @@ impl Orchestrator {
         let expected = state.version;
         let (_, changes) = engine::decide(state, function, input, &context);
         Ok(Some(
-            link::advance(&self.supervisor.book, run, expected, changes).await?,
+            link::advance(&self.supervisor.book, &self.metrics, of, expected, changes).await?,
         ))
     }
 
@@ -279,9 +328,18 @@ impl Orchestrator {
     }
 
     /// The process tree as of now or, from a supervisor that does not answer, as of its last change.
-    pub async fn status_now(&self) -> Value {
+    pub async fn tree(&self) -> Tree {
         let asked = self.supervisor.address.send(GetStatus).timeout(STATUS_WITHIN).await;
-        asked.map_or_else(|_| self.status(), |snapshot| as_json(&snapshot))
+        let is_current = asked.is_ok();
+        Tree {
+            snapshot: asked.unwrap_or_else(|_| self.supervisor.board.read()),
+            is_current,
+        }
+    }
+
+    /// The same as JSON.
+    pub async fn status_now(&self) -> Value {
+        as_json(&self.tree().await.snapshot)
     }
 
     /// Fires when the process has to stop because an actor it can't do without can't be kept running.

@@ -16,6 +16,7 @@ use crate::catalog::SharedCatalog;
 use crate::domain::{Node, NodeState};
 use crate::kernel::{AddressBook, Credits, Observation, Supervised};
 use crate::link::{self, names};
+use crate::metrics::Metrics;
 use crate::ports::{Clock, Store, StoreError};
 use crate::registrar::{Change, Registrar};
 
@@ -35,6 +36,8 @@ pub struct Parts {
     pub book: AddressBook,
     /// How much is in hand.
     pub credits: Credits,
+    /// What is counted.
+    pub metrics: Metrics,
     /// This node.
     pub node: Node,
     /// Whether it takes no more work.
@@ -100,7 +103,7 @@ impl Presence {
     }
 
     fn note(&mut self, outcome: Result<u64, StoreError>) {
-        match outcome {
+        match self.parts.metrics.store_errors.watch(outcome) {
             Ok(revision) => {
                 self.beats += 1;
                 self.last_error = None;

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{Registration, SyncOutcome};
 use crate::kernel::{Observation, Supervised};
+use crate::metrics::Metrics;
 use crate::ports::{Store, StoreError};
 
 /// Something to be done about an app.
@@ -41,6 +42,8 @@ pub struct Parts {
     pub catalog: SharedCatalog,
     /// Rung when functions have changed.
     pub changed: Arc<Notify>,
+    /// What is counted: each function for itself.
+    pub metrics: Metrics,
 }
 
 /// The actor.
@@ -98,6 +101,7 @@ async fn carry_out(parts: &Parts, is_stale: &Cell<bool>, change: Change) {
     match change {
         Change::Register(registration, reply) => {
             let outcome = parts.store.sync_app(&registration).await;
+            let outcome = parts.metrics.store_errors.watch(outcome);
             if let Ok(SyncOutcome { modified: true }) = outcome {
                 let app = &registration.app;
                 tracing::info!(app = %app.name, url = app.url, functions = registration.functions.len(), "app registered");
@@ -146,8 +150,10 @@ async fn refreshed<T>(
 
 /// Reads the catalog anew and tells who plans by it.
 pub(crate) async fn refresh(parts: &Parts) -> Result<(), StoreError> {
-    let view = parts.store.catalog().await?;
-    parts.catalog.replace(Catalog::new(view));
+    let view = parts.metrics.store_errors.watch(parts.store.catalog().await)?;
+    let catalog = Catalog::new(view);
+    parts.metrics.follow(&catalog);
+    parts.catalog.replace(catalog);
     parts.changed.notify_waiters();
     parts.changed.notify_one();
     Ok(())

@@ -23,6 +23,7 @@ use crate::engine;
 use crate::expression::{Equality, Expression, Scope};
 use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError, names};
+use crate::metrics::Metrics;
 use crate::ports::{Clock, Store, StoreError};
 use crate::state_writer::{Commit, CommitResult, StateWriter};
 
@@ -61,6 +62,8 @@ pub struct Parts {
     pub book: AddressBook,
     /// Rung when there are events to route.
     pub unrouted: Arc<Notify>,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// The actor.
@@ -236,7 +239,8 @@ impl Pass {
     }
 
     async fn route(&self) -> Result<u64, LinkError> {
-        let events = self.parts.store.unrouted(PASS).await?;
+        let errors = &self.parts.metrics.store_errors;
+        let events = errors.watch(self.parts.store.unrouted(PASS).await)?;
         if events.is_empty() {
             return Ok(0);
         }
@@ -321,7 +325,8 @@ impl Pass {
 
     /// The waits that this event ends.
     async fn takes(&self, event: &Event) -> Result<Vec<Take>, StoreError> {
-        let paths = self.parts.store.wait_paths(&event.name).await?;
+        let errors = &self.parts.metrics.store_errors;
+        let paths = errors.watch(self.parts.store.wait_paths(&event.name).await)?;
         if paths.is_empty() {
             return Ok(Vec::new());
         }
@@ -339,11 +344,9 @@ impl Pass {
         let mut takes = Vec::new();
         let mut after = None;
         loop {
-            let page = self
-                .parts
-                .store
-                .waits(&event.name, &lookups, after.take(), WAITS_PAGE)
-                .await?;
+            let store = &self.parts.store;
+            let page = store.waits(&event.name, &lookups, after.take(), WAITS_PAGE).await;
+            let page = errors.watch(page)?;
             let is_last = page.len() < WAITS_PAGE;
             after = page.last().map(|wait| (wait.run, wait.key.to_string()));
             for wait in page.iter().filter(|wait| is_match(wait, event, &scope)) {

@@ -22,9 +22,26 @@ pub struct RunCache(Arc<Mutex<Inner>>);
 struct Inner {
     capacity: usize,
     weight: usize,
-    states: HashMap<RunId, (Box<RunState>, Instant)>,
+    states: HashMap<RunId, Entry>,
     /// In the order of insertion; entries of states that were taken out since are skipped.
     order: VecDeque<(RunId, Instant)>,
+}
+
+/// A state that is kept.
+#[derive(Debug)]
+struct Entry {
+    state: Box<RunState>,
+    since: Instant,
+    replied_at: Option<Instant>,
+}
+
+/// A state that was kept.
+#[derive(Debug, PartialEq)]
+pub struct Kept {
+    /// The state.
+    pub state: RunState,
+    /// When the reply came that the run goes on from, as far as it was said.
+    pub replied_at: Option<Instant>,
 }
 
 impl RunCache {
@@ -40,14 +57,14 @@ impl RunCache {
         Self(Arc::new(Mutex::new(inner)))
     }
 
-    /// Keeps a state, if there is room.
-    pub fn put(&self, state: RunState) {
-        self.lock().put(state, Instant::now());
+    /// Keeps a state, if there is room, and when the reply came that its run goes on from.
+    pub fn put(&self, state: RunState, replied_at: Option<Instant>) {
+        self.lock().put(state, replied_at, Instant::now());
     }
 
     /// Takes a state out.
     #[must_use]
-    pub fn take(&self, id: RunId) -> Option<RunState> {
+    pub fn take(&self, id: RunId) -> Option<Kept> {
         self.lock().take(id)
     }
 
@@ -64,7 +81,7 @@ impl RunCache {
 }
 
 impl Inner {
-    fn put(&mut self, state: RunState, now: Instant) {
+    fn put(&mut self, state: RunState, replied_at: Option<Instant>, now: Instant) {
         self.take(state.id);
         let weight = state.weight();
         if self.weight + weight > self.capacity {
@@ -75,19 +92,27 @@ impl Inner {
         }
         self.weight += weight;
         self.order.push_back((state.id, now));
-        self.states.insert(state.id, (Box::new(state), now));
+        let entry = Entry {
+            since: now,
+            replied_at,
+            state: Box::new(state),
+        };
+        self.states.insert(entry.state.id, entry);
         self.tidy();
     }
 
-    fn take(&mut self, id: RunId) -> Option<RunState> {
-        let (state, _) = self.states.remove(&id)?;
+    fn take(&mut self, id: RunId) -> Option<Kept> {
+        let Entry { state, replied_at, .. } = self.states.remove(&id)?;
         self.weight = self.weight.saturating_sub(state.weight());
-        Some(*state)
+        Some(Kept {
+            state: *state,
+            replied_at,
+        })
     }
 
     fn make_room(&mut self, now: Instant) {
         while let Some(&(id, since)) = self.order.front() {
-            let is_current = self.states.get(&id).is_some_and(|(_, kept)| *kept == since);
+            let is_current = self.states.get(&id).is_some_and(|kept| kept.since == since);
             if is_current && now.duration_since(since) < STALE_AFTER {
                 return;
             }
@@ -103,7 +128,7 @@ impl Inner {
         if self.order.len() > 64 && self.order.len() > self.states.len() * 4 {
             let states = &self.states;
             self.order
-                .retain(|(id, since)| states.get(id).is_some_and(|(_, kept)| kept == since));
+                .retain(|(id, since)| states.get(id).is_some_and(|kept| kept.since == *since));
         }
     }
 }
@@ -129,12 +154,12 @@ mod tests {
     async fn holds_no_more_than_its_capacity() {
         let cache = RunCache::new(10_000);
         for n in 0..100 {
-            cache.put(state(n, 1_000));
+            cache.put(state(n, 1_000), None);
         }
         let (count, weight) = cache.size();
         assert!(weight <= 10_000 && count == 6, "{count} states of {weight} bytes");
         assert_eq!(
-            cache.take(state(0, 1_000).id),
+            cache.take(state(0, 1_000).id).map(|kept| kept.state),
             Some(state(0, 1_000)),
             "the oldest stay: they are next to be used"
         );
@@ -143,9 +168,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_nobody_asks_for_makes_room_in_the_end() {
         let cache = RunCache::new(2_000);
-        cache.put(state(1, 1_000));
+        cache.put(state(1, 1_000), None);
         tokio::time::advance(STALE_AFTER).await;
-        cache.put(state(2, 1_000));
+        cache.put(state(2, 1_000), None);
         assert_eq!(cache.take(state(1, 1_000).id), None);
         assert!(cache.take(state(2, 1_000).id).is_some());
         assert_eq!(cache.size(), (0, 0));
@@ -155,7 +180,7 @@ mod tests {
     async fn the_order_does_not_outgrow_the_states() {
         let cache = RunCache::new(100_000);
         for n in 0..10_000 {
-            cache.put(state(n, 10));
+            cache.put(state(n, 10), None);
             assert!(cache.take(state(n, 10).id).is_some());
         }
         assert!(cache.lock().order.len() <= 65);

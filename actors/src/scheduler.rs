@@ -20,6 +20,7 @@ use crate::catalog::SharedCatalog;
 use crate::domain::{FunctionId, JobId, JobKey, RunId, Timestamp, Write};
 use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError};
+use crate::metrics::Metrics;
 use crate::ports::{Clock, Origin, PartitionStats, Queue, QueueStats, Store, StoreError};
 use cron::Plan;
 
@@ -51,6 +52,8 @@ pub struct Parts {
     pub spilled: Arc<AtomicBool>,
     /// Where the writer is.
     pub book: AddressBook,
+    /// What is counted.
+    pub metrics: Metrics,
     /// How far ahead jobs are brought to the queue.
     pub horizon: Duration,
 }
@@ -95,6 +98,10 @@ impl Scheduler {
             let Turn { fired, brought } = std::mem::take(&mut time.turn);
             scheduler.fired += fired;
             scheduler.brought += brought;
+            let counted = &time.parts.metrics.scheduler;
+            counted.turns.increment();
+            counted.cron_ticks.add(fired);
+            counted.jobs_brought.add(brought);
             scheduler.turn(time, ctx);
         });
         ctx.spawn(turn);
@@ -216,7 +223,8 @@ impl Time {
         // Functions that have no room for more of their own: what they have must not hold the others back.
         let mut full = Vec::new();
         loop {
-            let page = self.parts.store.jobs_due(until, after.take(), &full, PAGE).await?;
+            let page = self.parts.store.jobs_due(until, after.take(), &full, PAGE).await;
+            let page = self.parts.metrics.store_errors.watch(page)?;
             let is_last = page.len() < PAGE;
             after = page.last().map(|job| (job.due, job.id.clone()));
             self.turn.brought += u64::try_from(page.len()).unwrap_or(0);

@@ -15,10 +15,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use futures_util::FutureExt as _;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::domain::{Change, Job, Json, RunId, Write, Written};
 use crate::kernel::{Observation, Supervised};
+use crate::metrics::Metrics;
 use crate::ports::{Clock, Origin, Queue, Store, StoreError};
 use crate::run_cache::RunCache;
 
@@ -67,6 +70,8 @@ pub struct Parts {
     pub spilled: Arc<AtomicBool>,
     /// Rung then.
     pub spill: Arc<Notify>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Jobs due within this time are pushed; the scheduler finds the later ones.
     pub horizon: Duration,
 }
@@ -105,6 +110,9 @@ impl StateWriter {
     /// A writer with nothing to do.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        // Whatever held the last incarnation up, this one has yet to see.
+        parts.metrics.commits.set_setback(None);
+        parts.metrics.commits.set_waiting(0);
         Self {
             parts,
             waiting: Vec::new(),
@@ -136,7 +144,7 @@ impl StateWriter {
         let rest = self.waiting.split_off(whole.count());
         let batch = std::mem::replace(&mut self.waiting, rest);
         let writes: usize = batch.iter().map(|commit| commit.writes.len()).sum();
-        self.waiting_writes -= writes;
+        self.set_waiting(self.waiting_writes - writes);
         self.is_committing = true;
         self.statistics.commits += 1;
         self.statistics.writes += u64::try_from(writes).unwrap_or(0);
@@ -150,6 +158,11 @@ impl StateWriter {
         ctx.spawn(done);
     }
 
+    fn set_waiting(&mut self, writes: usize) {
+        self.waiting_writes = writes;
+        self.parts.metrics.commits.set_waiting(writes);
+    }
+
     /// What a batch has come to. Writes that are to be tried again go back to the head of the line, and those in a hurry
     /// behind them are told.
     fn note(&mut self, report: Report, ctx: &mut Context<Self>) {
@@ -157,11 +170,16 @@ impl StateWriter {
         if let Some(error) = &report.last_error {
             self.statistics.last_error = Some(error.to_string());
         }
-        let Some(error) = report.last_error.filter(|_| !report.left.is_empty()) else {
+        let commits = &self.parts.metrics.commits;
+        commits.refused.add(report.refused);
+        let error = report.last_error.filter(|_| !report.left.is_empty());
+        commits.set_setback(error.clone());
+        let Some(error) = error else {
             self.setback = None;
             return;
         };
         self.statistics.retries += 1;
+        commits.retries.increment();
         let wait = self
             .setback
             .take()
@@ -174,7 +192,7 @@ impl StateWriter {
         }
         self.waiting = report.left;
         self.waiting.extend(patient);
-        self.waiting_writes = self.waiting.iter().map(|commit| commit.writes.len()).sum();
+        self.set_waiting(self.waiting.iter().map(|commit| commit.writes.len()).sum());
         self.setback = Some(Setback {
             error,
             wait,
@@ -226,7 +244,7 @@ impl Handler<Commit> for StateWriter {
             let _ = commit.reply.send(Err(setback.error.clone()));
             return;
         }
-        self.waiting_writes += commit.writes.len();
+        self.set_waiting(self.waiting_writes + commit.writes.len());
         self.waiting.push(commit);
         self.commit_waiting(ctx);
     }
@@ -305,9 +323,9 @@ impl Batch {
     }
 
     async fn run(mut self) -> Report {
-        match self.parts.store.commit(&self.writes).await {
+        match commit(&self.parts, &self.writes).await {
             Ok(written) => {
-                settle(&self.parts, &self.writes, &written).await;
+                settle(&self.parts, &self.writes, &written);
                 self.answer(written);
             }
             Err(error) if is_passing(&error) => {
@@ -357,9 +375,9 @@ impl Batch {
     /// Commits each sender's writes alone, so that only the one at fault is refused.
     async fn one_by_one(&mut self) {
         for commit in self.split() {
-            match self.parts.store.commit(&commit.writes).await {
+            match self::commit(&self.parts, &commit.writes).await {
                 Ok(written) => {
-                    settle(&self.parts, &commit.writes, &written).await;
+                    settle(&self.parts, &commit.writes, &written);
                     let _ = commit.reply.send(Ok(written));
                 }
                 Err(error) if is_passing(&error) => self.put_back(commit, &error),
@@ -374,18 +392,57 @@ impl Batch {
     }
 }
 
+/// One transaction.
+async fn commit(parts: &Parts, writes: &[Write]) -> CommitResult {
+    let (metrics, begun) = (&parts.metrics, Instant::now());
+    let written = parts.store.commit(writes).await;
+    metrics.commits.took.record_micros(begun.elapsed());
+    metrics
+        .commits
+        .batch
+        .record(u64::try_from(writes.len()).unwrap_or(u64::MAX));
+    metrics.store_errors.watch(written)
+}
+
 /// Whether another attempt may do better.
 fn is_passing(error: &StoreError) -> bool {
     matches!(error, StoreError::Unavailable(_) | StoreError::Full(_))
 }
 
+/// Counts events and the runs they start. What becomes of runs is counted where it is decided.
+fn count(metrics: &Metrics, write: &Write, written: &Written) {
+    let (event, runs) = match write {
+        Write::Accept(accept) => (Some(&accept.event), &accept.runs),
+        Write::Route(route) => (None, &route.runs),
+        Write::Advance(_) => return,
+    };
+    let is_from_outside = event.is_some_and(|event| !event.is_internal());
+    match written {
+        Written::Done { left_out, .. } => {
+            if is_from_outside {
+                metrics.events.accepted.increment();
+            }
+            for run in runs {
+                if left_out.contains(&run.state.id) {
+                    metrics.events.runs_left_out.increment();
+                } else {
+                    metrics.function(run.state.function).runs_started.increment();
+                }
+            }
+        }
+        Written::Lost if is_from_outside => metrics.events.known.increment(),
+        Written::Lost | Written::Outdated => {}
+    }
+}
+
 /// Tells the rest of the orchestrator what is true now. All of it is a hint: what gets lost here is found in the store.
-async fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
+fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
     let soon = parts.clock.now().after(parts.horizon);
     let mut jobs: Vec<Job> = Vec::new();
     let mut ended: Vec<RunId> = Vec::new();
     let mut has_unrouted = false;
     for (write, written) in writes.iter().zip(written) {
+        count(&parts.metrics, write, written);
         let Written::Done {
             left_out,
             missed,
@@ -413,7 +470,7 @@ async fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
             .iter()
             .filter(|run| run.job.due <= soon && !left_out.contains(&run.state.id))
         {
-            parts.cache.put(run.state.clone());
+            parts.cache.put(run.state.clone(), None);
             jobs.push(run.job.clone());
         }
         let taken = takes
@@ -421,17 +478,31 @@ async fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
             .filter(|take| !missed.iter().any(|(run, key)| *run == take.run && *key == take.key));
         jobs.extend(taken.map(|take| take.job.clone()));
     }
+    if has_unrouted {
+        parts.unrouted.notify_one();
+    }
+    if ended.is_empty() && jobs.is_empty() {
+        return;
+    }
+    // A queue in this process has it all when this returns. One that is elsewhere is told in the same order, and nobody
+    // waits for it: what is written is written.
+    let mut telling = Box::pin(tell(parts.clone(), ended, jobs));
+    if telling.as_mut().now_or_never().is_none() {
+        actix::spawn(telling);
+    }
+}
+
+/// Tells the queue of runs that have ended and of jobs that are due soon.
+async fn tell(parts: Parts, ended: Vec<RunId>, jobs: Vec<Job>) {
     for run in ended {
         parts.queue.forget_run(run).await;
     }
-    if !jobs.is_empty() {
-        // What does not fit stays in the store, where the scheduler finds it when there is room.
-        if parts.queue.push(jobs, Origin::Commit).await.spilled > 0 && !parts.spilled.swap(true, Ordering::Relaxed) {
-            parts.spill.notify_one();
-        }
+    if jobs.is_empty() {
+        return;
     }
-    if has_unrouted {
-        parts.unrouted.notify_one();
+    // What does not fit stays in the store, where the scheduler finds it when there is room.
+    if parts.queue.push(jobs, Origin::Commit).await.spilled > 0 && !parts.spilled.swap(true, Ordering::Relaxed) {
+        parts.spill.notify_one();
     }
 }
 

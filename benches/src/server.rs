@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::process::ProcessId;
 
-/// How long a started server may take until `GET /health` answers 200.
+/// How long a started server may take until `GET /health/ready` answers 200.
 const READY_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -81,10 +81,10 @@ impl Server {
         })
     }
 
-    /// Returns once `GET /health` answers 200; fails with the server's last output when it ended or the deadline passed.
+    /// Returns once `GET /health/ready` answers 200; fails with the server's last output when it ended or the deadline passed.
     pub(crate) async fn ready(&mut self, client: &awc::Client) -> anyhow::Result<()> {
         let deadline = Instant::now() + READY_DEADLINE;
-        let health = format!("{}/health", self.url);
+        let health = format!("{}/health/ready", self.url);
         loop {
             if let Ok(response) = client.get(&health).send().await
                 && response.status().is_success()

@@ -43,9 +43,11 @@ BEGIN
         name := 'history_' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC')
             + make_interval(months => month), 'YYYYMM');
         CONTINUE WHEN to_regclass('callboard.' || name) IS NOT NULL;
-        -- Two instances at once: the second one waits and finds it made.
+        -- Two instances at once: the second one waits and finds it made. It asks the catalog, not the session's cache
+        -- of it, which knows nothing of that yet.
         PERFORM pg_advisory_xact_lock(hashtextextended('callboard.history', 0));
-        CONTINUE WHEN to_regclass('callboard.' || name) IS NOT NULL;
+        CONTINUE WHEN EXISTS (
+            SELECT 1 FROM pg_class WHERE relname = name AND relnamespace = 'callboard'::regnamespace);
         LOCK TABLE callboard.history_default IN ACCESS EXCLUSIVE MODE;
         EXECUTE format('CREATE TABLE callboard.%I (LIKE callboard.history INCLUDING ALL)', name);
         EXECUTE format('WITH moved AS (DELETE FROM callboard.history_default WHERE run_id >= %L AND run_id < %L
@@ -211,7 +213,8 @@ BEGIN
             INSERT INTO callboard.unrouted AS old (event_id)
             SELECT new.id FROM unnest(event_id, event_name_id, event_heard) AS new (id, name_id, heard)
             WHERE (NOT some_known OR new.id = ANY (won))
-                AND (new.heard OR EXISTS (SELECT 1 FROM callboard.waits WHERE waits.name_id = new.name_id))
+                -- No EXISTS: it may be answered by reading all waits into a hash table.
+                AND (new.heard OR (SELECT true FROM callboard.waits WHERE waits.name_id = new.name_id LIMIT 1))
             ON CONFLICT DO NOTHING RETURNING old.event_id
         )
         SELECT coalesce(array_agg(put.event_id), '{}') INTO unrouted FROM put;

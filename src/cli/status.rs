@@ -1,6 +1,6 @@
 //! `callboard status`: what the parts of a running server are doing.
 //!
-//! Reads `GET /api/v1/supervisor` as it comes: members it does not know are ignored, missing ones shown as `-`, so that
+//! Reads `GET /api/v1/supervisor` and `GET /api/v1/nodes` as they come: members it does not know are ignored, missing ones shown as `-`, so that
 //! it goes with servers of other versions.
 
 use clap::Args;
@@ -17,7 +17,7 @@ pub struct StatusArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
     pub server: ServerArgs,
-    /// Print the answer as it is.
+    /// Print the answers as they are: the process tree, with the nodes as its member `nodes`.
     #[arg(long)]
     pub json: bool,
 }
@@ -27,12 +27,57 @@ pub struct StatusArgs {
 /// # Errors
 /// Those of [`ServerArgs::get`].
 pub async fn ask(args: &StatusArgs) -> Result<Value, Problem> {
-    args.server.get("/api/v1/supervisor").await
+    let mut status = args.server.get("/api/v1/supervisor").await?;
+    // An older server has no such list, and a database that is away has no answer: the tree is shown all the same.
+    if let (Ok(mut answer), Some(tree)) = (args.server.get("/api/v1/nodes").await, status.as_object_mut()) {
+        tree.insert("nodes".to_owned(), answer["nodes"].take());
+    }
+    Ok(status)
 }
 
-/// The process tree for people.
+/// The process tree and the nodes for people.
 #[must_use]
 pub fn render(status: &Value) -> String {
+    let tree = render_tree(status);
+    match status["nodes"].as_array() {
+        Some(nodes) if !nodes.is_empty() => format!("{tree}\n\n{}", render_nodes(nodes)),
+        _ => tree,
+    }
+}
+
+fn render_nodes(nodes: &[Value]) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header([
+            "NODE",
+            "STATE",
+            "IN FLIGHT",
+            "ADDRESS",
+            "VERSION",
+            "STARTED",
+            "SEEN",
+            "ID",
+        ]);
+    for node in nodes {
+        let here = if node["self"] == true { " (answers)" } else { "" };
+        let silent = if node["silent"] == true { ", silent" } else { "" };
+        table.add_row([
+            format!("{}{here}", text(&node["name"])),
+            format!("{}{silent}", text(&node["state"])),
+            text(&node["jobs_in_flight"]),
+            text(&node["address"]),
+            text(&node["version"]),
+            text(&node["started_at"]),
+            text(&node["seen_at"]),
+            text(&node["id"]),
+        ]);
+    }
+    super::trimmed(&table)
+}
+
+fn render_tree(status: &Value) -> String {
     let mut table = Table::new();
     table
         .load_style(NOTHING)
@@ -172,6 +217,27 @@ mod tests {
         assert!(lines[3].contains("└─ executor/shop"), "{shown}");
         assert!(lines[3].contains("backing off, back in 400ms"), "{shown}");
         assert!(lines[3].contains("panicked: index out of bounds, 2s ago"), "{shown}");
+    }
+
+    #[test]
+    fn shows_the_nodes_below() {
+        let status = json!({"children": [], "nodes": [
+            {"name": "here", "state": "serving", "jobs_in_flight": 3, "self": true, "silent": false, "version": "1.2.3"},
+            {"name": "there", "state": "draining", "self": false, "silent": true},
+        ]});
+        let shown = render(&status);
+        let line = |of: &str| {
+            shown
+                .lines()
+                .find(|line| line.starts_with(of))
+                .unwrap_or_default()
+                .to_owned()
+        };
+        assert!(
+            line("here (answers)").contains("serving") && line("here").contains("1.2.3"),
+            "{shown}"
+        );
+        assert!(line("there").contains("draining, silent"), "{shown}");
     }
 
     #[test]

@@ -1,24 +1,16 @@
-//! `/` and `/health`.
+//! `/`: what this is, and where to go from here.
 
 use actix_web::HttpResponse;
-use actix_web::http::header::RETRY_AFTER;
 use actix_web::web::{self, ServiceConfig};
 use serde_json::{Value, json};
 
 use super::state::State;
 
 pub(super) fn routes(cfg: &mut ServiceConfig) {
-    let home = || {
-        web::resource("/")
-            .route(web::get().to(describe))
-            .route(web::head().to(describe))
-    };
-    let health = || {
-        web::resource("/health")
-            .route(web::get().to(health))
-            .route(web::head().to(health))
-    };
-    cfg.service(home()).service(health());
+    let home = web::resource("/")
+        .route(web::get().to(describe))
+        .route(web::head().to(describe));
+    cfg.service(home);
 }
 
 /// What this is, and where to go from here.
@@ -38,37 +30,18 @@ async fn describe(state: State) -> HttpResponse {
         "counts": counts,
         "links": {
             "health": "/health",
+            "ready": "/health/ready",
+            "metrics": "/metrics",
             "functions": "/api/v1/functions",
             "apps": "/api/v1/apps",
             "events": "/api/v1/events",
             "runs": "/api/v1/runs",
             "supervisor": "/api/v1/supervisor",
+            "nodes": "/api/v1/nodes",
             "dead_letters": "/api/v1/dead-letters",
             "openapi": "/api/v1/openapi.json",
             "send_events": "/e/{key}",
             "register": "/fn/register",
         },
     }))
-}
-
-/// Whether work would be accepted now: one cheap question to the database.
-async fn health(state: State) -> HttpResponse {
-    let database = match state.api() {
-        Ok(api) => api.store().ping().await.map_err(|error| error.to_string()),
-        Err(problem) => Err(problem.message),
-    };
-    match database {
-        Ok(()) => HttpResponse::Ok().json(json!({
-            "status": 200,
-            "message": "OK",
-            "checks": {"database": {"status": "ok"}},
-        })),
-        Err(error) => HttpResponse::ServiceUnavailable()
-            .insert_header((RETRY_AFTER, "1"))
-            .json(json!({
-                "status": 503,
-                "message": "Unavailable",
-                "checks": {"database": {"status": "failing", "error": error}},
-            })),
-    }
 }

@@ -29,6 +29,31 @@ impl Gauge {
     fn give_back(&self, amount: usize) {
         self.used.fetch_sub(amount, Ordering::AcqRel);
     }
+
+    fn share(&self) -> Share {
+        Share {
+            used: self.used.load(Ordering::Acquire),
+            limit: self.limit,
+        }
+    }
+}
+
+/// What is on its way in, and how much may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Events.
+    pub events: Share,
+    /// Bytes of requests.
+    pub bytes: Share,
+}
+
+/// So much of so much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// In use.
+    pub used: usize,
+    /// What may be.
+    pub limit: usize,
 }
 
 impl Intake {
@@ -55,11 +80,13 @@ impl Intake {
         }
     }
 
-    /// Events and bytes on their way in.
+    /// What is on its way in.
     #[must_use]
-    pub fn in_flight(&self) -> (usize, usize) {
-        let read = |gauge: &Gauge| gauge.used.load(Ordering::Acquire);
-        (read(&self.0.events), read(&self.0.bytes))
+    pub fn load(&self) -> Load {
+        Load {
+            events: self.0.events.share(),
+            bytes: self.0.bytes.share(),
+        }
     }
 }
 
@@ -100,6 +127,11 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
+    fn used(intake: &Intake) -> (usize, usize) {
+        let Load { events, bytes } = intake.load();
+        (events.used, bytes.used)
+    }
+
     #[test]
     fn what_does_not_fit_is_refused_and_what_is_dropped_is_free_again() {
         let intake = Intake::new(3, 100);
@@ -108,11 +140,11 @@ mod tests {
         let mut two = intake.permit();
         assert!(!two.add_events(2) && !two.add_bytes(41));
         assert!(two.add_events(1) && two.add_bytes(40));
-        assert_eq!(intake.in_flight(), (3, 100));
+        assert_eq!(used(&intake), (3, 100));
         drop(one);
-        assert_eq!(intake.in_flight(), (1, 40));
+        assert_eq!(used(&intake), (1, 40));
         drop(two);
-        assert_eq!(intake.in_flight(), (0, 0));
+        assert_eq!(used(&intake), (0, 0));
     }
 
     #[test]

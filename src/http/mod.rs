@@ -7,8 +7,11 @@
 //! auth.rs       who may
 //! body.rs       reading bodies, within limits
 //! intake.rs     permits for what is on its way in
+//! refusals.rs   what of it was refused, in numbers
 //! answer.rs     the shapes of answers and of errors
-//! home.rs       /, /health
+//! home.rs       /
+//! health.rs     /health, /health/ready
+//! metrics.rs    /metrics
 //! own/          /api/v1: our own API, and its OpenAPI document
 //! sdk/          what SDKs call: /e, /invoke, /fn, /dev, /v0, /v1
 //! ```
@@ -20,9 +23,12 @@ mod answer;
 mod auth;
 mod body;
 mod edge;
+mod health;
 mod home;
 mod intake;
+mod metrics;
 mod own;
+mod refusals;
 mod sdk;
 mod state;
 #[cfg(test)]
@@ -48,6 +54,8 @@ pub fn configure(cfg: &mut ServiceConfig, state: web::Data<AppState>) {
         .configure(|cfg| sdk::routes(cfg, state.options.kind))
         .configure(own::routes)
         .configure(home::routes)
+        .configure(health::routes)
+        .configure(metrics::routes)
         .wrap(actix_web::middleware::from_fn(edge::surround));
     let invalid = |error: &dyn std::fmt::Display, req: &HttpRequest| {
         edge::refuse(req, &Problem::new(Code::InvalidParameter, error.to_string()))

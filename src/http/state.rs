@@ -3,18 +3,23 @@
 //! The server listens before the orchestrator is ready, so that a deployment sees it come up: until then every handler
 //! that needs the orchestrator answers 503. The orchestrator stands behind [`Api`], so that handlers are tested without.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use actix_web::web;
 use async_trait::async_trait;
 use callboard_actors::catalog::Catalog;
-use callboard_actors::domain::{Event, EventId, Json, Registration, RunId, SyncOutcome};
-use callboard_actors::orchestrator::{Cancelled, Orchestrator, Refusal};
-use callboard_actors::ports::{Clock, Queue, Random, Store};
+use callboard_actors::domain::{Event, EventId, Json, Node, Registration, RunId, SyncOutcome};
+use callboard_actors::kernel::credit::Gauges;
+use callboard_actors::metrics::Metrics;
+use callboard_actors::orchestrator::{Cancelled, Orchestrator, Refusal, Tree};
+use callboard_actors::ports::{Clock, NodeView, Queue, Random, Store, StoreError};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::Intake;
+use super::metrics::Asked;
+use super::refusals::Refusals;
 use crate::error::{Code, Problem};
 use crate::sdk::{ServerKind, SigningKey, SyncError};
 
@@ -31,6 +36,12 @@ pub trait Api: Send + Sync {
     fn note_sync(&self, url: &str, error: Option<String>);
     fn catalog(&self) -> Arc<Catalog>;
     async fn status(&self) -> Value;
+    async fn tree(&self) -> Tree;
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError>;
+    fn node(&self) -> Node;
+    fn metrics(&self) -> &Metrics;
+    fn permits(&self) -> Gauges;
+    fn is_draining(&self) -> bool;
     fn store(&self) -> &Arc<dyn Store>;
     fn queue(&self) -> &Arc<dyn Queue>;
     fn clock(&self) -> &Arc<dyn Clock>;
@@ -65,6 +76,24 @@ impl Api for Orchestrator {
     }
     async fn status(&self) -> Value {
         Self::status_now(self).await
+    }
+    async fn tree(&self) -> Tree {
+        Self::tree(self).await
+    }
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        Self::nodes(self).await
+    }
+    fn node(&self) -> Node {
+        Self::node(self)
+    }
+    fn metrics(&self) -> &Metrics {
+        Self::metrics(self)
+    }
+    fn permits(&self) -> Gauges {
+        Self::permits(self)
+    }
+    fn is_draining(&self) -> bool {
+        Self::is_draining(self)
     }
     fn store(&self) -> &Arc<dyn Store> {
         Self::store(self)
@@ -142,6 +171,12 @@ pub struct AppState {
     /// What the start waits for.
     waiting: Mutex<Option<Problem>>,
     pub(super) options: Options,
+    /// Requests with events that were refused.
+    pub(super) refusals: Refusals,
+    /// What queue and database last said of their sizes.
+    pub(super) asked: Asked,
+    /// Whether something was down when that was last asked.
+    pub(super) is_failing: AtomicBool,
 }
 
 struct Ready(Arc<dyn Api>);
@@ -160,6 +195,9 @@ impl AppState {
             api: OnceLock::new(),
             waiting: Mutex::default(),
             options,
+            refusals: Refusals::default(),
+            asked: Asked::default(),
+            is_failing: AtomicBool::new(false),
         }
     }
 

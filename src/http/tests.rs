@@ -4,5 +4,8 @@ pub(super) mod fake;
 
 mod edge;
 mod events;
+mod exposition;
+mod health;
+mod metrics;
 pub(super) mod sdk;
 mod wire;

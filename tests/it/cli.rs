@@ -27,10 +27,11 @@ fn the_demo_runs_to_its_end() {
 fn the_status_of_a_running_server() {
     let server = Server::start();
     let shown = stdout(&callboard(&["status", "--url", &server.url()]));
-    assert!(shown.contains("state-writer"), "{shown}");
+    assert!(shown.contains("state-writer") && shown.contains("(answers)"), "{shown}");
     let json = stdout(&callboard(&["status", "--url", &server.url(), "--json"]));
     let tree: Value = serde_json::from_str(&json).expect("JSON");
-    assert!(tree.is_object());
+    assert!(tree["children"].is_array());
+    assert_eq!(tree["nodes"][0]["address"], server.address().to_string());
 }
 
 #[test]

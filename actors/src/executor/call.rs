@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use super::slot::Task;
 use super::{Executor, Local, Parts};
@@ -15,6 +16,17 @@ use crate::domain::{
 use crate::engine::{Input, Replied};
 
 impl Executor {
+    /// Counts how long a call that is about to be made was waited for: since it was due and, unless it had to wait for
+    /// a time to come, since the reply it follows from.
+    pub(super) fn note_call(&self, job: &Job, replied_at: Option<Instant>) {
+        let metrics = &self.parts.metrics;
+        let waited = self.parts.clock.now().since(job.due);
+        metrics.function(self.id).delay.record_micros(waited);
+        if let (Some(at), 0) = (replied_at, job.attempt) {
+            metrics.calls.hand_off.record_micros(at.elapsed());
+        }
+    }
+
     /// Calls the app. The reply takes its place in the run's line when it comes.
     pub(super) fn call(&self, run: RunId, call: Call, assignment: Assignment, ctx: &mut Context<Self>) {
         let job = assignment.lease().job.clone();
@@ -41,6 +53,7 @@ impl Executor {
                 return;
             };
             slot.calls -= 1;
+            slot.replied_at = Some(Instant::now());
             slot.tasks.push_back(Task {
                 input: Some(Input::Replied(Box::new(replied))),
                 ..Task::new(assignment)
@@ -54,8 +67,10 @@ impl Executor {
 /// The reply to a call, with everything the engine needs to decide on it.
 async fn reply_to(parts: Parts, local: Local, call: Call, job: Job) -> Replied {
     let called_at = parts.clock.now();
-    let run = call.run;
+    let (run, sent) = (call.run, Instant::now());
     let reply = local.invoker.call(call).await;
+    parts.metrics.function(job.function).call.record_micros(sent.elapsed());
+    parts.metrics.calls.answered(&reply);
     let (mut fetched, mut signals_taken) = (HashMap::new(), HashSet::new());
     if let Reply::Steps { ops, .. } = &reply {
         fetched = fetch(&parts, &local, ops).await;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::domain::{RunId, RunState};
+use crate::metrics::Metrics;
 use crate::ports::{Store, StoreError};
 
 /// States read in one query.
@@ -20,6 +21,7 @@ type Answer = Result<Option<RunState>, StoreError>;
 /// The loader of a thread.
 pub struct Loader {
     store: Arc<dyn Store>,
+    metrics: Metrics,
     waiting: RefCell<Vec<(RunId, oneshot::Sender<Answer>)>>,
     is_reading: Cell<bool>,
 }
@@ -33,11 +35,12 @@ impl std::fmt::Debug for Loader {
 }
 
 impl Loader {
-    /// A loader that reads from `store`.
+    /// A loader that reads from `store`, and counts what the store can't.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(store: Arc<dyn Store>, metrics: Metrics) -> Self {
         Self {
             store,
+            metrics,
             waiting: RefCell::default(),
             is_reading: Cell::new(false),
         }
@@ -70,7 +73,8 @@ impl Loader {
                 return;
             }
             let ids: Vec<_> = page.iter().map(|(run, _)| *run).collect();
-            let loaded = self.store.load_runs(&ids).await.map(|states| {
+            let loaded = self.metrics.store_errors.watch(self.store.load_runs(&ids).await);
+            let loaded = loaded.map(|states| {
                 states
                     .into_iter()
                     .map(|state| (state.id, state))

@@ -31,6 +31,7 @@ use crate::domain::{Function, FunctionId, RunId};
 use crate::engine::{self, Context as Deciding, Input, Next, RetryPolicy};
 use crate::kernel::{AddressBook, Boot, Observation, Supervised};
 use crate::link;
+use crate::metrics::Metrics;
 use crate::ports::{Clock, Invoker, Lease, Queue, Random, Store};
 use crate::run_cache::RunCache;
 use crate::supervisor::{RestChild, Supervisor};
@@ -69,6 +70,8 @@ pub struct Parts {
     pub cache: RunCache,
     /// Where the writer is.
     pub book: AddressBook,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Who puts an idle executor to rest.
     pub supervisor: Addr<Supervisor>,
     /// How long failed attempts wait.
@@ -139,8 +142,11 @@ impl Executor {
             if slot.tasks.is_empty() {
                 return self.leave(run, ctx);
             }
-            if slot.state.is_none() {
-                slot.state = self.parts.cache.take(run).map(Box::new);
+            if slot.state.is_none()
+                && let Some(kept) = self.parts.cache.take(run)
+            {
+                slot.state = Some(Box::new(kept.state));
+                slot.replied_at = kept.replied_at;
             }
             if slot.state.is_none() {
                 slot.is_busy = true;
@@ -220,9 +226,15 @@ impl Executor {
                 });
             }
             Next::Stale => self.acknowledge(assignment),
-            Next::Decide(input) => self.decide(run, &function, assignment, input, tries, ctx),
+            Next::Decide(input) => {
+                // What follows, follows from this.
+                slot.replied_at = None;
+                self.decide(run, &function, assignment, input, tries, ctx);
+            }
             Next::Call(call) => {
                 slot.calls += 1;
+                let replied_at = slot.replied_at.take();
+                self.note_call(&assignment.lease().job, replied_at);
                 self.call(run, *call, assignment, ctx);
             }
         }
@@ -254,8 +266,8 @@ impl Executor {
             return self.acknowledge(assignment);
         }
         slot.is_busy = true;
-        let book = self.parts.book.clone();
-        let committed = async move { link::advance(&book, run, expected, changes).await };
+        let (book, metrics, of) = (self.parts.book.clone(), self.parts.metrics.clone(), (run, self.id));
+        let committed = async move { link::advance(&book, &metrics, of, expected, changes).await };
         let then = committed
             .into_actor(self)
             .map(move |outcome, executor: &mut Self, ctx| {
@@ -295,10 +307,14 @@ impl Executor {
         if slot.calls > 0 {
             return;
         }
-        if let Some(Slot { state: Some(state), .. }) = self.slots.remove(&run)
+        if let Some(Slot {
+            state: Some(state),
+            replied_at,
+            ..
+        }) = self.slots.remove(&run)
             && state.jobs.keys().any(crate::domain::JobKey::is_call)
         {
-            self.parts.cache.put(*state);
+            self.parts.cache.put(*state, replied_at);
         }
         if self.slots.is_empty() {
             self.idle_since = Instant::now();

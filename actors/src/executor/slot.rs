@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use tokio::time::Instant;
+
 use crate::assignment::Assignment;
 use crate::domain::RunState;
 use crate::engine::Input;
@@ -15,6 +17,8 @@ pub(super) struct Slot {
     pub(super) is_busy: bool,
     /// Calls in flight.
     pub(super) calls: usize,
+    /// When the reply came that the next call follows from.
+    pub(super) replied_at: Option<Instant>,
     /// What is to be decided upon, in order.
     pub(super) tasks: VecDeque<Task>,
 }

@@ -31,6 +31,7 @@ use crate::janitor::{self, Janitor, Retention};
 use crate::kernel::credit::Limits;
 use crate::kernel::{ChildSpec, Credits, GiveUp, Placement, RestartKind, RestartPolicy, Supervised};
 use crate::link::names;
+use crate::metrics::Metrics;
 use crate::ports::{Clock, InvokerFactory, Queue, Random, Store, StoreError};
 use crate::presence::{self, Presence};
 use crate::registrar::{self, Registrar};
@@ -146,10 +147,12 @@ pub async fn build(
 ) -> Result<Orchestrator, BuildError> {
     let catalog = SharedCatalog::default();
     let functions_changed = Arc::new(Notify::new());
+    let metrics = Metrics::default();
     let registrar = registrar::Parts {
         store: Arc::clone(&world.store),
         catalog: catalog.clone(),
         changed: Arc::clone(&functions_changed),
+        metrics: metrics.clone(),
     };
     registrar::refresh(&registrar).await?;
 
@@ -177,6 +180,7 @@ pub async fn build(
         unrouted: Arc::clone(&unrouted),
         spilled: Arc::clone(&spilled),
         spill: Arc::clone(&functions_changed),
+        metrics: metrics.clone(),
         horizon: settings.horizon,
     };
     let router = router::Parts {
@@ -185,6 +189,7 @@ pub async fn build(
         catalog: catalog.clone(),
         book: book.clone(),
         unrouted,
+        metrics: metrics.clone(),
     };
     let scheduler = scheduler::Parts {
         store: Arc::clone(&world.store),
@@ -194,6 +199,7 @@ pub async fn build(
         changed: functions_changed,
         spilled,
         book: book.clone(),
+        metrics: metrics.clone(),
         horizon: settings.horizon,
     };
     let janitor = janitor::Parts {
@@ -203,6 +209,7 @@ pub async fn build(
         catalog: catalog.clone(),
         book: book.clone(),
         retention: settings.retention,
+        metrics: metrics.clone(),
         node: world.is_shared.then_some(world.node.id),
     };
     let executor = executor::Parts {
@@ -213,6 +220,7 @@ pub async fn build(
         catalog: catalog.clone(),
         cache,
         book: book.clone(),
+        metrics: metrics.clone(),
         supervisor: supervisor.address.clone(),
         retry: settings.retry,
         fetch_timeout: settings.fetch_timeout,
@@ -238,9 +246,11 @@ pub async fn build(
         catalog: catalog.clone(),
         book: book.clone(),
         credits: consumer.credits.clone(),
+        metrics: metrics.clone(),
         node: world.node.clone(),
         is_draining: Arc::clone(&is_draining),
     };
+    let credits = consumer.credits.clone();
     let mut tree = vec![
         child.spec(names::WRITER, "state-writer", 1, move || {
             StateWriter::new(writer.clone())
@@ -279,6 +289,8 @@ pub async fn build(
         random,
         catalog,
         supervisor,
+        metrics,
+        credits,
         node,
         is_shared,
         is_draining,
@@ -318,7 +330,7 @@ fn executor_spec(
             let local = LOCAL.with_borrow_mut(|local| {
                 let make = || Local {
                     invoker: invoker.build(),
-                    loader: Loader::new(Arc::clone(&parts.store)).into(),
+                    loader: Loader::new(Arc::clone(&parts.store), parts.metrics.clone()).into(),
                 };
                 local.get_or_insert_with(make).clone()
             });

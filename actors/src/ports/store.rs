@@ -28,6 +28,19 @@ pub enum StoreError {
     Corrupt(String),
 }
 
+impl StoreError {
+    /// What kind, in a word, for metrics and for those who may not see more.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Full(_) => "full",
+            Self::Refused(_) => "refused",
+            Self::Corrupt(_) => "corrupt",
+        }
+    }
+}
+
 /// A page of a list that runs from new to old.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Page<T> {

@@ -33,6 +33,7 @@ impl Desk {
             unrouted: Arc::clone(&unrouted),
             spilled: Arc::default(),
             spill: Arc::default(),
+            metrics: Metrics::default(),
             horizon: Duration::from_secs(10),
         };
         Self {

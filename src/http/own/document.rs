@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, functions, operator, runs, view};
+use super::{apps, events, functions, nodes, operator, runs, view};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -23,6 +23,7 @@ use crate::http::answer;
         apps::list,
         apps::sync,
         operator::supervisor,
+        nodes::list,
         operator::dead_letters,
         operator::openapi
     ),

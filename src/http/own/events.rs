@@ -15,7 +15,7 @@ use crate::error::{Code, Problem};
 use crate::http::answer::{ErrorBody, OwnError};
 use crate::http::body;
 use crate::http::sdk::events::read_events;
-use crate::http::state::State;
+use crate::http::state::{AppState, State};
 
 /// One event to send.
 #[derive(ToSchema)]
@@ -56,22 +56,28 @@ pub(super) struct Sent {
     )
 )]
 pub(super) async fn send(req: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, OwnError> {
+    let ids = take_in(&req, payload, &state).await;
+    let ids = ids.inspect_err(|problem| state.refusals.count(problem))?;
+    Ok(HttpResponse::Created().json(Sent { ids }))
+}
+
+async fn take_in(req: &HttpRequest, payload: Payload, state: &AppState) -> Result<Vec<EventId>, Problem> {
     let api = state.api()?;
     let options = &state.options;
     let mut permit = options.intake.permit();
-    let body = body::read_with(&req, payload, options.request_bytes, &mut permit).await?;
-    let read = read_events(&body, &req, api.clock().now(), Arc::clone(api.random())).await?;
+    let body = body::read_with(req, payload, options.request_bytes, &mut permit).await?;
+    let read = read_events(&body, req, api.clock().now(), Arc::clone(api.random())).await?;
     if let Some((index, problem)) = read.failure {
-        return Err(problem.with(json!({"index": index})).into());
+        return Err(problem.with(json!({"index": index})));
     }
     if !permit.add_events(read.events.len()) {
-        return Err(Problem::new(Code::Overloaded, "too many events are on their way in").into());
+        return Err(Problem::new(Code::Overloaded, "too many events are on their way in"));
     }
     let ids = read.events.iter().map(|event| event.id).collect();
     if !read.events.is_empty() {
         api.accept(read.events).await?;
     }
-    Ok(HttpResponse::Created().json(Sent { ids }))
+    Ok(ids)
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -7,6 +7,7 @@ mod apps;
 mod document;
 mod events;
 mod functions;
+mod nodes;
 mod operator;
 mod reading;
 mod runs;
@@ -40,6 +41,7 @@ endpoints! {
     "/apps" => get apps::list;
     "/apps/sync" => post apps::sync;
     "/supervisor" => get operator::supervisor;
+    "/nodes" => get nodes::list;
     "/dead-letters" => get operator::dead_letters;
     "/openapi.json" => get operator::openapi;
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use callboard_actors::domain::*;
 use callboard_actors::orchestrator::Cancelled;
-use callboard_actors::ports::{EventView, JobView, StepView, WaitView};
+use callboard_actors::ports::{EventView, JobView, NodeView, StepView, WaitView};
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{MOUNTED, openapi_json};
-use crate::http::tests::fake::{NOW, Server};
+use crate::http::tests::fake::{NOW, Server, node};
 use crate::http::tests::sdk::{app, event, lease, run_id, view};
 
 #[test]
@@ -449,4 +449,35 @@ async fn operators_see_the_tree_and_what_was_given_up() {
     let listed = server.get("/api/v1/dead-letters").await.json();
     assert_eq!(listed["dead_letters"][0]["reason"], "panicked three times");
     assert_eq!(server.get("/api/v1/apps").await.json(), json!({"apps": []}));
+}
+
+#[actix_web::test]
+async fn nodes_are_shown_with_who_is_silent_and_who_answers() {
+    let server = Server::start().await;
+    let seen = |n, name, ago| NodeView {
+        node: node(n, name),
+        seen_at: NOW.before(Duration::from_millis(ago)),
+    };
+    server.world.with(|world| {
+        world.nodes = vec![seen(1, "here", 10_000), seen(2, "there", 10_001)];
+        world.jobs_in_flight = 1;
+        world.queue_stats.ready = 2;
+    });
+    let body = server.get("/api/v1/nodes").await.json();
+    let told = |position: usize, key: &str| body["nodes"][position][key].clone();
+    assert_eq!(
+        (told(0, "name"), told(0, "self"), told(0, "silent")),
+        (json!("here"), json!(true), json!(false))
+    );
+    assert_eq!(
+        (told(1, "name"), told(1, "self"), told(1, "silent")),
+        (json!("there"), json!(false), json!(true))
+    );
+    assert_eq!(
+        (told(0, "state"), told(0, "version")),
+        (json!("serving"), json!("1.2.3"))
+    );
+    assert_eq!(told(0, "started_at"), NOW.to_rfc3339());
+    assert_eq!(body["saturation"], 0.25);
+    assert_eq!(body["backlog"], json!({"ready": 2, "delayed": 0, "age_seconds": 0.0}));
 }

@@ -34,6 +34,7 @@ async fn ingest(req: HttpRequest, key: web::Path<String>, payload: Payload, stat
     match take_in(&req, &key, payload, &state).await {
         Ok(ids) => accepted(&ids),
         Err(failure) => {
+            state.refusals.count(&failure.problem);
             let ids: Vec<String> = failure.accepted.iter().map(ToString::to_string).collect();
             events_error(&failure.problem, &ids)
         }

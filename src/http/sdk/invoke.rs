@@ -20,7 +20,10 @@ pub(super) fn routes(cfg: &mut ServiceConfig) {
 async fn invoke(req: HttpRequest, slug: web::Path<String>, payload: Payload, state: State) -> HttpResponse {
     match try_invoke(&req, &slug, payload, &state).await {
         Ok(id) => HttpResponse::Ok().json(json!({"id": id, "status": 200})),
-        Err(problem) => invoke_error(&problem),
+        Err(problem) => {
+            state.refusals.count(&problem);
+            invoke_error(&problem)
+        }
     }
 }
 

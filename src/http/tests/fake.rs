@@ -12,7 +12,10 @@ use actix_web::{App, Error, web};
 use async_trait::async_trait;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::*;
-use callboard_actors::orchestrator::{Cancelled, Refusal};
+use callboard_actors::kernel::credit::Gauges;
+use callboard_actors::kernel::{ChildName, ChildState, ChildStatus, Observation, RestartKind, Snapshot};
+use callboard_actors::metrics::Metrics;
+use callboard_actors::orchestrator::{Cancelled, Refusal, Tree};
 use callboard_actors::ports::*;
 use serde_json::{Map, Value};
 
@@ -41,7 +44,36 @@ pub(crate) struct World {
     pub(crate) dead_letters: Vec<DeadLetter>,
     pub(crate) run_filters: Vec<RunFilter>,
     pub(crate) event_filters: Vec<EventFilter>,
-    pub(crate) database_is_down: bool,
+    pub(crate) database: Fate,
+    pub(crate) queue: Fate,
+    pub(crate) queue_stats: QueueStats,
+    pub(crate) counts: Counts,
+    pub(crate) nodes: Vec<NodeView>,
+    pub(crate) is_draining: bool,
+    /// What the parts are doing that do not run, by name.
+    pub(crate) ill: HashMap<&'static str, ChildState>,
+    pub(crate) supervisor_is_stuck: bool,
+    pub(crate) jobs_in_flight: usize,
+}
+
+/// What becomes of a question.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Fate {
+    #[default]
+    Answered,
+    Refused,
+    /// It is never answered.
+    Lost,
+}
+
+impl Fate {
+    async fn strike<E>(self, refusal: E) -> Result<(), E> {
+        match self {
+            Self::Answered => Ok(()),
+            Self::Refused => Err(refusal),
+            Self::Lost => std::future::pending().await,
+        }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -83,6 +115,7 @@ pub(crate) struct FakeApi {
     queue: Arc<dyn Queue>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    metrics: Metrics,
 }
 
 impl FakeApi {
@@ -93,6 +126,7 @@ impl FakeApi {
             queue: Arc::new(FakeQueue(world.clone())),
             clock: Arc::new(FixedClock),
             random: Arc::new(Counter::default()),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -146,6 +180,33 @@ impl Api for FakeApi {
     async fn status(&self) -> Value {
         serde_json::json!({"children": []})
     }
+    async fn tree(&self) -> Tree {
+        Tree {
+            snapshot: Arc::new(self.world.with(|world| tree(world))),
+            is_current: !self.world.with(|world| world.supervisor_is_stuck),
+        }
+    }
+    async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
+        self.store.nodes().await
+    }
+    fn node(&self) -> Node {
+        node(1, "here")
+    }
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+    fn permits(&self) -> Gauges {
+        let in_use = self.world.with(|world| world.jobs_in_flight);
+        Gauges {
+            limit: 4,
+            in_use,
+            keys: 1,
+            waiting: 0,
+        }
+    }
+    fn is_draining(&self) -> bool {
+        self.world.with(|world| world.is_draining)
+    }
     fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
@@ -157,6 +218,63 @@ impl Api for FakeApi {
     }
     fn random(&self) -> &Arc<dyn Random> {
         &self.random
+    }
+}
+
+/// A node that started with the epoch of the tests.
+pub(crate) fn node(n: u128, name: &str) -> Node {
+    Node {
+        id: NodeId::new(NOW, n),
+        name: name.to_owned(),
+        address: "127.0.0.1:8288".to_owned(),
+        version: "1.2.3".to_owned(),
+        started_at: NOW,
+        state: NodeState::Serving,
+        jobs_in_flight: 0,
+    }
+}
+
+/// A process tree whose parts run, but for those that are ill.
+fn tree(world: &World) -> Snapshot {
+    let mut snapshot = Snapshot::empty(NOW.as_millis());
+    let names = [
+        "consumer",
+        "janitor",
+        "registrar",
+        "router",
+        "scheduler",
+        "state-writer",
+    ];
+    let well = names.map(|name| (name, ChildState::Running)).into_iter();
+    let parts: std::collections::BTreeMap<_, _> = well.chain(world.ill.clone()).collect();
+    snapshot.children = parts
+        .into_iter()
+        .map(|(name, state)| Arc::new(child(name, state)))
+        .collect();
+    snapshot
+}
+
+fn child(name: &str, state: ChildState) -> ChildStatus {
+    ChildStatus {
+        name: ChildName::new(name),
+        role: if name.starts_with("executor/") {
+            "executor"
+        } else {
+            "part"
+        },
+        placement: "work".into(),
+        order: 1,
+        restart: RestartKind::Permanent,
+        state,
+        generation: None,
+        restarts_in_window: 0,
+        restarts_total: 3,
+        last_exit: None,
+        uptime_ms: None,
+        heartbeat_age_ms: None,
+        missed_probes: 0,
+        in_flight: 0,
+        observation: Arc::new(Observation::default()),
     }
 }
 
@@ -183,7 +301,14 @@ impl Queue for FakeQueue {
         self.0.with(|world| world.leases.iter().filter(mine).cloned().collect())
     }
     async fn stats(&self) -> QueueStats {
-        QueueStats::default()
+        let fate = self.0.with(|world| world.queue);
+        let _ = fate.strike(()).await;
+        self.0.with(|world| world.queue_stats.clone())
+    }
+    async fn ping(&self) -> Result<(), QueueError> {
+        let fate = self.0.with(|world| world.queue);
+        fate.strike(QueueError::Unavailable("secret-host: gone".to_owned()))
+            .await
     }
 }
 
@@ -232,7 +357,7 @@ impl Store for FakeStore {
         Ok(0)
     }
     async fn nodes(&self) -> Read<Vec<NodeView>> {
-        Ok(Vec::new())
+        Ok(self.0.with(|world| world.nodes.clone()))
     }
     async fn leave(&self, _node: NodeId) -> Read<()> {
         Ok(())
@@ -297,13 +422,13 @@ impl Store for FakeStore {
             .with(|world| world.dead_letters.iter().take(limit).cloned().collect()))
     }
     async fn counts(&self) -> Read<Counts> {
-        Ok(Counts::default())
+        self.ping().await?;
+        Ok(self.0.with(|world| world.counts.clone()))
     }
     async fn ping(&self) -> Read<()> {
-        if self.0.with(|world| world.database_is_down) {
-            return Err(StoreError::Unavailable("gone fishing".to_owned()));
-        }
-        Ok(())
+        let fate = self.0.with(|world| world.database);
+        fate.strike(StoreError::Unavailable("secret-host: gone".to_owned()))
+            .await
     }
 }
 
@@ -355,6 +480,8 @@ impl Answer {
 /// A server in this process.
 pub(crate) struct Server {
     pub(crate) world: Shared,
+    /// What its orchestrator counts.
+    pub(crate) metrics: Metrics,
     service: Box<dyn Service<Request, Response = ServiceResponse<BoxBody>, Error = Error, Future = Pending>>,
 }
 
@@ -368,8 +495,13 @@ impl Server {
     pub(crate) async fn with(options: Options) -> Self {
         let world = Shared::default();
         let state = AppState::new(options);
-        state.ready(Arc::new(FakeApi::new(&world)));
-        Self::around(state, world).await
+        let api = FakeApi::new(&world);
+        let metrics = api.metrics.clone();
+        state.ready(Arc::new(api));
+        Self {
+            metrics,
+            ..Self::around(state, world).await
+        }
     }
 
     pub(crate) async fn around(state: AppState, world: Shared) -> Self {
@@ -377,6 +509,7 @@ impl Server {
         let service = test::init_service(App::new().configure(|cfg| configure(cfg, state))).await;
         Self {
             world,
+            metrics: Metrics::default(),
             service: Box::new(Boxed(service)),
         }
     }

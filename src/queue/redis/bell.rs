@@ -20,7 +20,7 @@ const LISTEN: Duration = Duration::from_secs(5);
 pub(super) async fn beat(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(shared.options.ttl / 3).await;
-        shared.desk().beat();
+        shared.desk().outbox.beat = true;
         shared.work.notify_one();
     }
 }

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use callboard_actors::domain::{FunctionId, Timestamp};
 use callboard_actors::ports::{Lease, PartitionStats, QueueStats};
-use redis::{RedisError, RedisResult, Script};
+use redis::{RedisError, RedisResult, Script, Value};
 
-use super::desk::{Effects, Read, Step};
+use super::desk::{Effects, Step};
 use super::exchange::{self, Answer};
 use super::link::{self, Link};
+use super::outbox::Read;
 use super::{Shared, codec};
 
 /// First wait after a failure.
@@ -65,6 +66,13 @@ impl Default for Scripts {
                 include_str!("scripts/stats.lua")
             )),
         }
+    }
+}
+
+impl Scripts {
+    /// Exchanges.
+    pub(super) async fn exchange(&self, link: &mut Link, key: &str, args: &[String]) -> RedisResult<Value> {
+        link.run(&self.exchange.script, self.exchange.text, key, args).await
     }
 }
 
@@ -118,7 +126,11 @@ impl Driver {
             let step = self.shared.desk().step(&self.shared.options);
             match step {
                 Some(step) => break step,
-                None => self.shared.work.notified().await,
+                None => {
+                    // Everything has been told.
+                    self.shared.is_up();
+                    self.shared.work.notified().await;
+                }
             }
         };
         let (step, error) = match self.perform(step).await {
@@ -137,20 +149,17 @@ impl Driver {
     }
 
     async fn perform(&mut self, step: Step) -> Result<(), Box<(Step, RedisError)>> {
-        let generation = Shared::random_name();
-        let outcome = match &step {
+        let request = match &step {
             Step::Reads(_) => None,
-            Step::Open(request) => Some((request, "open")),
-            Step::Exchange(batch) => Some((&batch.request, "exchange")),
+            Step::Open(request) => Some(&**request),
+            Step::Exchange(batch) => Some(&batch.request),
         };
-        let answer = match outcome {
+        let answer = match request {
             None => None,
-            Some((request, _)) => {
-                let mut args = request.to_args();
-                args[0] = generation;
-                let code = &self.shared.scripts.exchange;
+            Some(request) => {
                 let key = self.shared.key("meta");
-                let answer = self.link.run(&code.script, code.text, &key, &args).await;
+                let args = request.to_args();
+                let answer = self.shared.scripts.exchange(&mut self.link, &key, &args).await;
                 match answer.and_then(exchange::parse) {
                     Ok(answer) => Some(answer),
                     Err(error) => return Err(Box::new((step, error))),
@@ -162,15 +171,11 @@ impl Driver {
                 reads,
                 ..Effects::default()
             },
-            (step, Some(Answer::Unknown { generation })) => {
-                let is_forgotten = self.shared.desk().unknown(&generation, step, &self.shared.options);
-                tracing::warn!(is_forgotten, "Redis does not know this process any more; opening a new session");
-                Effects {
-                    is_forgotten,
-                    ..Effects::default()
-                }
+            (step, Some(Answer::Unknown { generation, is_reaped })) => {
+                let mut desk = self.shared.desk();
+                desk.unknown(&generation, is_reaped, step, &self.shared.options)
             }
-            (Step::Open(_), Some(Answer::Done(outcome))) => self.shared.desk().opened(*outcome),
+            (Step::Open(_), Some(Answer::Done(outcome))) => self.shared.desk().opened(&outcome),
             (Step::Exchange(batch), Some(Answer::Done(outcome))) => {
                 self.shared.desk().done(*batch, *outcome, &self.shared)
             }
@@ -181,7 +186,9 @@ impl Driver {
             }
         };
         let reads = self.apply(effects);
-        self.read(reads).await.map_err(|(reads, error)| Box::new((Step::Reads(reads), error)))
+        self.read(reads)
+            .await
+            .map_err(|(reads, error)| Box::new((Step::Reads(reads), error)))
     }
 
     fn apply(&self, effects: Effects) -> Vec<Read> {
@@ -228,7 +235,10 @@ impl Driver {
     async fn leases_of(&mut self, run: &str) -> RedisResult<Vec<Lease>> {
         let code = &self.shared.scripts.leases_of;
         let args = [run.to_owned()];
-        let answer = self.link.run(&code.script, code.text, &self.shared.key("meta"), &args).await?;
+        let answer = self
+            .link
+            .run(&code.script, code.text, &self.shared.key("meta"), &args)
+            .await?;
         let mut parts = exchange::texts(answer)?.into_iter();
         let mut leases = Vec::new();
         while let (Some(key), Some(epoch), Some(since), Some(version), Some(is_first)) =
@@ -249,7 +259,10 @@ impl Driver {
 
     async fn stats(&mut self) -> RedisResult<QueueStats> {
         let code = &self.shared.scripts.stats;
-        let answer = self.link.run(&code.script, code.text, &self.shared.key("meta"), &[]).await?;
+        let answer = self
+            .link
+            .run(&code.script, code.text, &self.shared.key("meta"), &[])
+            .await?;
         let mut parts = exchange::texts(answer)?.into_iter();
         let mut stats = QueueStats {
             ready: exchange::number(parts.next())?,

@@ -39,6 +39,7 @@ pub(super) struct HeldArg {
 /// What a process asks for in one exchange.
 #[derive(Debug, Default)]
 pub(super) struct Request {
+    /// To be given to a Redis that has none.
     pub(super) generation: String,
     pub(super) process: String,
     pub(super) session: String,
@@ -52,6 +53,8 @@ pub(super) struct Request {
     pub(super) share: usize,
     pub(super) epoch_seen: u64,
     pub(super) held: usize,
+    /// The number of the last exchange that was answered.
+    pub(super) answered: u64,
     /// How many more of a function may be held, where that is less than the limit.
     pub(super) rooms: Vec<(FunctionId, usize)>,
     pub(super) ends: Vec<End>,
@@ -102,6 +105,7 @@ impl Request {
             count(self.share),
             self.epoch_seen.to_string(),
             count(self.held),
+            self.answered.to_string(),
             count(self.rooms.len()),
         ];
         for (function, room) in &self.rooms {
@@ -138,7 +142,11 @@ pub(super) enum Answer {
     /// It happened.
     Done(Box<Outcome>),
     /// It did not happen: Redis does not know the session (any more).
-    Unknown { generation: String },
+    Unknown {
+        generation: String,
+        /// Another process has taken back what it held. Else Redis has lost it.
+        is_reaped: bool,
+    },
     /// It did not happen: a later one of the session has.
     Stale,
 }
@@ -154,6 +162,8 @@ pub(super) struct Outcome {
     pub(super) now: Option<Timestamp>,
     /// Whether Redis believes that the session holds something else than this process does.
     pub(super) differs: bool,
+    /// Whether Redis has forgotten exchanges that it had answered: it came back as it was some time ago.
+    pub(super) has_lost: bool,
     /// Whether there was room, for each job pushed.
     pub(super) pushed: Vec<bool>,
     /// Leases that are not this process's any more.
@@ -188,6 +198,7 @@ pub(super) fn parse(value: Value) -> RedisResult<Answer> {
     match parts.text()?.as_str() {
         "unknown" => Ok(Answer::Unknown {
             generation: parts.text()?,
+            is_reaped: parts.text()? == "1",
         }),
         "stale" => Ok(Answer::Stale),
         _ => {
@@ -202,7 +213,7 @@ pub(super) fn parse(value: Value) -> RedisResult<Answer> {
             };
             let count = parts.number()?;
             let now = super::codec::timestamp(&parts.text()?);
-            let differs = parts.text()?.contains('m');
+            let notes = parts.text()?;
             let pushed = parts.text()?.bytes().map(|byte| byte == b'1').collect();
             let lost = texts(parts.value()?)?;
             let mut leased = texts(parts.value()?)?.into_iter();
@@ -220,7 +231,8 @@ pub(super) fn parse(value: Value) -> RedisResult<Answer> {
                 next,
                 count,
                 now,
-                differs,
+                differs: notes.contains('m'),
+                has_lost: notes.contains('f'),
                 pushed,
                 lost,
                 leases,
@@ -267,5 +279,9 @@ fn list(value: Value) -> RedisResult<Vec<Value>> {
 }
 
 fn odd(what: &'static str) -> RedisError {
-    RedisError::from((redis::ErrorKind::UnexpectedReturnType, "a script has answered oddly", what.to_owned()))
+    RedisError::from((
+        redis::ErrorKind::UnexpectedReturnType,
+        "a script has answered oddly",
+        what.to_owned(),
+    ))
 }

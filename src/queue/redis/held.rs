@@ -69,13 +69,21 @@ impl Held {
                 field: field.clone(),
                 epoch: lease.epoch,
                 since: lease.since,
-                version: if with_jobs { codec::version(&lease.job) } else { String::new() },
+                version: if with_jobs {
+                    codec::version(&lease.job)
+                } else {
+                    String::new()
+                },
             })
             .collect()
     }
 
     pub(super) fn of_run(&self, run: RunId) -> Vec<Lease> {
-        self.leases.values().filter(|lease| lease.job.id.run == run).cloned().collect()
+        self.leases
+            .values()
+            .filter(|lease| lease.job.id.run == run)
+            .cloned()
+            .collect()
     }
 
     fn uncount(&mut self, function: FunctionId) {

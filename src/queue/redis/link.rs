@@ -10,8 +10,8 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, RedisResult,
-    Script, ServerErrorKind, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, Script,
+    ServerErrorKind, Value,
 };
 
 use super::options::Options;
@@ -140,10 +140,16 @@ mod tests {
 
     #[test]
     fn a_cluster_is_named_by_its_scheme() {
-        let nodes = cluster_nodes("rediss+cluster://user:pass@a:7000,b:7001/").expect("valid").expect("a cluster");
+        let nodes = cluster_nodes("rediss+cluster://user:pass@a:7000,b:7001/")
+            .expect("valid")
+            .expect("a cluster");
         let addresses: Vec<_> = nodes.iter().map(|node| node.addr().to_string()).collect();
         assert_eq!(addresses, ["a:7000", "b:7001"]);
-        assert!(nodes.iter().all(|node| node.redis_settings().password() == Some("pass")));
+        assert!(
+            nodes
+                .iter()
+                .all(|node| node.redis_settings().password() == Some("pass"))
+        );
         assert!(cluster_nodes("redis://a:7000").expect("valid").is_none());
         assert!(check("redis+cluster://").is_err());
         assert!(check("http://a").is_err());

@@ -18,6 +18,7 @@
 //! | `dues` | sorted set | the functions with delayed jobs, by the earliest |
 //! | `sessions` | sorted set | the sessions, by when they expire, on the clock of Redis |
 //! | `h:<session>` | hash | what a session holds: epoch, function and time by job; `q` the number of its last exchange |
+//! | `reaped:<session>` | string | its leases were taken back; for a day |
 //! | `hungry` | sorted set | the processes that found too little, by when they last said so |
 //! | `wake:<process>` | list | the bell of a process, for a moment |
 //! | `gone` | sorted set | jobs read from the store that were done within the last minute, by when |
@@ -28,7 +29,8 @@
 //!   Epochs rise over all processes and survive the loss of everything. What a process says of a lease it lost is ignored.
 //! * A [`push`](Queue::push) is in Redis when it is answered, or spilled.
 //! * An exchange whose answer is lost does no harm, whether it has happened, is about to, or never will.
-//! * If Redis comes back without what it held (the generation is missing), every process says at once what it holds.
+//! * If Redis comes back without what it held (the generation is missing, or a session, or the last exchanges), processes say
+//!   at once what they hold, and [`forgotten`](Queue::forgotten) asks for the rest.
 //! * While Redis can't, nothing here fails or spins: pushes are spilled after a second, leases find nothing, and the ends of
 //!   leases are kept until they can be told.
 //!
@@ -42,6 +44,7 @@ mod exchange;
 mod held;
 mod link;
 mod options;
+mod outbox;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -57,11 +60,12 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use desk::{Ask, Desk, Push, Read};
+use desk::Desk;
 use driver::Scripts;
 use exchange::Origin;
 use link::Link;
 pub use options::Options;
+use outbox::{Ask, Push, Read};
 
 /// How long a push waits for Redis before its jobs are left to the scheduler.
 const PUSH_PATIENCE: Duration = Duration::from_secs(1);
@@ -225,7 +229,7 @@ impl RedisQueue {
                 .map(|jobs| {
                     let (reply, answer) = oneshot::channel();
                     let count = jobs.len();
-                    desk.push(Push { jobs, origin, reply });
+                    desk.outbox.pushes.push_back(Push { jobs, origin, reply });
                     (count, answer)
                 })
                 .collect()
@@ -305,7 +309,7 @@ impl Queue for RedisQueue {
             start(&mut tasks.bell, || bell::listen(Arc::clone(&self.shared)));
         }
         let handed = self.request(|desk, reply| {
-            desk.ask(Ask {
+            desk.outbox.asks.push_back(Ask {
                 now,
                 max,
                 limit: per_function,
@@ -324,7 +328,7 @@ impl Queue for RedisQueue {
     }
 
     async fn forget_run(&self, run: RunId) {
-        self.shared.desk().forget(run);
+        self.shared.desk().outbox.forget(run);
         self.wake();
     }
 
@@ -341,12 +345,16 @@ impl Queue for RedisQueue {
     }
 
     async fn leases_of(&self, run: RunId) -> Vec<Lease> {
-        let found = self.request(|desk, reply| desk.read(Read::LeasesOf(run, reply))).await;
+        let found = self
+            .request(|desk, reply| desk.outbox.reads.push(Read::LeasesOf(run, reply)))
+            .await;
         found.unwrap_or_else(|| self.shared.desk().held.of_run(run))
     }
 
     async fn stats(&self) -> QueueStats {
-        let found = self.request(|desk, reply| desk.read(Read::Stats(reply))).await;
+        let found = self
+            .request(|desk, reply| desk.outbox.reads.push(Read::Stats(reply)))
+            .await;
         found.unwrap_or_else(|| self.shared.desk().last_stats.clone())
     }
 
@@ -372,8 +380,12 @@ impl Queue for RedisQueue {
         let outcome = timeout(PUSH_PATIENCE, ask)
             .await
             .unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        // A server that answers may still take no scripts: it is loading, or a replica.
         let trouble = self.shared.trouble().clone();
-        outcome.map_err(|error| QueueError::Unavailable(trouble.unwrap_or(error)))
+        match trouble.or(outcome.err()) {
+            None => Ok(()),
+            Some(error) => Err(QueueError::Unavailable(error)),
+        }
     }
 
     async fn close(&self) {
@@ -384,7 +396,7 @@ impl Queue for RedisQueue {
             tasks.driver.is_some()
         };
         if is_running {
-            self.request(Desk::close).await;
+            self.request(|desk, reply| desk.outbox.closing.push(reply)).await;
         }
     }
 }

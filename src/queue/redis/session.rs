@@ -9,6 +9,8 @@ pub(super) struct Session {
     pub(super) process: String,
     incarnation: u64,
     number: u64,
+    /// The last number that was answered.
+    pub(super) answered: u64,
     pub(super) is_open: bool,
     /// Whether what is held must be compared with what Redis believes.
     pub(super) reconcile: bool,
@@ -25,6 +27,7 @@ impl Session {
             process,
             incarnation: 1,
             number: 0,
+            answered: 0,
             is_open: false,
             reconcile: false,
             remake: false,
@@ -51,10 +54,20 @@ impl Session {
         let is_news = self.generation.is_some();
         self.generation = Some(generation.to_owned());
         if is_news {
-            self.reconcile = true;
-            self.remake = true;
+            self.has_lost();
         }
         is_news
+    }
+
+    /// Redis has lost something: what is held is said again, and made again where it is missing.
+    pub(super) fn has_lost(&mut self) {
+        self.reconcile = true;
+        self.remake = true;
+    }
+
+    /// The exchange with the last number was answered.
+    pub(super) fn is_answered(&mut self) {
+        self.answered = self.number;
     }
 
     /// Redis does not know the session: the next one is opened, for what is held.
@@ -69,6 +82,7 @@ impl Session {
         self.is_open = false;
         self.incarnation += 1;
         self.number = 0;
+        self.answered = 0;
     }
 
     pub(super) fn is_doubtful(&self) -> bool {

@@ -12,20 +12,22 @@ use super::migrations::{self, KNOWN, MigrationError};
 const OLDEST_SERVER: i32 = 150_000;
 
 /// What every connection asks of its session, unless a pooler stands between. A program that was frozen holds locks
-/// only until it times out. Questions look rows up one by one: right while tables are empty, or have grown since they
-/// were analysed.
-const SESSION: [(&str, &str); 5] = [
+/// only until it times out. Questions look rows up one by one, in the order of an index: right while tables are empty,
+/// or have grown since they were analysed.
+const SESSION: [(&str, &str); 7] = [
     ("idle_in_transaction_session_timeout", "10s"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_sort", "off"),
     ("jit", "off"),
 ];
 
 /// The same for one transaction.
 pub(super) const LOCAL_SESSION: &str = "SET LOCAL idle_in_transaction_session_timeout = '10s';
     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
-    SET LOCAL jit = off";
+    SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off";
 
 /// Why a database can't be used. No text holds a password.
 #[derive(Debug, thiserror::Error)]
@@ -183,41 +185,34 @@ impl Target {
 /// Checks the server and migrates its database if it has to be, with a connection of its own. Answers the version the
 /// schema had before.
 pub(super) async fn prepare(options: &Options, target: &Target) -> Result<i64, OpenError> {
-    let work = async {
-        let mut conn = PgConnection::connect_with(&target.connect)
-            .await
-            .map_err(|error| target.explain(&error))?;
-        check(&mut conn, target).await?;
-        let found = migrations::run(&mut conn).await.map_err(|error| match error {
-            MigrationError::Newer { found } => OpenError::Newer {
-                at: target.at.clone(),
-                found,
-                known: KNOWN,
-            },
-            MigrationError::Database(error) => target.explain(&error),
-        })?;
-        let partitions = sqlx::raw_sql("SELECT callboard.make_history_partitions(2)");
-        partitions
-            .execute(&mut conn)
-            .await
-            .map_err(|error| target.explain(&error))?;
-        // What was asked has been answered; that the server did not hear us leave is its own matter.
-        let _ = conn.close().await;
-        Ok(found)
-    };
     // Migrations of large databases take their time; only the way there has a limit.
-    let reachable = tokio::time::timeout(options.connect_timeout, PgConnection::connect_with(&target.connect));
-    match reachable.await {
-        Ok(Ok(probe)) => drop(probe.close().await),
-        Ok(Err(error)) => return Err(target.explain(&error)),
+    let connect = tokio::time::timeout(options.connect_timeout, PgConnection::connect_with(&target.connect));
+    let mut conn = match connect.await {
+        Ok(conn) => conn.map_err(|error| target.explain(&error))?,
         Err(_) => {
             return Err(OpenError::Unreachable {
                 at: target.at.clone(),
                 reason: format!("no answer within {:?}", options.connect_timeout),
             });
         }
-    }
-    work.await
+    };
+    check(&mut conn, target).await?;
+    let found = migrations::run(&mut conn).await.map_err(|error| match error {
+        MigrationError::Newer { found } => OpenError::Newer {
+            at: target.at.clone(),
+            found,
+            known: KNOWN,
+        },
+        MigrationError::Database(error) => target.explain(&error),
+    })?;
+    let partitions = sqlx::raw_sql("SELECT callboard.make_history_partitions(2)");
+    partitions
+        .execute(&mut conn)
+        .await
+        .map_err(|error| target.explain(&error))?;
+    // What was asked has been answered; that the server did not hear us leave is its own matter.
+    let _ = conn.close().await;
+    Ok(found)
 }
 
 async fn check(conn: &mut PgConnection, target: &Target) -> Result<(), OpenError> {

@@ -17,22 +17,25 @@ macro_rules! page {
     ($condition:literal) => {
         concat!(
             "SELECT id, function_id, function_version, status, event_id, event_ids, event_name, started_at, ended_at, output
-            FROM callboard.runs WHERE id >= $1 AND id < $2 AND status = ANY ($3) AND ",
+            FROM callboard.runs WHERE status = ANY ($3) AND ",
             $condition,
             " ORDER BY id DESC LIMIT $4"
         )
     };
 }
-pub(super) const ALL: &str = page!("true");
-pub(super) const OPEN: &str = page!("ended_at IS NULL");
-pub(super) const UNSUCCESSFUL: &str = page!("unsuccessful");
+pub(super) const ALL: &str = page!("id >= $1 AND id < $2");
+pub(super) const OPEN: &str = page!("id >= $1 AND id < $2 AND ended_at IS NULL");
+pub(super) const UNSUCCESSFUL: &str = page!("id >= $1 AND id < $2 AND unsuccessful");
 /// All runs are looked at: as the condition is written, it keeps the index of functions out, which could not give them in
 /// order.
-pub(super) const OF_MANY: &str = page!("(function_id = ANY ($5)) IS TRUE");
-/// The pages of some functions, merged.
+pub(super) const OF_MANY: &str = page!("id >= $1 AND id < $2 AND (function_id = ANY ($5)) IS TRUE");
+/// The pages of some functions, merged. As the bounds are written, they are of use for the index of functions only.
 pub(super) const OF_SOME: &str = concat!(
     "SELECT page.* FROM (SELECT DISTINCT * FROM unnest($5::uuid[])) AS wanted (function_id) CROSS JOIN LATERAL (",
-    page!("runs.function_id = wanted.function_id"),
+    page!(
+        "runs.function_id = wanted.function_id AND (runs.function_id, id) >= (wanted.function_id, $1)
+            AND (runs.function_id, id) < (wanted.function_id, $2)"
+    ),
     ") AS page ORDER BY id DESC LIMIT $4"
 );
 

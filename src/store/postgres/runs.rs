@@ -40,8 +40,9 @@ pub(super) const SUMMARY: &str = "SELECT id, function_id, function_version, stat
 pub(super) const HISTORY: &str =
     "SELECT at, kind, step_id, attempt, detail FROM callboard.history WHERE run_id = $1 ORDER BY seq";
 
+/// Without an order, which the index of due jobs would be read from end to end for.
 pub(super) const JOBS: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload FROM callboard.jobs
-    WHERE run_id = $1 ORDER BY due, key";
+    WHERE run_id = $1";
 
 pub(super) const WAITS: &str =
     "SELECT run_id, key, function_id, kind, name, path, lookup_key, condition, created_at, expires_at
@@ -152,6 +153,8 @@ pub(super) async fn view(readers: &Readers, id: RunId) -> Result<Option<RunView>
     let Some((run, steps, history, jobs, waits)) = found.await? else {
         return Ok(None);
     };
+    let mut jobs: Vec<JobView> = jobs.iter().map(job_view).collect::<Result<_, _>>()?;
+    jobs.sort_by(|a, b| (a.due, &a.key).cmp(&(b.due, &b.key)));
     Ok(Some(RunView {
         summary: summary(&run)?,
         steps: steps
@@ -159,7 +162,7 @@ pub(super) async fn view(readers: &Readers, id: RunId) -> Result<Option<RunView>
             .map(|row| step(row).map(step_view))
             .collect::<Result<_, _>>()?,
         history: history.iter().map(entry).collect::<Result<_, _>>()?,
-        jobs: jobs.iter().map(job_view).collect::<Result<_, _>>()?,
+        jobs,
         waits: waits.iter().map(wait_view).collect::<Result<_, _>>()?,
     }))
 }

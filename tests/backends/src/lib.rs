@@ -4,5 +4,6 @@
 //! Promises: what was started ends with its value, by process id, whatever the test comes to. Never: it does not touch a
 //! server that it has not started.
 
+pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;

@@ -4,6 +4,7 @@
 //! the value is dropped or because the test's process is gone in whatever way, the shell ends the server and removes its
 //! files.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -52,7 +53,6 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Server {
     binaries: PathBuf,
-    user: Option<(u32, u32)>,
     settings: Settings,
     port: u16,
     databases: AtomicU32,
@@ -87,17 +87,9 @@ impl Server {
     pub fn start(settings: Settings) -> Result<Self> {
         let binaries = binaries()?;
         let directory = tempfile::Builder::new().prefix("callboard-postgres-").tempdir()?;
-        // The server refuses to run as root.
-        let user = if fs::metadata("/proc/self")?.uid() == 0 {
-            let (uid, gid) = unprivileged()?;
-            chown(directory.path(), Some(uid), Some(gid))?;
-            Some((uid, gid))
-        } else {
-            None
-        };
+        chown_to(directory.path())?;
         let mut server = Self {
             binaries,
-            user,
             settings,
             port: 0,
             databases: AtomicU32::new(0),
@@ -106,7 +98,7 @@ impl Server {
         };
         let data = server.directory.path().join("data");
         let initdb = server
-            .command(&server.binaries.join("initdb"))
+            .command(&server.binaries.join("initdb"))?
             .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"])
             .args(["--no-sync", "-D"])
             .arg(&data)
@@ -209,7 +201,7 @@ impl Server {
     /// When it does not start.
     pub fn restart(&mut self) -> Result<()> {
         self.stop_immediate()?;
-        let mut command = self.command(Path::new("sh"));
+        let mut command = self.command(Path::new("sh"))?;
         command.args(["-c", KEEPER, "keeper"]);
         command.arg(self.binaries.join("postgres")).arg(self.directory.path());
         let fixed = [
@@ -273,13 +265,10 @@ impl Server {
         signal("-CONT", &[running.pid])
     }
 
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.env("PATH", self.path()).env("LC_ALL", "C").current_dir("/");
-        if let Some((uid, gid)) = self.user {
-            command.uid(uid).gid(gid);
-        }
-        command
+    fn command(&self, program: &Path) -> Result<Command> {
+        let mut command = unprivileged_command(program)?;
+        command.env("PATH", self.path());
+        Ok(command)
     }
 
     fn path(&self) -> String {
@@ -357,8 +346,32 @@ fn binaries() -> Result<PathBuf> {
         .context("no PostgreSQL here: install the Debian package postgresql")
 }
 
-/// A user to run the server as: `postgres` if there is one, else `nobody`.
-fn unprivileged() -> Result<(u32, u32)> {
+/// A program that runs as somebody else if we are root, which these servers refuse to be.
+pub(crate) fn unprivileged_command(program: impl AsRef<OsStr>) -> Result<Command> {
+    let mut command = Command::new(program);
+    command.env("LC_ALL", "C").current_dir("/");
+    if let Some((uid, gid)) = unprivileged()? {
+        command.uid(uid).gid(gid);
+    }
+    Ok(command)
+}
+
+/// Gives a directory and the files in it to whom [`unprivileged_command`] runs programs as.
+pub(crate) fn chown_to(directory: &Path) -> Result<()> {
+    if let Some((uid, gid)) = unprivileged()? {
+        for entry in fs::read_dir(directory)? {
+            chown(entry?.path(), Some(uid), Some(gid))?;
+        }
+        chown(directory, Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
+/// A user to run servers as, if we are root: `postgres` if there is one, else `nobody`.
+fn unprivileged() -> Result<Option<(u32, u32)>> {
+    if fs::metadata("/proc/self")?.uid() != 0 {
+        return Ok(None);
+    }
     let users = fs::read_to_string("/etc/passwd")?;
     for wanted in ["postgres", "nobody"] {
         for line in users.lines() {
@@ -367,7 +380,7 @@ fn unprivileged() -> Result<(u32, u32)> {
                 let mut number = || fields.next().and_then(|field| field.parse().ok());
                 let _password: Option<u32> = number();
                 if let (Some(uid), Some(gid)) = (number(), number()) {
-                    return Ok((uid, gid));
+                    return Ok(Some((uid, gid)));
                 }
             }
         }

@@ -179,9 +179,18 @@ impl Redis {
 
     fn run(&mut self) -> anyhow::Result<()> {
         let program = std::env::var("CALLBOARD_TEST_REDIS").unwrap_or_else(|_| "redis-server".to_owned());
-        let mut arguments: Vec<String> = ["--bind", "127.0.0.1", "--save", "", "--daemonize", "no", "--logfile", ""]
-            .map(str::to_owned)
-            .to_vec();
+        let mut arguments: Vec<String> = [
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--daemonize",
+            "no",
+            "--logfile",
+            "",
+        ]
+        .map(str::to_owned)
+        .to_vec();
         let mut set = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
         set("port", self.port.to_string());
         set("dir", self.directory.path().display().to_string());
@@ -212,7 +221,10 @@ impl Redis {
         self.process = Some(Process {
             input,
             shell,
-            id: id.trim().parse().context("the shell says which process it has started")?,
+            id: id
+                .trim()
+                .parse()
+                .context("the shell says which process it has started")?,
         });
         let deadline = Instant::now() + DEADLINE;
         while !self.cli(&["PING"]).is_ok_and(|answer| answer == "PONG") {

@@ -21,6 +21,7 @@ local HUNGRY, GONE = base .. 'hungry', base .. 'gone'
 local function ready_of(fn) return base .. 'r:' .. fn end
 local function delayed_of(fn) return base .. 'd:' .. fn end
 local function held_by(session) return base .. 'h:' .. session end
+local function reaped_mark(session) return base .. 'reaped:' .. session end
 local function run_of(field) return base .. 'j:' .. sub(field, 1, 26) end
 local function key_of(field) return sub(field, 27) end
 

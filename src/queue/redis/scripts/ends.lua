@@ -80,6 +80,8 @@ local function reap(own, clock)
             end
             call('DEL', held_by(session))
             call('ZREM', SESSIONS, session)
+            -- So that its process, if it lives, can tell this from a Redis that has lost the session.
+            call('SET', reaped_mark(session), '1', 'PX', 86400000)
         end
     end
     return jobs

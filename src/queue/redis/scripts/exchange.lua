@@ -13,24 +13,27 @@ end
 local proposed, process, session, number, flags = arg(), arg(), arg(), tonumber(arg()), arg()
 local ttl, asked_now, wanted, limit = tonumber(arg()), arg(), tonumber(arg()), tonumber(arg())
 local capacity, share, epoch_seen, held_count = tonumber(arg()), tonumber(arg()), tonumber(arg()), tonumber(arg())
+local answered = tonumber(arg())
 local function has(flag) return find(flags, flag, 1, true) ~= nil end
 
 local time = call('TIME')
 local clock = tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
 
--- The generation: without it Redis has lost what it held. Epochs and turns begin above all that were given before.
+-- The generation: without it Redis has lost what it held. Epochs and turns begin above all that were given before, and are
+-- never behind the clock, so that they rise on after Redis has come back as it was some time ago.
+local seed = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local meta = call('HMGET', META, 'g', 'now', 'epoch', 'turn', 'count')
 local generation = meta[1]
 now, epoch, turn, count = meta[2] or '', tonumber(meta[3]), tonumber(meta[4]), tonumber(meta[5])
 local is_full = false
 if not (generation and epoch and turn and count) then
     generation = proposed
-    local seed = tonumber(time[1]) * 1000000 + tonumber(time[2])
-    epoch, turn = max(seed, epoch_seen), seed
+    epoch, turn = seed, seed
     local made = pcall_('HSET', META, 'g', generation, 'epoch', plain(epoch), 'turn', plain(turn), 'count', 0)
     is_full = type(made) == 'table' and made.err ~= nil
     recount()
 end
+epoch = max(epoch, seed, epoch_seen)
 
 -- The session.
 local HELD = held_by(session)
@@ -38,7 +41,11 @@ local last = tonumber(call('HGET', HELD, 'q') or '')
 if last and number <= last then
     return { 'stale', generation }
 elseif not last and not has('o') then
-    return { 'unknown', generation }
+    return { 'unknown', generation, plain(call('EXISTS', reaped_mark(session))) }
+end
+local notes = ''
+if last and last < answered then
+    notes = 'f'
 end
 
 -- The places of the lists in ARGV.
@@ -98,7 +105,7 @@ if has('s') then
     lost = reconcile(session, list, has('n'), clock)
 end
 
-local notes, reaped = '', 0
+local reaped = 0
 if has('b') then
     if call('HLEN', HELD) - 1 ~= held_count and not has('s') then
         notes = notes .. 'm'

@@ -1,7 +1,8 @@
 -- Handing out: promotes what has become due, then serves functions in turns.
 
--- Jobs promoted in one call, so that Redis is never busy for long.
+-- Jobs promoted in one call, so that Redis is never busy for long, and of one function before the next one's turn.
 local PROMOTE = 4000
+local PROMOTE_EACH = 200
 -- Members without a job behind them that one call steps over.
 local GARBAGE = 1000
 
@@ -15,7 +16,7 @@ local function promote()
         end
         for _, fn in ipairs(due) do
             local key, ready = delayed_of(fn), ready_of(fn)
-            local list = call('ZRANGEBYSCORE', key, '-inf', now, 'WITHSCORES', 'LIMIT', 0, min(left, 1000))
+            local list = call('ZRANGEBYSCORE', key, '-inf', now, 'WITHSCORES', 'LIMIT', 0, min(left, PROMOTE_EACH))
             local args = {}
             for i = 1, #list, 2 do
                 local member = list[i]

@@ -12,6 +12,19 @@ local function is_held(field, job, clock, ttl)
     return true
 end
 
+-- The lease of a job whose record Redis has lost, if a session still holds it.
+local function lost_lease(field, version, origin, sessions)
+    for _, session in ipairs(sessions) do
+        local value = call('HGET', held_by(session), field)
+        if value then
+            return {
+                waits = false, nb = due_of(version), flag = '-', since = sub(value, -15), epoch = epoch_in(value),
+                session = session, origin = origin, version = version,
+            }
+        end
+    end
+end
+
 -- Takes in a job that is known. One that waits stays or is replaced; for one that is leased the newer version waits.
 -- What should be in a line and is not, because Redis has lost a key, is put there.
 local function push_known(field, version, origin, job, clock, ttl)
@@ -54,7 +67,7 @@ local function push(first, number, session, capacity, share, clock, ttl)
     local answers, has_due = {}, false
     local lengths = {}
     local clock_digits = digits(clock)
-    local has_gone
+    local has_gone, sessions
     for i = 1, number do
         local at = first + (i - 1) * 3
         local field, version, origin = ARGV[at], ARGV[at + 1], ARGV[at + 2]
@@ -72,8 +85,17 @@ local function push(first, number, session, capacity, share, clock, ttl)
         local run, key = run_of(field), key_of(field)
         local record = call('HGET', run, key)
         local is_in = true
-        if record then
-            push_known(field, version, origin, parse(record), clock, ttl)
+        local known = record and parse(record)
+        if not known and origin ~= session then
+            sessions = sessions or call('ZRANGE', SESSIONS, 0, -1)
+            known = lost_lease(field, version, origin, sessions)
+            if known then
+                add(1)
+                put_leased(field, known)
+            end
+        end
+        if known then
+            push_known(field, version, origin, known, clock, ttl)
         else
             if count >= capacity and clock - tonumber(call('HGET', META, 'counted') or 0) > 1000 then
                 recount()

@@ -1,0 +1,305 @@
+//! The hot questions and every commit are answered from indexes, with tables that are empty or full, analysed or not: no
+//! table is read from end to end, and no page is sorted.
+
+use std::sync::OnceLock;
+
+use callboard_actors::domain::{
+    Change, DeadLetter, HistoryEntry, HistoryKind, JobKey, Json, RunStatus, Step, StepId, StepOp, StepState, Timestamp,
+    Wait, WaitKey, WaitKind,
+};
+use callboard_actors::ports::Store as _;
+use callboard_backends::postgres::{Server, Settings};
+use rstest::rstest;
+
+use super::super::{Options, PostgresStore, events, jobs, open::LOCAL_SESSION, retention, run_list, runs, waits};
+use super::{accepted, advance};
+
+/// A server that writes down the plan of every statement, those in functions included.
+fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let further = [
+            ("session_preload_libraries", "auto_explain"),
+            ("auto_explain.log_min_duration", "0"),
+            ("auto_explain.log_nested_statements", "on"),
+            ("autovacuum", "off"),
+        ];
+        let settings = Settings {
+            is_hasty: true,
+            further: further.map(|(name, value)| (name, value.to_owned())).to_vec(),
+        };
+        Server::start(settings).expect("starts")
+    })
+}
+
+/// Rows in all tables, as if the store had been busy.
+const FILL: &str = "
+    CREATE FUNCTION pg_temp.id(kind int, n int) RETURNS uuid LANGUAGE sql AS
+        $$ SELECT (left(callboard.first_at(1750000000000 + n)::text, 13) || '-0000-0000-' || lpad(to_hex(kind), 12, '0'))::uuid $$;
+    INSERT INTO callboard.events SELECT pg_temp.id(1, n), n, 1750000000000 + n, false, n::text, 'event/' || n % 50, '{}'
+        FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.runs SELECT pg_temp.id(2, n), pg_temp.id(3, n % 20), pg_temp.id(1, n), NULL, 1, 1, n,
+            CASE WHEN n % 10 > 0 THEN 1750000000000 + n END, 2, 0, false, n % 10 = 1,
+            CASE WHEN n % 10 = 0 THEN 'running' WHEN n % 10 = 1 THEN 'failed' ELSE 'completed' END, 'event', '[]', NULL, '{}'
+        FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.jobs SELECT pg_temp.id(2, n), pg_temp.id(3, n % 20), n, 0, 0, 'start', NULL
+        FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.steps SELECT pg_temp.id(2, n), n, n, NULL, n, 0, false, false, 'run', 'step', 'step', '{}'
+        FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.history SELECT pg_temp.id(2, n), n, n, 0, 'run.started', NULL, NULL
+        FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.waits SELECT pg_temp.id(2, n), pg_temp.id(3, n % 20), pg_temp.id(4, n % 50),
+            pg_temp.id(5, n % 3), pg_temp.id(6, n), n, n, 'step:a', 'event', 'name', 'path', 'key', NULL
+        FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.skips SELECT pg_temp.id(1, n), 0, NULL, 'duplicate', '' FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.run_events SELECT pg_temp.id(1, n), pg_temp.id(2, n + 1) FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.unrouted SELECT pg_temp.id(1, n) FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.dead_letters (run_id, function_id, at, job, reason)
+        SELECT pg_temp.id(2, n), pg_temp.id(3, 1), n, 'start', '' FROM generate_series(1, 8000) AS n;
+";
+
+/// Databases with the schema: empty, full, and full with statistics.
+const DATABASES: [&str; 3] = ["empty", "filled", "analysed"];
+
+async fn prepare() {
+    static PREPARED: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    PREPARED
+        .get_or_init(|| async {
+            for name in DATABASES {
+                let server = server();
+                server
+                    .sql("postgres", &format!("CREATE DATABASE {name}"))
+                    .expect("runs");
+                let store = PostgresStore::open(&Options::new(server.url(name))).await;
+                drop(store.expect("opens"));
+                if name != "empty" {
+                    server.sql(name, FILL).expect("runs");
+                }
+                if name == "analysed" {
+                    server.sql(name, "ANALYZE").expect("runs");
+                }
+            }
+        })
+        .await;
+}
+
+/// The steps of a statement's plan, as the sessions of the store see it.
+fn plan(database: &str, sql: &str) -> String {
+    let parameters = (1..=9).take_while(|number| sql.contains(&format!("${number}"))).count();
+    // No partition holds what is unknown.
+    let value = if sql == runs::HISTORY {
+        "'0197733c-5a00-0000-0000-000000000000'"
+    } else {
+        "NULL"
+    };
+    let arguments = format!("({})", vec![value; parameters].join(", "));
+    let script = format!(
+        "BEGIN; {LOCAL_SESSION}; SET LOCAL plan_cache_mode = force_generic_plan; PREPARE question AS {sql};
+        EXPLAIN (COSTS OFF) EXECUTE question{arguments}; ROLLBACK"
+    );
+    server().sql(database, &script).expect("is valid")
+}
+
+#[rstest]
+#[case(jobs::DUE, &["Index Scan using jobs_due on jobs"])]
+#[case(jobs::NEXT_DUE, &["Index Only Scan using jobs_due on jobs"])]
+#[case(jobs::DEAD_LETTERS, &["Index Scan Backward using dead_letters_pkey on dead_letters"])]
+#[case(waits::FIND, &["Index Scan using waits_lookup on waits"])]
+#[case(waits::PATHS, &["Index Scan using waits_lookup on waits"])]
+#[case(events::LIST_ALL, &["Index Scan Backward using events_pkey on events"])]
+#[case(events::LIST_NAMED, &["Index Scan Backward using events_by_name on events"])]
+#[case(events::UNROUTED, &["using unrouted_pkey on unrouted", "using events_pkey on events"])]
+#[case(events::BY_ID, &["events_pkey"])]
+#[case(events::RUNS, &["runs_pkey", "run_events_pkey"])]
+#[case(events::SKIPS, &["Index Scan using skips_pkey on skips"])]
+#[case(run_list::ALL, &["Index Scan Backward using runs_pkey on runs"])]
+#[case(run_list::OPEN, &["Index Scan Backward using runs_open on runs"])]
+#[case(run_list::UNSUCCESSFUL, &["Index Scan Backward using runs_unsuccessful on runs"])]
+#[case(run_list::OF_SOME, &["Index Scan Backward using runs_by_function on runs"])]
+#[case(run_list::OF_MANY, &["Index Scan Backward using runs_pkey on runs"])]
+#[case(runs::STATES, &["Index"])]
+#[case(runs::BODIES, &["events_pkey"])]
+#[case(runs::STEPS, &["steps_pkey"])]
+#[case(runs::JOB_KEYS, &["jobs_pkey"])]
+#[case(runs::SUMMARY, &["runs_pkey"])]
+#[case(runs::HISTORY, &["history_default_pkey"])]
+#[case(runs::JOBS, &["jobs_pkey"])]
+#[case(runs::WAITS, &["waits_pkey"])]
+#[case(runs::ORPHANS, &["using runs_open on runs", "using jobs_pkey on jobs"])]
+#[case(retention::OLD_RUNS, &["Index Scan using runs_pkey on runs"])]
+#[case(retention::OLD_EVENTS, &["using events_pkey on events", "runs_pkey", "run_events_pkey", "unrouted_pkey"])]
+#[tokio::test]
+async fn questions_are_answered_from_an_index(#[case] sql: &str, #[case] expected: &[&str]) {
+    prepare().await;
+    for database in DATABASES {
+        let plan = plan(database, sql);
+        for step in expected {
+            assert!(plan.contains(step), "{database}: no `{step}` in\n{plan}");
+        }
+        assert!(!plan.contains("Seq Scan"), "{database}:\n{plan}");
+        // Only small things are sorted: what few lookups or one event have found.
+        let may_sort = [waits::FIND, events::RUNS, run_list::OF_SOME, runs::STEPS];
+        let is_sort = |line: &str| {
+            line.trim_start()
+                .trim_start_matches("->  ")
+                .trim_end()
+                .ends_with("Sort")
+        };
+        assert!(
+            may_sort.contains(&sql) || !plan.lines().any(is_sort),
+            "{database}:\n{plan}"
+        );
+    }
+}
+
+/// One decision with a change of every kind.
+fn everything(at: Timestamp) -> Vec<Change> {
+    let (event, _, _) = accepted(99);
+    let (_, state, _) = accepted(1);
+    let step = StepId::from("a");
+    let wait = |key: &str, kind| Wait {
+        run: state.id,
+        function: state.function,
+        key: WaitKey::Step(StepId::from(key)),
+        kind,
+        name: key.to_owned(),
+        lookup: None,
+        condition: None,
+        created_at: at,
+        expires_at: at,
+    };
+    vec![
+        Change::StepPut(Step {
+            id: step.clone(),
+            op: StepOp::Run,
+            label: "a".to_owned(),
+            race: false,
+            started_at: at,
+            state: StepState::Planned,
+        }),
+        Change::JobDone(JobKey::Start),
+        Change::JobPut(callboard_actors::domain::Job {
+            id: callboard_actors::domain::JobId {
+                run: state.id,
+                key: JobKey::Step(step.clone()),
+            },
+            function: state.function,
+            attempt: 0,
+            due: at,
+            priority: state.priority,
+            payload: None,
+        }),
+        Change::WaitPut(wait("event", WaitKind::Event)),
+        Change::WaitPut(wait("signal", WaitKind::Signal)),
+        Change::WaitDone(WaitKey::Step(StepId::from("never there"))),
+        Change::Emit {
+            event,
+            has_listeners: true,
+        },
+        Change::Noted(HistoryEntry {
+            at,
+            kind: HistoryKind::RunStarted,
+            step: Some(step),
+            attempt: 0,
+            detail: None,
+        }),
+        Change::Buried(DeadLetter {
+            run: state.id,
+            job: "start".to_owned(),
+            function: state.function,
+            reason: String::new(),
+            at,
+        }),
+    ]
+}
+
+#[tokio::test]
+async fn a_commit_looks_rows_up_one_by_one() {
+    use callboard_actors::domain::{Route, Take, Write};
+    prepare().await;
+    let at = Timestamp::from_millis(1_750_000_000_000);
+    for database in DATABASES {
+        let marker = format!("plans of {database}");
+        server().sql(database, &format!("SELECT '{marker}'")).expect("runs");
+        let store = PostgresStore::open(&Options::new(server().url(database)))
+            .await
+            .expect("opens");
+        let (_, state, write) = accepted(1);
+        let (_, _, other) = accepted(2);
+        let keyed = |write: Write| match write {
+            Write::Accept(mut accept) => {
+                accept.runs[0].idempotency = Some("key".to_owned());
+                Write::Accept(accept)
+            }
+            other => other,
+        };
+        let taken = callboard_actors::domain::Job {
+            id: callboard_actors::domain::JobId {
+                run: state.id,
+                key: JobKey::Resume(StepId::from("event")),
+            },
+            function: state.function,
+            attempt: 0,
+            due: at,
+            priority: state.priority,
+            payload: None,
+        };
+        let batches = [
+            // One that is known, so that what losers cause happens as well.
+            vec![keyed(write.clone()), keyed(other)],
+            vec![write],
+            vec![advance(state.id, 0, everything(at))],
+            vec![Write::Route(Route {
+                event: accepted(99).0.id,
+                runs: Vec::new(),
+                skips: Vec::new(),
+                takes: vec![Take {
+                    run: state.id,
+                    key: WaitKey::Step(StepId::from("event")),
+                    job: taken,
+                }],
+                catalog: Some(0),
+            })],
+            vec![advance(
+                state.id,
+                1,
+                vec![Change::Ended {
+                    status: RunStatus::Completed,
+                    output: Json::null(),
+                    at,
+                }],
+            )],
+        ];
+        for batch in batches {
+            store.commit(&batch).await.expect("commits");
+        }
+        store.close().await.expect("closes");
+        check(&server().log(), &marker);
+    }
+}
+
+/// What the server wrote of a store's commits: every table is found through an index with a condition.
+fn check(log: &str, marker: &str) {
+    let log = &log[log.find(marker).expect("was written")..];
+    let plans: Vec<&str> = log
+        .split("LOG:  duration:")
+        .filter(|plan| plan.contains("callboard."))
+        .collect();
+    let mut statements = 0;
+    for plan in plans {
+        // Statements of `open` and the one that calls the functions are not about rows.
+        if !plan.contains("unnest(") && !plan.contains("ANY (") {
+            continue;
+        }
+        statements += 1;
+        assert!(!plan.contains("Seq Scan"), "{plan}");
+        let lines: Vec<&str> = plan.lines().collect();
+        for (index, line) in lines.iter().enumerate() {
+            // A rewritten statement shows only what it does, and an index without a condition is read from end to end.
+            let is_scan = line.contains("Index Scan using") || line.contains("Index Only Scan using");
+            let has_condition = lines.get(index + 1).is_some_and(|next| next.contains("Index Cond:"));
+            assert!(!is_scan || has_condition, "{plan}");
+        }
+    }
+    assert!(statements >= 15, "{statements} statements of {marker}");
+}
