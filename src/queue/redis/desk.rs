@@ -8,6 +8,7 @@ use std::sync::Arc;
 use callboard_actors::domain::{JobId, Timestamp};
 use callboard_actors::ports::{Lease, QueueStats};
 use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant};
 
 use super::exchange::{End, Next, Origin, Outcome, Request, flag};
 use super::held::Held;
@@ -15,6 +16,9 @@ use super::options::Options;
 use super::outbox::{Batch, Outbox, Read};
 use super::session::Session;
 use super::{Handed, Shared, codec};
+
+/// By how much the end of another session is awaited in excess.
+const MARGIN: Duration = Duration::from_millis(20);
 
 /// What the driver does next.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ pub(super) struct Desk {
     is_short: bool,
     highest_epoch: u64,
     in_flight: bool,
+    /// When another session expires, as far as is known.
+    expiry: Option<Instant>,
     pub(super) last_stats: QueueStats,
 }
 
@@ -73,6 +79,7 @@ impl Desk {
             is_short: false,
             highest_epoch: 0,
             in_flight: false,
+            expiry: None,
             last_stats: QueueStats::default(),
         }
     }
@@ -119,8 +126,11 @@ impl Desk {
             self.outbox.beat = false;
             answer(std::mem::take(&mut self.outbox.closing));
         }
+        // Any exchange takes back what an expired session held; with nothing to say it is an empty one.
+        let is_overdue = self.session.is_open && self.expiry.is_some_and(|expiry| expiry <= Instant::now());
         let outbox = &mut self.outbox;
-        let must = !outbox.is_empty() || outbox.beat || !outbox.closing.is_empty() || self.session.reconcile;
+        let must =
+            !outbox.is_empty() || is_overdue || outbox.beat || !outbox.closing.is_empty() || self.session.reconcile;
         let step = if must && !self.session.is_open {
             let mut request = self.request(options);
             request.flags.push(flag::OPEN);
@@ -138,6 +148,11 @@ impl Desk {
         };
         self.in_flight = true;
         Some(step)
+    }
+
+    /// When there is something to do without anybody asking for it: another process may have died.
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
+        self.expiry.filter(|_| self.session.is_open)
     }
 
     fn request(&mut self, options: &Options) -> Request {
@@ -294,6 +309,8 @@ impl Desk {
                 "took back the jobs of a process that was not heard of"
             );
         }
+        // A moment later, so that it is over by the clock of Redis, too.
+        self.expiry = outcome.patience.map(|patience| Instant::now() + patience + MARGIN);
         let is_nearer = self.nearness(outcome.next) < self.nearness(self.next);
         self.next = outcome.next;
         Effects {

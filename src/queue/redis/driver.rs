@@ -12,6 +12,7 @@ use std::time::Duration;
 use callboard_actors::domain::{FunctionId, Timestamp};
 use callboard_actors::ports::{Lease, PartitionStats, QueueStats};
 use redis::{RedisError, RedisResult, Script, Value};
+use tokio::time::timeout_at;
 
 use super::desk::{Effects, Step};
 use super::exchange::{self, Answer};
@@ -123,14 +124,20 @@ impl Driver {
     /// Waits for something to do and does it; true if the connection is of no use any more.
     async fn step(&mut self, backoff: &mut Backoff) -> bool {
         let step = loop {
-            let step = self.shared.desk().step(&self.shared.options);
-            match step {
-                Some(step) => break step,
-                None => {
-                    // Everything has been told.
-                    self.shared.is_up();
-                    self.shared.work.notified().await;
-                }
+            let (step, wakes_at) = {
+                let mut desk = self.shared.desk();
+                (desk.step(&self.shared.options), desk.wakes_at())
+            };
+            if let Some(step) = step {
+                break step;
+            }
+            // Everything has been told.
+            self.shared.is_up();
+            let work = self.shared.work.notified();
+            match wakes_at {
+                // Woken or not, the desk is asked.
+                Some(at) => drop(timeout_at(at, work).await),
+                None => work.await,
             }
         };
         let (step, error) = match self.perform(step).await {

@@ -1,5 +1,7 @@
 //! The arguments and the answer of `exchange.lua`: one round trip with everything that a process has to tell and to ask.
 
+use std::time::Duration;
+
 use callboard_actors::domain::{FunctionId, Timestamp};
 use redis::{RedisError, RedisResult, Value};
 
@@ -68,7 +70,7 @@ pub(super) struct Request {
 pub(super) mod flag {
     /// Opens the session.
     pub(in super::super) const OPEN: char = 'o';
-    /// Renews it, and looks after those of others.
+    /// Renews it.
     pub(in super::super) const BEAT: char = 'b';
     /// Compares what is held.
     pub(in super::super) const RECONCILE: char = 's';
@@ -171,6 +173,8 @@ pub(super) struct Outcome {
     pub(super) leases: Vec<Leased>,
     /// Leases taken from sessions that were gone.
     pub(super) reaped: usize,
+    /// How long until another session expires, if it is not renewed; `None` without another one.
+    pub(super) patience: Option<Duration>,
 }
 
 /// A lease as Redis words it.
@@ -237,6 +241,10 @@ pub(super) fn parse(value: Value) -> RedisResult<Answer> {
                 lost,
                 leases,
                 reaped: parts.number()?,
+                patience: match parts.text()?.as_str() {
+                    "" => None,
+                    millis => Some(Duration::from_millis(number(Some(millis.to_owned()))?)),
+                },
             })))
         }
     }

@@ -67,6 +67,16 @@ local function forget(run)
     end
 end
 
+-- When the first session expires that is not the own one.
+local function earliest_expiry(own)
+    local sessions = call('ZRANGE', SESSIONS, 0, 1, 'WITHSCORES')
+    for i = 1, #sessions, 2 do
+        if sessions[i] ~= own then
+            return tonumber(sessions[i + 1])
+        end
+    end
+end
+
 -- Gives back what sessions held that have not been heard of in time. Answers how many jobs.
 local function reap(own, clock)
     local jobs = 0

@@ -105,13 +105,16 @@ if has('s') then
     lost = reconcile(session, list, has('n'), clock)
 end
 
-local reaped = 0
 if has('b') then
     if call('HLEN', HELD) - 1 ~= held_count and not has('s') then
         notes = notes .. 'm'
     end
-    reaped = reap(session, clock)
     call('ZREMRANGEBYSCORE', GONE, '-inf', clock - 60000)
+end
+local reaped, expiry = 0, earliest_expiry(session)
+if expiry and expiry <= clock then
+    reaped = reap(session, clock)
+    expiry = earliest_expiry(session)
 end
 
 local pushed, has_due = '', false
@@ -205,4 +208,5 @@ if next_due == '' then
     next_due = call('ZRANGE', DUES, 0, 0, 'WITHSCORES')[2] or ''
 end
 
-return { 'ok', generation, next_due, plain(count), now, notes, pushed, lost, leases, plain(reaped) }
+local patience = expiry and plain(max(0, expiry - clock)) or ''
+return { 'ok', generation, next_due, plain(count), now, notes, pushed, lost, leases, plain(reaped), patience }

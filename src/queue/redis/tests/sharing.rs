@@ -104,6 +104,19 @@ async fn the_jobs_of_a_process_that_died_go_to_another() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_session_is_noticed_by_who_has_nothing_to_say() {
+    let (dying, other) = two(SOON);
+    dying.push(vec![job("a", 0, 0)], Origin::Commit).await;
+    assert_eq!(lease_all(&dying).await.len(), 1);
+    assert_eq!(lease_all(&other).await, [], "it is held");
+    // Not by a heartbeat, which may come as late as a third of the time that a session lives.
+    abort(&mut other.tasks().beat);
+    drop(dying);
+    within(other.changed()).await;
+    assert_eq!(lease_all(&other).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_process_that_stood_still_is_fenced() {
     let (frozen, other) = two(SOON);
     let jobs: Vec<_> = (0..2).map(|i| job("a", i, 0)).collect();
