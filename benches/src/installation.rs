@@ -188,6 +188,8 @@ impl Backends {
         ];
         if counts_statements {
             further.push(("shared_preload_libraries", STATEMENTS.to_owned()));
+            // The statements of functions, too.
+            further.push(("pg_stat_statements.track", "all".to_owned()));
         }
         let postgres = Postgres::start(postgres::Settings {
             is_hasty: false,

@@ -45,6 +45,12 @@ impl ProcessId {
         Some(own + children.sum::<f64>())
     }
 
+    /// The same without children.
+    pub(crate) fn own_cpu_ms(self) -> Option<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
+        own_ticks(&stat).map(|ticks| ticks as f64 * 10.0)
+    }
+
     /// CPU time of the threads alive now, in milliseconds, to the nanosecond, children included. Fine for a time in which
     /// nothing ends.
     pub(crate) fn precise_cpu_ms(self) -> Option<f64> {
@@ -69,6 +75,18 @@ impl ProcessId {
     }
 }
 
+/// CPU time that this machine has used so far, in milliseconds, whoever used it.
+pub(crate) fn machine_cpu_ms() -> Option<f64> {
+    busy_ticks(&fs::read_to_string("/proc/stat").ok()?).map(|ticks| ticks as f64 * 10.0)
+}
+
+/// All but idle time and waiting for a disk, of the first line of `/proc/stat`. Time of guests is part of user time.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let fields: Vec<u64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+    Some(fields.get(..3)?.iter().sum::<u64>() + fields.get(5..8)?.iter().sum::<u64>())
+}
+
 fn field_kib(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
@@ -77,9 +95,18 @@ fn field_kib(text: &str, name: &str) -> Option<u64> {
 /// User and system time of a `/proc/<pid>/stat` line, with that of children that have ended. The kernel reports ticks of
 /// 1/100 s on every Linux in use.
 fn cpu_ticks(stat: &str) -> Option<u64> {
+    times(stat, 15)
+}
+
+/// The same without children.
+fn own_ticks(stat: &str) -> Option<u64> {
+    times(stat, 13)
+}
+
+fn times(stat: &str, until: usize) -> Option<u64> {
     // The command may hold spaces and brackets: fields are counted after the last bracket.
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let times = fields.get(11..15)?.iter().map(|field| field.parse::<u64>());
+    let times = fields.get(11..until)?.iter().map(|field| field.parse::<u64>());
     times.sum::<Result<_, _>>().ok()
 }
 
@@ -99,6 +126,8 @@ mod tests {
         assert_eq!(field_kib("VmPeak:\t  10 kB\n", "VmRSS:"), None);
         let stat = "42 (a ) b) S 1 2 3 4 5 6 7 8 9 10 150 25 30 2 20 0";
         assert_eq!(cpu_ticks(stat), Some(207));
+        assert_eq!(own_ticks(stat), Some(175));
+        assert_eq!(busy_ticks("cpu  1 2 4 1000 2000 8 16 32 500 600\ncpu0 1 2\n"), Some(63));
     }
 
     #[test]

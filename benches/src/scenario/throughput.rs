@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use super::Stage;
 use crate::installation::Part;
 use crate::ledger::Micros;
+use crate::process::{ProcessId, machine_cpu_ms};
 use crate::report::Figure;
 use crate::workload::Workload;
 
@@ -25,7 +26,7 @@ pub(super) async fn measure(stage: &mut Stage<'_>, workload: Workload) -> anyhow
         backends.reset_statistics()?;
     }
     let parts = stage.installation.parts();
-    let cpu = || -> Vec<_> { parts.iter().map(Part::cpu_ms).collect() };
+    let cpu = || Cpu::of(&parts);
     let (opened, cpu_before) = (load.ledger.borrow().now(), cpu());
     sleep(plan.window).await;
     let (closed, cpu_after) = (load.ledger.borrow().now(), cpu());
@@ -50,12 +51,15 @@ pub(super) async fn measure(stage: &mut Stage<'_>, workload: Workload) -> anyhow
         let report = &mut *stage.report;
         let figure = Figure::new(name, "throughput", "runs/s", Some(runs / seconds));
         report.add(figure.limit(plan.goals.throughput(workload)));
-        for ((part, before), after) in parts.iter().zip(cpu_before).zip(cpu_after) {
-            let cpu = before
-                .zip(after)
-                .map(|(before, after)| (after - before) / runs.max(1.0));
+        let used = cpu_after.since(&cpu_before);
+        for (part, used) in parts.iter().zip(&used.parts) {
+            let cpu = used.map(|used| used / runs.max(1.0));
             report.add(Figure::new(name, format!("{} CPU per run", part.name), "ms", cpu));
         }
+        let cpu = used.own.map(|used| used / runs.max(1.0));
+        report.add(Figure::new(name, "app and load CPU per run", "ms", cpu));
+        let others = used.others().map(|used| used / seconds / 10.0);
+        report.add(Figure::new(name, "CPU used by others", "%", others));
         report.percentiles(name, "event sent -> run ended", &whole, [None, None]);
         if workload.steps() > 0 {
             report.percentiles(name, "step reply -> next call", &ledger.gaps(&range), [None, None]);
@@ -70,4 +74,40 @@ pub(super) async fn measure(stage: &mut Stage<'_>, workload: Workload) -> anyhow
         }
     }
     stage.counts(name, range).await
+}
+
+/// CPU time in milliseconds.
+struct Cpu {
+    parts: Vec<Option<f64>>,
+    /// Of this program, which is the app and sends the events.
+    own: Option<f64>,
+    machine: Option<f64>,
+}
+
+impl Cpu {
+    /// So far.
+    fn of(parts: &[Part]) -> Self {
+        Self {
+            parts: parts.iter().map(Part::cpu_ms).collect(),
+            own: ProcessId(std::process::id()).own_cpu_ms(),
+            machine: machine_cpu_ms(),
+        }
+    }
+
+    /// Between `before` and this one.
+    fn since(&self, before: &Self) -> Self {
+        let used = |before: Option<f64>, after: Option<f64>| Some(after? - before?);
+        let parts = before.parts.iter().zip(&self.parts);
+        Self {
+            parts: parts.map(|(before, after)| used(*before, *after)).collect(),
+            own: used(before.own, self.own),
+            machine: used(before.machine, self.machine),
+        }
+    }
+
+    /// What neither the installation nor this program has used.
+    fn others(&self) -> Option<f64> {
+        let parts = self.parts.iter().copied().sum::<Option<f64>>()?;
+        Some((self.machine? - self.own? - parts).max(0.0))
+    }
 }
