@@ -159,7 +159,7 @@ impl Time {
         tokio::select! {
             () = changed.notified() => {}
             () = queue.forgotten() => {
-                tracing::warn!("the queue has lost what it held; it is filled again from the store");
+                tracing::info!("the queue may lack jobs; it is filled again from the store");
                 self.swept_at = Timestamp::MIN;
                 self.shortage = None;
             }

@@ -129,7 +129,8 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// The leases a run holds.
     async fn leases_of(&self, run: RunId) -> Vec<Lease>;
 
-    /// Resolves when the queue has lost what it held and is to be filled again from the store. Never, if it can't.
+    /// Resolves when the queue is to be filled again from the store: it has lost what it held, or a process has died, maybe
+    /// between a commit and the push that follows. Never, if neither can be.
     async fn forgotten(&self) {
         std::future::pending::<()>().await;
     }

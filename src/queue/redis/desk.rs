@@ -38,6 +38,8 @@ pub(super) struct Effects {
     pub(super) news: bool,
     /// Redis has lost what it held, or some of it.
     pub(super) is_forgotten: bool,
+    /// Another process has died, maybe between a commit and the push that follows.
+    pub(super) found_dead: bool,
     /// Leases that were lost to others.
     pub(super) lost: usize,
     pub(super) reads: Vec<Read>,
@@ -316,6 +318,7 @@ impl Desk {
         Effects {
             news: self.has_room(outcome.count) || is_nearer,
             is_forgotten: is_new || outcome.has_lost,
+            found_dead: outcome.found_dead,
             lost,
             reads: Vec::new(),
         }

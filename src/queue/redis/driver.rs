@@ -211,6 +211,9 @@ impl Driver {
                 shared.forgotten.notify_one();
             });
         }
+        if effects.found_dead {
+            self.shared.forgotten.notify_one();
+        }
         if effects.news {
             self.shared.changed.notify_one();
         }

@@ -166,6 +166,8 @@ pub(super) struct Outcome {
     pub(super) differs: bool,
     /// Whether Redis has forgotten exchanges that it had answered: it came back as it was some time ago.
     pub(super) has_lost: bool,
+    /// Whether another process was found dead: what it had committed and not yet pushed nobody will push.
+    pub(super) found_dead: bool,
     /// Whether there was room, for each job pushed.
     pub(super) pushed: Vec<bool>,
     /// Leases that are not this process's any more.
@@ -237,6 +239,7 @@ pub(super) fn parse(value: Value) -> RedisResult<Answer> {
                 now,
                 differs: notes.contains('m'),
                 has_lost: notes.contains('f'),
+                found_dead: notes.contains('d'),
                 pushed,
                 lost,
                 leases,

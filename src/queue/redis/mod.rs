@@ -31,6 +31,7 @@
 //! * An exchange whose answer is lost does no harm, whether it has happened, is about to, or never will.
 //! * If Redis comes back without what it held (the generation is missing, or a session, or the last exchanges), processes say
 //!   at once what they hold, and [`forgotten`](Queue::forgotten) asks for the rest.
+//! * After the death of a process, too, `forgotten` asks for what it may have committed and not pushed.
 //! * While Redis can't, nothing here fails or spins: pushes are spilled after a second, leases find nothing, and the ends of
 //!   leases are kept until they can be told.
 //!

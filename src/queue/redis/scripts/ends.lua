@@ -77,9 +77,9 @@ local function earliest_expiry(own)
     end
 end
 
--- Gives back what sessions held that have not been heard of in time. Answers how many jobs.
+-- Gives back what sessions held that have not been heard of in time. Answers how many jobs, and how many sessions.
 local function reap(own, clock)
-    local jobs = 0
+    local jobs, gone = 0, 0
     for _, session in ipairs(call('ZRANGEBYSCORE', SESSIONS, '-inf', clock, 'LIMIT', 0, 8)) do
         if session ~= own then
             local held = call('HGETALL', held_by(session))
@@ -90,11 +90,12 @@ local function reap(own, clock)
             end
             call('DEL', held_by(session))
             call('ZREM', SESSIONS, session)
+            gone = gone + 1
             -- So that its process, if it lives, can tell this from a Redis that has lost the session.
             call('SET', reaped_mark(session), '1', 'PX', 86400000)
         end
     end
-    return jobs
+    return jobs, gone
 end
 
 -- Brings what Redis knows of a session's leases in line with what its process knows: `list` has field, epoch, since and

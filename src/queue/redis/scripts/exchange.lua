@@ -113,8 +113,12 @@ if has('b') then
 end
 local reaped, expiry = 0, earliest_expiry(session)
 if expiry and expiry <= clock then
-    reaped = reap(session, clock)
+    local gone
+    reaped, gone = reap(session, clock)
     expiry = earliest_expiry(session)
+    if gone > 0 then
+        notes = notes .. 'd'
+    end
 end
 
 local pushed, has_due = '', false

@@ -117,6 +117,15 @@ async fn the_end_of_a_session_is_noticed_by_who_has_nothing_to_say() {
 }
 
 #[tokio::test]
+async fn what_a_process_that_died_has_not_pushed_is_asked_for() {
+    let (dying, other) = two(SOON);
+    assert_eq!(lease_all(&dying).await, []);
+    assert_eq!(lease_all(&other).await, []);
+    drop(dying);
+    within(other.forgotten()).await;
+}
+
+#[tokio::test]
 async fn a_process_that_stood_still_is_fenced() {
     let (frozen, other) = two(SOON);
     let jobs: Vec<_> = (0..2).map(|i| job("a", i, 0)).collect();
