@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, functions, operator, runs, view};
+use super::{apps, events, functions, letters, operator, runs, view};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -23,7 +23,11 @@ use crate::http::answer;
         apps::list,
         apps::sync,
         operator::supervisor,
-        operator::dead_letters,
+        letters::list,
+        letters::get,
+        letters::retry,
+        letters::discard,
+        letters::retry_many,
         operator::openapi
     ),
     components(schemas(
