@@ -1,7 +1,10 @@
 //! The command line: one file per subcommand. Texts are for people; every flag of the server is also a setting.
 
+pub mod client;
 pub mod config;
+pub mod dead_letters;
 pub mod dev;
+pub mod doctor;
 pub mod serve;
 pub mod status;
 pub mod timeline;
@@ -28,6 +31,11 @@ pub enum Command {
     Dev(dev::DevArgs),
     /// Show what the parts of a running server are doing.
     Status(status::StatusArgs),
+    /// Look at jobs that were given up, and retry or discard them.
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Check the database against what is promised, without changing anything.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
     /// Show every setting with its value and where that comes from.
     Config(config::ConfigArgs),
     /// Start a server with a small app, send it an event, and watch the run.

@@ -11,6 +11,7 @@
 //! last process ended goes on. [`Daemon::stop`] loses nothing: what does not finish in time is in the database.
 
 mod apps;
+mod inspect;
 mod listen;
 mod node;
 
@@ -36,6 +37,8 @@ use crate::queue::embedded::{Capacity, EmbeddedQueue};
 use crate::sdk::{HttpInvokerFactory, ServerKind, Settings as InvokerSettings, SigningKey};
 use crate::settings::Settings;
 use crate::store::sqlite::{OpenError, SqliteStore};
+
+pub use inspect::auditor;
 
 /// Connections to apps, at the most, beyond the calls that may be in flight: syncs, fetches and scans.
 const SPARE_CONNECTIONS: usize = 256;

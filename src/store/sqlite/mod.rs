@@ -12,6 +12,7 @@ mod catalog;
 mod commit;
 mod error;
 mod events;
+mod inspect;
 mod jobs;
 mod jsonb;
 mod letters;
@@ -44,6 +45,7 @@ use callboard_actors::ports::{
 };
 use sqlx::SqlitePool;
 
+pub use self::inspect::SqliteInspector;
 pub use self::open::OpenError;
 use self::writer::Writer;
 

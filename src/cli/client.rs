@@ -1,0 +1,70 @@
+//! What commands that talk to a running server share: where it is, with which key, and what it means by its answer.
+//!
+//! Never: prints a key.
+
+use std::time::Duration;
+
+use awc::http::header::AUTHORIZATION;
+use awc::http::{Method, StatusCode};
+use clap::Args;
+use serde_json::Value;
+
+use crate::error::{Code, Problem};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which server, and the key to it.
+#[derive(Debug, Clone, Args)]
+pub struct ServerArgs {
+    /// Address of the server.
+    #[arg(long, default_value = "http://127.0.0.1:8288")]
+    pub url: String,
+    /// A key of `keys.api`, should the server ask for one.
+    #[arg(long, value_name = "KEY", env = "CALLBOARD_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+    /// The signing key, in place of an API key.
+    #[arg(long, value_name = "KEY", env = "INNGEST_SIGNING_KEY", hide_env_values = true)]
+    pub signing_key: Option<String>,
+}
+
+impl ServerArgs {
+    /// Asks the server for what is at this path.
+    ///
+    /// # Errors
+    /// [`Code::Unauthorized`] if it wants another key, [`Code::NoAnswer`] for anything else than a success.
+    pub async fn get(&self, path: &str) -> Result<Value, Problem> {
+        self.send(Method::GET, path).await
+    }
+
+    /// Sends a request without a body.
+    ///
+    /// # Errors
+    /// As for [`Self::get`].
+    pub async fn send(&self, method: Method, path: &str) -> Result<Value, Problem> {
+        let url = format!("{}{path}", self.url.trim_end_matches('/'));
+        let no_answer = |why: String| Problem::new(Code::NoAnswer, format!("{url}: {why}"));
+        let client = awc::Client::builder().timeout(PATIENCE).finish();
+        let mut request = client.request(method, &url);
+        let key = [&self.api_key, &self.signing_key].into_iter().flatten();
+        let key = key.map(|key| key.trim()).find(|key| !key.is_empty());
+        if let Some(key) = key {
+            request = request.insert_header((AUTHORIZATION, format!("Bearer {key}")));
+        }
+        let mut answer = request.send().await.map_err(|error| no_answer(error.to_string()))?;
+        let status = answer.status();
+        if status == StatusCode::UNAUTHORIZED {
+            let what = if key.is_some() { "another" } else { "a" };
+            let message = format!("{url}: the server wants {what} key; give it with --api-key or CALLBOARD_API_KEY");
+            return Err(Problem::new(Code::Unauthorized, message));
+        }
+        let body = answer
+            .json::<Value>()
+            .await
+            .map_err(|error| no_answer(error.to_string()))?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let message = body["error"]["message"].as_str().unwrap_or("(no message)");
+        Err(no_answer(format!("{status}, {message}")))
+    }
+}
