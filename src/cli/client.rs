@@ -31,7 +31,8 @@ impl ServerArgs {
     /// Asks the server for what is at this path.
     ///
     /// # Errors
-    /// [`Code::Unauthorized`] if it wants another key, [`Code::NoAnswer`] for anything else than a success.
+    /// [`Code::Unauthorized`] if it wants another key, what the server answers if it refuses, and
+    /// [`Code::NoAnswer`] if that is none of its errors.
     pub async fn get(&self, path: &str) -> Result<Value, Problem> {
         self.send(Method::GET, path).await
     }
@@ -65,6 +66,11 @@ impl ServerArgs {
             return Ok(body);
         }
         let message = body["error"]["message"].as_str().unwrap_or("(no message)");
-        Err(no_answer(format!("{status}, {message}")))
+        // What the server says is the matter, if this version knows it.
+        let code = body["error"]["code"].as_str();
+        match Code::ALL.iter().find(|known| code == Some(known.as_str())) {
+            Some(code) => Err(Problem::new(*code, message)),
+            None => Err(no_answer(format!("{status}, {message}"))),
+        }
     }
 }
