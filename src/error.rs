@@ -139,6 +139,9 @@ catalogue! {
     NoSignal = 1304, 404, "No run waits for this signal",
         "A signal reaches the run that waits for it at that moment, and none does.",
         "Send it when the run waits.";
+    UnknownDeadLetter = 1305, 404, "There is no such dead letter",
+        "No dead letter has this id: it was retried or discarded, or its run has ended otherwise.",
+        "List the dead letters with `GET /api/v1/dead-letters`.";
 
     Overloaded = 2001, 503, "The server is overloaded",
         "As many events or bytes are on their way in as `limits` allows. Nothing of the request was kept.",

@@ -143,7 +143,7 @@ fn capacity(settings: &Settings) -> Capacity {
     }
 }
 
-fn cannot_open(error: &sqlite::OpenError) -> Problem {
+pub(super) fn cannot_open(error: &sqlite::OpenError) -> Problem {
     use sqlite::OpenError;
     let code = match error {
         OpenError::InUse { .. } => Code::DirectoryInUse,

@@ -1,5 +1,6 @@
 //! The PostgreSQL store against the port's suite, directly and through a transaction pooler, and what only it promises.
 
+mod audit;
 mod durability;
 mod history;
 mod opening;

@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 use super::migrations::{self, MigrationError};
 
 /// The database within its directory.
-const DATABASE: &str = "callboard.db";
+pub(super) const DATABASE: &str = "callboard.db";
 /// Locked as long as a process uses the directory; holds its process id for people.
 const LOCK: &str = "callboard.lock";
 
@@ -190,7 +190,7 @@ async fn check(conn: &mut SqliteConnection) -> Result<Result<(), String>, sqlx::
     })
 }
 
-fn classify(path: &Path, source: sqlx::Error) -> OpenError {
+pub(super) fn classify(path: &Path, source: sqlx::Error) -> OpenError {
     use callboard_actors::ports::StoreError;
     let text = source.to_string();
     match super::error::from_sqlx(source) {
