@@ -204,6 +204,9 @@ catalogue! {
     QueueUnreachable = 3013, 503, "The queue does not answer",
         "No Redis answers at the host and port of `redis.url`, or it refuses us.",
         "Nothing, if it is on its way up: the connection is tried again, and nothing is lost meanwhile. Else check the URL, the network and the server.";
+    OlderDatabase = 3014, 0, "The database has not been upgraded yet",
+        "Its schema is older than this program's, or there is none yet, and `callboard doctor` upgrades nothing.",
+        "Start a server on it once or, on PostgreSQL, run `callboard migrate`.";
 }
 
 impl fmt::Display for Code {

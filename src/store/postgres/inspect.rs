@@ -24,7 +24,7 @@ impl PostgresInspector {
     /// Connects to a database, which has to be of this program's version.
     ///
     /// # Errors
-    /// See [`OpenError`]; an older database is one that can't be used, for reading it would need it migrated.
+    /// See [`OpenError`], with [`OpenError::Older`] among them.
     pub async fn open(options: &Options) -> Result<Self, OpenError> {
         let target = Target::of(options)?;
         open::verify(options, &target).await?;

@@ -78,14 +78,21 @@ pub enum OpenError {
         found: String,
     },
     /// A newer version of this program has been here.
-    #[error(
-        "the database at {at} has schema version {found}, this program knows versions up to {known}: \
-         start the newer program again, or restore a backup from before the upgrade"
-    )]
+    #[error("the database at {at} has schema version {found}, this program knows versions up to {known}")]
     Newer {
         /// Host and port.
         at: String,
         /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The database is to be looked at as it is, and its schema is an older one.
+    #[error("the database at {at} has schema version {found}, this program needs {known}")]
+    Older {
+        /// Host and port.
+        at: String,
+        /// Its version; 0 if it has none.
         found: i64,
         /// Ours.
         known: i64,
@@ -216,9 +223,10 @@ pub(super) async fn verify(options: &Options, target: &Target) -> Result<(), Ope
     let found = found.map_err(|error| target.explain_migration(&error))?;
     let _ = conn.close().await;
     if found < KNOWN {
-        return Err(OpenError::Database {
+        return Err(OpenError::Older {
             at: target.at.clone(),
-            reason: format!("it has schema version {found}, and this program {KNOWN}: run `callboard migrate` first"),
+            found,
+            known: KNOWN,
         });
     }
     Ok(())

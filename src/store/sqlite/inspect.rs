@@ -28,7 +28,7 @@ impl SqliteInspector {
     /// Opens the database in this directory, which has to exist and to be of this program's version.
     ///
     /// # Errors
-    /// See [`OpenError`]; an older database is one that can't be opened, for reading it would need it migrated.
+    /// See [`OpenError`], with [`OpenError::Older`] among them.
     pub async fn open(directory: &Path) -> Result<Self, OpenError> {
         let path = directory.join(DATABASE);
         if !path.is_file() {
@@ -58,11 +58,7 @@ impl SqliteInspector {
             return Err(OpenError::Newer { path, found, known });
         }
         if found < known {
-            let message = format!("it has schema version {found}, and this program {known}: start its server once");
-            return Err(OpenError::Database {
-                path,
-                source: sqlx::Error::Configuration(message.into()),
-            });
+            return Err(OpenError::Older { path, found, known });
         }
         Ok(Self { reader })
     }
