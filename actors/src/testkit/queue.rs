@@ -168,11 +168,12 @@ impl Queue for FakeQueue {
                 match inner.entries.get_mut(&job.id) {
                     Some(entry) if entry.lease.is_some() => {
                         entry.is_forgotten = false;
-                        if entry.job != job {
+                        let newest = entry.pending.as_ref().unwrap_or(&entry.job).attempt;
+                        if entry.job != job && job.attempt >= newest {
                             entry.pending = Some(job);
                         }
                     }
-                    Some(entry) if entry.job == job => {}
+                    Some(entry) if entry.job == job || job.attempt < entry.job.attempt => {}
                     None if is_full => {
                         pushed.spilled += 1;
                         inner.spilled += 1;

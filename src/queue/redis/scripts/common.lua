@@ -1,7 +1,8 @@
 -- Layout, records and lines: what every other part of the script stands on. The keys are described in mod.rs.
 --
 -- Times are texts of 15 digits (milliseconds), so that they compare as texts and need no formatting. A *field* is a run's
--- id (26 characters) and the job's key; a *version* is a job as it was pushed: function (36), rank (15), due (15), the rest.
+-- id (26 characters) and the job's key; a *version* is a job as it was pushed: function (36), rank (15), due (15), the due
+-- time as it was, attempt and the rest, with `|` between.
 --
 -- A record is one of
 --   W <not before:15> <origin> | <version>
@@ -31,6 +32,10 @@ local function plain(number) return format('%.0f', number) end
 local function function_of(version) return sub(version, 1, 36) end
 local function rank_of(version) return sub(version, 37, 51) end
 local function due_of(version) return sub(version, 52, 66) end
+local function attempt_of(version)
+    local bar = find(version, '|', 67, true)
+    return tonumber(sub(version, bar + 1, find(version, '|', bar + 1, true) - 1))
+end
 
 -- What the script knows of the whole queue; written back by `save`.
 local now, epoch, turn, count
