@@ -16,6 +16,8 @@ pub(super) struct Account {
     pub(super) runs: i64,
     pub(super) steps: usize,
     pub(super) repeated: usize,
+    /// Calls that were begun before the result of their step was recorded, and came after it.
+    pub(super) late: usize,
     /// Ticks of the cron.
     pub(super) ticks: i64,
     pub(super) violations: Vec<String>,
@@ -25,12 +27,13 @@ impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} events acknowledged, {} runs, {} steps of user code, {} ticks, {} executions repeated, {} violations",
+            "{} events acknowledged, {} runs, {} steps of user code, {} ticks, {} executions repeated, {} of them late, {} violations",
             self.acknowledged,
             self.runs,
             self.steps,
             self.ticks,
             self.repeated,
+            self.late,
             self.violations.len()
         )?;
         self.violations
@@ -189,8 +192,11 @@ impl Account {
         }
     }
 
-    /// P3: no code of a step ran after its result was recorded, the result is that of an execution, and what the app was
-    /// told is what is recorded. App, database and audit are on one machine and read the same clock.
+    /// P3: no call for a step began after its result was recorded, the result is that of an execution, and what the app was
+    /// told is what is recorded. Servers, app, database and audit are on one machine and read the same clock.
+    ///
+    /// A server that is frozen between the beginning of a call and its last byte sends the rest when it thaws. Nobody but
+    /// the app could refuse that; such calls are counted.
     fn steps(&mut self, database: &Database, workflow: &Workflow) {
         // SQLite's one writer decides and commits before anybody else can call the app. PostgreSQL says when it committed.
         let recorded = match database {
@@ -212,12 +218,12 @@ impl Account {
                 violations.push(format!("P3: {key:?} was run and is not recorded"));
                 continue;
             };
-            let last = times.last().copied().and_then(|at| i64::try_from(at).ok());
-            if last.is_some_and(|last| last > *recorded_at) {
+            if times.iter().any(|execution| execution.begun > *recorded_at) {
                 violations.push(format!(
                     "P3: {key:?} was run at {times:?}, and recorded at {recorded_at}"
                 ));
             }
+            self.late += times.iter().filter(|execution| execution.came > *recorded_at).count();
             let is_of_an_execution = (1..=times.len()).any(|count| {
                 let memo: Option<Value> = serde_json::from_str(memo).ok();
                 memo == Some(json!({ "data": { "execution": count } }))

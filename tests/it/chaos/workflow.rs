@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use callboard_actors::domain::RunId;
 use serde_json::{Value, json};
 
 use super::load::Doors;
@@ -14,11 +15,20 @@ use crate::support::server::Server;
 /// A step of a run.
 pub(super) type StepKey = (String, String);
 
+/// One time that the code of a step was run. In milliseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Execution {
+    /// When the server began the call: the time in the call's own id.
+    pub(super) begun: i64,
+    /// When the call came. If the server stood still in between, that may be a good while later.
+    pub(super) came: i64,
+}
+
 /// What the app knows.
 #[derive(Debug, Default)]
 pub(super) struct Book {
-    /// When the code of each step was run, in milliseconds since 1970.
-    pub(super) executions: HashMap<StepKey, Vec<u64>>,
+    /// How often, and when, the code of each step was run.
+    pub(super) executions: HashMap<StepKey, Vec<Execution>>,
     /// The memo that the server first gave for each step.
     pub(super) memos: HashMap<StepKey, Value>,
     /// What must never happen, and did.
@@ -113,9 +123,9 @@ impl Workflow {
     }
 }
 
-fn now() -> u64 {
+fn now() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn op(op: &str, id: &str) -> Value {
@@ -137,7 +147,7 @@ impl Shared {
         reply
     }
 
-    fn react(&self, call: &Call, at: u64) -> Reply {
+    fn react(&self, call: &Call, at: i64) -> Reply {
         let body = call.json();
         let run = body["ctx"]["run_id"].as_str().unwrap_or_default().to_owned();
         self.compare(&run, &body);
@@ -155,7 +165,7 @@ impl Shared {
         }
     }
 
-    fn mixed(&self, run: &str, body: &Value, call: &Call, at: u64) -> Reply {
+    fn mixed(&self, run: &str, body: &Value, call: &Call, at: i64) -> Reply {
         if !call.has_step("first") {
             return self.execute(run, "first", call, at);
         }
@@ -191,16 +201,16 @@ impl Shared {
     }
 
     /// Runs the code of a step, for which the app was called at that time.
-    fn execute(&self, run: &str, step: &str, call: &Call, at: u64) -> Reply {
+    fn execute(&self, run: &str, step: &str, call: &Call, at: i64) -> Reply {
         let key = (run.to_owned(), step.to_owned());
         let mut book = self.book();
-        let times = book.executions.entry(key.clone()).or_default();
-        times.push(at);
-        let count = times.len();
-        if let Some(memo) = book.memos.get(&key) {
-            let violation = format!("P3: step {step} of run {run} was called after its result {memo} was recorded");
-            book.violations.push(violation);
-        }
+        let id = call.json()["ctx"]["request_id"]
+            .as_str()
+            .and_then(|id| id.parse::<RunId>().ok());
+        let begun = id.map_or(at, |id| id.at().as_millis());
+        let executions = book.executions.entry(key).or_default();
+        executions.push(Execution { begun, came: at });
+        let count = executions.len();
         book.under_way += 1;
         let mood = book.mood;
         drop(book);
