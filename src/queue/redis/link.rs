@@ -50,8 +50,10 @@ impl Link {
                 let client = Client::open(info)?;
                 let link = client.get_multiplexed_async_connection_with_config(&config);
                 // The timeout of the crate covers the socket, not what is said on it first.
-                let link = within(options.connect_timeout * 2, link).await?;
-                Ok(Self::Single(link))
+                let mut link = Self::Single(within(options.connect_timeout * 2, link).await?);
+                // A server that wants a password says so in plain words only to a short command.
+                link.send(&redis::cmd("PING")).await?;
+                Ok(link)
             }
             Some(nodes) => {
                 let client = ClusterClient::builder(nodes)

@@ -86,6 +86,27 @@ fn who_is_not_let_in_says_so_and_ends() {
 }
 
 #[test]
+fn a_redis_that_lets_nobody_in_is_named_and_waited_for() {
+    let mut installation = Installation::builder().begin(true);
+    let redis = &installation.redis;
+    redis
+        .cli(&["CONFIG", "SET", "requirepass", "s3cret"])
+        .expect("Redis runs");
+    installation.begin();
+    let line = logged(&installation[0], "CB-3013");
+    assert!(line.contains("NOAUTH"), "{line}");
+    wait_for("only the queue to be missing", DEADLINE, || {
+        let health = Request::get("/health/ready").try_send(installation[0].address()).ok()?;
+        let health = health.json();
+        (health["status"] == "down" && health["failing"] == json!(["queue"])).then_some(())
+    });
+    // Started anew it has no password.
+    installation.redis.kill().expect("Redis runs");
+    installation.redis.restart_empty().expect("Redis starts");
+    installation[0].wait_until_up();
+}
+
+#[test]
 fn an_older_program_leaves_a_newer_database_alone() {
     let mut installation = Installation::builder().instances(1).start();
     assert!(installation[0].terminate().success());
