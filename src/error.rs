@@ -139,6 +139,9 @@ catalogue! {
     NoSignal = 1304, 404, "No run waits for this signal",
         "A signal reaches the run that waits for it at that moment, and none does.",
         "Send it when the run waits.";
+    UnknownDeadLetter = 1305, 404, "There is no such dead letter",
+        "No dead letter has this id: it was retried or discarded, or its run has ended otherwise.",
+        "List the dead letters with `GET /api/v1/dead-letters`.";
 
     Overloaded = 2001, 503, "The server is overloaded",
         "As many events or bytes are on their way in as `limits` allows. Nothing of the request was kept.",
@@ -201,6 +204,9 @@ catalogue! {
     QueueUnreachable = 3013, 503, "The queue does not answer",
         "No Redis answers at the host and port of `redis.url`, or it refuses us.",
         "Nothing, if it is on its way up: the connection is tried again, and nothing is lost meanwhile. Else check the URL, the network and the server.";
+    OlderDatabase = 3014, 0, "The database has not been upgraded yet",
+        "Its schema is older than this program's, or there is none yet, and `callboard doctor` upgrades nothing.",
+        "Start a server on it once or, on PostgreSQL, run `callboard migrate`.";
 }
 
 impl fmt::Display for Code {

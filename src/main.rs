@@ -10,19 +10,24 @@ use callboard::{daemon, demo};
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => code,
         Err(error) => {
             match error.downcast_ref::<Problem>() {
                 Some(problem) => eprintln!("{}", cli::explain(problem)),
                 None => eprintln!("{error:#}"),
             }
-            ExitCode::FAILURE
+            match cli.command {
+                // Not to be taken for a finding.
+                Command::Doctor(_) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
 
-fn run(cli: &Cli) -> anyhow::Result<()> {
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Dev(args) => serve(&args.settings, Mode::Dev)?,
         Command::Start(args) => serve(&args.settings, Mode::Start)?,
@@ -36,6 +41,20 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             }
         }
         Command::Health(args) => println!("{}", actix_rt::System::new().block_on(cli::health::ask(args))?),
+        Command::DeadLetters(args) => {
+            print!("{}", actix_rt::System::new().block_on(cli::dead_letters::run(args))?);
+        }
+        Command::Doctor(args) => {
+            let report = actix_rt::System::new().block_on(cli::doctor::examine(args))?;
+            if args.json {
+                println!("{:#}", report.to_json());
+            } else {
+                print!("{}", report.render());
+            }
+            if !report.is_healthy() {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Config(args) => {
             let loaded = args.settings.load(args.mode)?;
             for warning in &loaded.warnings {
@@ -48,7 +67,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         }
         Command::Version => println!("callboard {}", env!("CARGO_PKG_VERSION")),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn serve(args: &SettingsArgs, mode: Mode) -> anyhow::Result<()> {

@@ -6,16 +6,22 @@
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::domain::JobId;
 use crate::kernel::Permit;
 use crate::ports::Lease;
 
-/// A job that its holder did not settle.
+/// What becomes of an assignment that the consumer has to hear of.
 #[derive(Debug)]
-pub struct Abandoned {
-    /// The job.
-    pub lease: Lease,
-    /// Whether its holder panicked while handling it.
-    pub is_culprit: bool,
+pub enum Returned {
+    /// Its holder did not settle it.
+    Abandoned {
+        /// The job.
+        lease: Lease,
+        /// Whether its holder panicked while handling it.
+        is_culprit: bool,
+    },
+    /// It was to be given up, and has been: should the job ever come back, it starts over.
+    GivenUp(JobId),
 }
 
 /// A leased job.
@@ -27,19 +33,19 @@ pub struct Assignment {
     poisoned: Option<String>,
     /// Returns to the pool when the assignment goes.
     _permit: Permit,
-    abandoned: UnboundedSender<Abandoned>,
+    returned: UnboundedSender<Returned>,
     is_handled: bool,
 }
 
 impl Assignment {
     /// A job to be done. `poisoned` asks for it to be given up, and says why.
     #[must_use]
-    pub fn new(lease: Lease, poisoned: Option<String>, permit: Permit, abandoned: UnboundedSender<Abandoned>) -> Self {
+    pub fn new(lease: Lease, poisoned: Option<String>, permit: Permit, returned: UnboundedSender<Returned>) -> Self {
         Self {
             lease: Some(lease),
             poisoned,
             _permit: permit,
-            abandoned,
+            returned,
             is_handled: false,
         }
     }
@@ -66,7 +72,16 @@ impl Assignment {
         outcome
     }
 
-    /// The job is done with: nothing happens when the assignment goes.
+    /// The job is done with, and the store knows its outcome.
+    #[must_use]
+    pub fn finish(self) -> Lease {
+        if self.poisoned.is_some() {
+            let _ = self.returned.send(Returned::GivenUp(self.lease().job.id.clone()));
+        }
+        self.settle()
+    }
+
+    /// The job is in other hands: nothing happens when the assignment goes.
     #[must_use]
     pub fn settle(mut self) -> Lease {
         self.lease.take().expect("an assignment is settled once")
@@ -77,7 +92,7 @@ impl Drop for Assignment {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             // The consumer is gone only when the process ends.
-            let _ = self.abandoned.send(Abandoned {
+            let _ = self.returned.send(Returned::Abandoned {
                 lease,
                 is_culprit: self.is_handled && std::thread::panicking(),
             });

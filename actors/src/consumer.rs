@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
-use crate::assignment::{Abandoned, Assignment};
+use crate::assignment::{Assignment, Returned};
 use crate::domain::{FunctionId, JobId};
 use crate::executor::{Executor, Perform};
 use crate::kernel::{ChildName, ChildSpec, Credits, Lookup, Observation, Permit, Supervised};
@@ -38,11 +38,11 @@ const PUT_OFF: Duration = Duration::from_secs(5);
 /// Makes the spec of the executor of one function.
 pub type ExecutorSpec = Arc<dyn Fn(FunctionId) -> ChildSpec + Send + Sync>;
 
-/// Where abandoned jobs come in. It outlives the consumer, so that none is lost with it.
+/// Where jobs come back. It outlives the consumer, so that none is lost with it.
 #[derive(Debug, Clone)]
 pub struct Lane {
-    sender: UnboundedSender<Abandoned>,
-    receiver: Arc<Mutex<UnboundedReceiver<Abandoned>>>,
+    sender: UnboundedSender<Returned>,
+    receiver: Arc<Mutex<UnboundedReceiver<Returned>>>,
 }
 
 impl Default for Lane {
@@ -58,7 +58,7 @@ impl Default for Lane {
 /// What the consumer works with.
 #[derive(Clone)]
 pub struct Parts {
-    /// Where abandoned jobs come in.
+    /// Where jobs come back.
     pub lane: Lane,
     /// What is ready.
     pub queue: Arc<dyn Queue>,
@@ -215,7 +215,7 @@ impl Feed {
         tokio::select! {
             () = self.parts.queue.changed(), if !is_full => {}
             () = room => {}
-            Some(abandoned) = lane.recv() => self.give_back(abandoned).await,
+            Some(returned) = lane.recv() => self.receive(returned).await,
             Some(function) = self.started.1.recv() => {
                 // Back in line: delivered at the beginning of the next turn.
                 let _ = self.started.0.send(function);
@@ -281,12 +281,19 @@ impl Feed {
     async fn take_back(&mut self) {
         let lane = Arc::clone(&self.parts.lane.receiver);
         let mut lane = lane.lock().await;
-        while let Ok(abandoned) = lane.try_recv() {
-            self.give_back(abandoned).await;
+        while let Ok(returned) = lane.try_recv() {
+            self.receive(returned).await;
         }
     }
 
-    async fn give_back(&mut self, Abandoned { lease, is_culprit }: Abandoned) {
+    async fn receive(&mut self, returned: Returned) {
+        let (lease, is_culprit) = match returned {
+            Returned::Abandoned { lease, is_culprit } => (lease, is_culprit),
+            Returned::GivenUp(id) => {
+                self.panics.remove(&id);
+                return;
+            }
+        };
         if is_culprit {
             let now = Instant::now();
             self.panics

@@ -1,6 +1,6 @@
 //! Looks after what nobody else does: audits promise P4, and deletes what has outlived its keep.
 //!
-//! A run that has not ended and has no job would wait for ever. It can't come into being; the janitor looks anyway, says so
+//! A run that has not ended, has no job and is not held would wait for ever. It can't come into being; the janitor looks anyway, says so
 //! loudly if it finds one, and gives it a job.
 
 use std::sync::Arc;
@@ -186,7 +186,7 @@ async fn adopt(parts: &Parts, run: RunId) -> Result<bool, LinkError> {
     let Some(function) = catalog.function(state.function) else {
         return Ok(false);
     };
-    if !state.jobs.is_empty() {
+    if state.is_owned() {
         return Ok(false);
     }
     let context = Deciding {

@@ -22,9 +22,9 @@
 //! ```text
 //!                                supervisor
 //!     ┌───────────┬──────────┬───────┼────────────┬───────────┬──────────┐
-//!  state-writer  router   registrar  executor/…  scheduler   janitor   consumer
-//!     (1)         (2)       (2)       (3, one     (4)         (4)       (5: starts last,
-//!                                   per function)                        stops first)
+//!  state-writer  router   registrar  executor/…  scheduler,  janitor   consumer
+//!     (1)         (2)       (2)       (3, one    presence     (4)       (5: starts last,
+//!                                   per function)   (4)                  stops first)
 //! ```
 //!
 //! # The way of an event

@@ -351,7 +351,9 @@ impl Tally {
                     | HistoryKind::RunStarted
                     | HistoryKind::RunEnded
                     | HistoryKind::StepScheduled
-                    | HistoryKind::AttemptFailed => {}
+                    | HistoryKind::AttemptFailed
+                    | HistoryKind::JobBuried
+                    | HistoryKind::JobRevived => {}
                 },
                 _ => {}
             }

@@ -16,14 +16,15 @@ pub use build::{BuildError, Settings, World, build};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    Event, EventId, Failure, Json, Node, NodeState, Registration, RunId, SyncOutcome, WaitKey, Written,
+    DeadLetter, Event, EventId, Failure, Json, LetterId, Node, NodeState, Registration, RunId, SyncOutcome, WaitKey,
+    Written,
 };
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::credit::Gauges;
 use crate::kernel::{Credits, Snapshot};
 use crate::link::{self, LinkError, names};
 use crate::metrics::Metrics;
-use crate::ports::{Clock, NodeView, Queue, Random, Store, StoreError};
+use crate::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use crate::registrar::{self, Registrar};
 use crate::router::{AcceptEvents, Router};
 use crate::supervisor::{Drain, DrainReport, GetStatus, StopSignal, SupervisorHandle};
@@ -81,6 +82,15 @@ pub struct Tree {
     pub snapshot: Arc<Snapshot>,
     /// Whether that is now: whether the supervisor has answered.
     pub is_current: bool,
+}
+
+/// What came of a wish to retry many dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retried {
+    /// Letters whose jobs were put back.
+    pub count: usize,
+    /// Whether there are more of the kind.
+    pub has_more: bool,
 }
 
 /// The handle.
@@ -291,8 +301,57 @@ impl Orchestrator {
         Err(Refusal::Overloaded)
     }
 
+    /// Puts the job of a dead letter back, to be tried now. Answers the letter as it was; `None` if there is none, or none
+    /// any more.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down.
+    pub async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
+        self.settle(id, &Input::Revived(id)).await
+    }
+
+    /// Fails the run that a dead letter holds, for the reason that the letter tells. Answers as
+    /// [`Self::retry_dead_letter`] does.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down.
+    pub async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
+        self.settle(id, &Input::Discarded(id)).await
+    }
+
+    /// Puts the jobs of the newest dead letters of this kind back, `filter.limit` of them at the most.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down; some may have been put back by then.
+    pub async fn retry_dead_letters(&self, filter: &DeadLetterFilter) -> Result<Retried, Refusal> {
+        let page = self.store.dead_letters(filter).await?;
+        let mut retried = 0;
+        for letter in &page.items {
+            // One that somebody else has decided about meanwhile does not count.
+            retried += usize::from(self.retry_dead_letter(letter.id).await?.is_some());
+        }
+        Ok(Retried {
+            count: retried,
+            has_more: page.has_more,
+        })
+    }
+
+    async fn settle(&self, id: LetterId, input: &Input) -> Result<Option<DeadLetter>, Refusal> {
+        for _ in 0..TRIES {
+            let Some(letter) = self.store.dead_letter(id).await? else {
+                return Ok(None);
+            };
+            match self.advance(letter.job.id.run, input).await? {
+                Some(true) => return Ok(Some(letter)),
+                Some(false) => {}
+                None => return Ok(None),
+            }
+        }
+        Err(Refusal::Overloaded)
+    }
+
     /// Decides on an input from outside, past the run's executor: its copy of the state goes stale, which it finds out with
-    /// its next decision. `None` if the run is not open, `false` if somebody was faster.
+    /// its next decision. `None` if the run is not open, `false` if somebody was faster or nothing is left to decide.
     async fn advance(&self, run: RunId, input: &Input) -> Result<Option<bool>, Refusal> {
         let Some(state) = self.store.load_run(run).await? else {
             return Ok(None);
@@ -310,6 +369,10 @@ impl Orchestrator {
         };
         let expected = state.version;
         let (_, changes) = engine::decide(state, function, input, &context);
+        if changes.is_empty() {
+            // What it is about has gone since the caller looked.
+            return Ok(Some(false));
+        }
         Ok(Some(
             link::advance(&self.supervisor.book, &self.metrics, of, expected, changes).await?,
         ))

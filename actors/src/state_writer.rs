@@ -269,6 +269,7 @@ fn weight_of_change(change: &Change) -> usize {
         Change::StepPut(step) => step.memo().map_or(0, Json::len),
         Change::Emit { event, .. } => event.body.len(),
         Change::Ended { output, .. } => output.len(),
+        Change::Buried(letter) => letter.job.payload.as_ref().map_or(0, Json::len) + letter.reason.len(),
         Change::Noted(entry) => entry.detail.as_ref().map_or(0, Json::len),
         _ => 0,
     }

@@ -153,14 +153,20 @@ CREATE TABLE callboard.waits (
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX waits_lookup ON callboard.waits (name_id, path_id, lookup_id, run_id, key);
 
+-- Jobs that were given up, whole: each holds its run. The id says when.
 CREATE TABLE callboard.dead_letters (
-    seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     run_id      uuid NOT NULL,
     function_id uuid NOT NULL,
-    at          bigint NOT NULL,
-    job         text NOT NULL,
-    reason      text NOT NULL
+    id          uuid NOT NULL,
+    due         bigint NOT NULL,
+    attempt     bigint NOT NULL,
+    priority    integer NOT NULL,
+    key         text COLLATE "C" NOT NULL,
+    payload     text,
+    reason      text NOT NULL,
+    PRIMARY KEY (run_id, key)
 );
+CREATE UNIQUE INDEX dead_letters_by_id ON callboard.dead_letters (id);
 
 -- Numbers there is one of. `catalog` rises with every change of an app or function.
 CREATE TABLE callboard.counters (

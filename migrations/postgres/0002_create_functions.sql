@@ -282,10 +282,11 @@ $$;
 -- that a step's recorded result stays.
 CREATE FUNCTION callboard.effect(
     dropped uuid[], missed_run uuid[], missed_key text[], lost_events uuid[],
-    -- Runs that have ended, whose jobs and waits go.
+    -- Runs that have ended, whose jobs, waits and dead letters go.
     ended uuid[],
     gone_job_run uuid[], gone_job_key text[],
     gone_wait_run uuid[], gone_wait_key text[],
+    gone_letter_run uuid[], gone_letter_key text[],
     -- Signals that are taken over from whoever waits for them.
     signal_run uuid[], signal_name_id uuid[], signal_lock bigint[],
     -- With the key of the wait whose taking a job tells of.
@@ -301,7 +302,8 @@ CREATE FUNCTION callboard.effect(
     line_detail text[],
     skip_event uuid[], skip_seq bigint[], skip_function uuid[], skip_reason text[], skip_detail text[],
     further_event uuid[], further_run uuid[],
-    dead_run uuid[], dead_job text[], dead_function uuid[], dead_reason text[], dead_at bigint[]
+    letter_run uuid[], letter_key text[], letter_function uuid[], letter_attempt bigint[], letter_due bigint[],
+    letter_priority integer[], letter_payload text[], letter_id uuid[], letter_reason text[]
 ) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
@@ -314,6 +316,7 @@ BEGIN
         -- the job is seen by the next statement.
         DELETE FROM callboard.waits WHERE run_id = ANY (ended);
         DELETE FROM callboard.jobs WHERE run_id = ANY (ended);
+        DELETE FROM callboard.dead_letters WHERE run_id = ANY (ended);
     END IF;
     IF cardinality(gone_wait_run) > 0 THEN
         DELETE FROM callboard.waits USING unnest(gone_wait_run, gone_wait_key) AS old (run_id, key)
@@ -322,6 +325,10 @@ BEGIN
     IF cardinality(gone_job_run) > 0 THEN
         DELETE FROM callboard.jobs USING unnest(gone_job_run, gone_job_key) AS old (run_id, key)
         WHERE jobs.run_id = old.run_id AND jobs.key = old.key AND old.run_id <> ALL (dropped);
+    END IF;
+    IF cardinality(gone_letter_run) > 0 THEN
+        DELETE FROM callboard.dead_letters USING unnest(gone_letter_run, gone_letter_key) AS old (run_id, key)
+        WHERE dead_letters.run_id = old.run_id AND dead_letters.key = old.key AND old.run_id <> ALL (dropped);
     END IF;
     IF cardinality(signal_run) > 0 THEN
         -- One waiter for each signal: who sets a wait for the same one at this moment is waited for.
@@ -388,11 +395,15 @@ BEGIN
         WHERE new.run_id <> ALL (dropped)
         ON CONFLICT DO NOTHING;
     END IF;
-    IF cardinality(dead_run) > 0 THEN
-        INSERT INTO callboard.dead_letters (run_id, job, function_id, reason, at)
-        SELECT new.* FROM unnest(dead_run, dead_job, dead_function, dead_reason, dead_at)
-            AS new (run_id, job, function_id, reason, at)
-        WHERE new.run_id <> ALL (dropped);
+    IF cardinality(letter_run) > 0 THEN
+        INSERT INTO callboard.dead_letters (run_id, key, function_id, attempt, due, priority, payload, id, reason)
+        SELECT new.* FROM unnest(letter_run, letter_key, letter_function, letter_attempt, letter_due, letter_priority,
+                letter_payload, letter_id, letter_reason)
+            AS new (run_id, key, function_id, attempt, due, priority, payload, id, reason)
+        WHERE new.run_id <> ALL (dropped)
+        ON CONFLICT ON CONSTRAINT dead_letters_pkey DO UPDATE SET function_id = excluded.function_id,
+            attempt = excluded.attempt, due = excluded.due, priority = excluded.priority, payload = excluded.payload,
+            id = excluded.id, reason = excluded.reason;
     END IF;
 END
 $$;

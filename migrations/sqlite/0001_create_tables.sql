@@ -135,14 +135,20 @@ CREATE TABLE waits (
 ) WITHOUT ROWID;
 CREATE INDEX waits_lookup ON waits (name, path, lookup_key, run_id, key);
 
+-- Jobs that were given up, whole: each holds its run. The id is a ULID and says when.
 CREATE TABLE dead_letters (
-    seq         INTEGER PRIMARY KEY,
     run_id      TEXT NOT NULL,
-    job         TEXT NOT NULL,
+    key         TEXT NOT NULL,
     function_id TEXT NOT NULL,
+    attempt     INTEGER NOT NULL,
+    due         INTEGER NOT NULL,
+    priority    INTEGER NOT NULL,
+    payload     TEXT,
+    id          TEXT NOT NULL,
     reason      TEXT NOT NULL,
-    at          INTEGER NOT NULL
-);
+    PRIMARY KEY (run_id, key)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX dead_letters_by_id ON dead_letters (id);
 
 -- Numbers there is one of. `catalog` rises with every change of an app or function.
 CREATE TABLE counters (

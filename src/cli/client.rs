@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use awc::http::StatusCode;
 use awc::http::header::AUTHORIZATION;
+use awc::http::{Method, StatusCode};
 use clap::Args;
 use serde_json::Value;
 
@@ -31,11 +31,21 @@ impl ServerArgs {
     /// Asks the server for what is at this path.
     ///
     /// # Errors
-    /// [`Code::Unauthorized`] if it wants another key, [`Code::NoAnswer`] for anything else than a success.
+    /// [`Code::Unauthorized`] if it wants another key, what the server answers if it refuses, and
+    /// [`Code::NoAnswer`] if that is none of its errors.
     pub async fn get(&self, path: &str) -> Result<Value, Problem> {
+        self.send(Method::GET, path).await
+    }
+
+    /// Sends a request without a body.
+    ///
+    /// # Errors
+    /// As for [`Self::get`].
+    pub async fn send(&self, method: Method, path: &str) -> Result<Value, Problem> {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
         let no_answer = |why: String| Problem::new(Code::NoAnswer, format!("{url}: {why}"));
-        let mut request = awc::Client::builder().timeout(PATIENCE).finish().get(&url);
+        let client = awc::Client::builder().timeout(PATIENCE).finish();
+        let mut request = client.request(method, &url);
         let key = [&self.api_key, &self.signing_key].into_iter().flatten();
         let key = key.map(|key| key.trim()).find(|key| !key.is_empty());
         if let Some(key) = key {
@@ -56,6 +66,11 @@ impl ServerArgs {
             return Ok(body);
         }
         let message = body["error"]["message"].as_str().unwrap_or("(no message)");
-        Err(no_answer(format!("{status}, {message}")))
+        // What the server says is the matter, if this version knows it.
+        let code = body["error"]["code"].as_str();
+        match Code::ALL.iter().find(|known| code == Some(known.as_str())) {
+            Some(code) => Err(Problem::new(*code, message)),
+            None => Err(no_answer(format!("{status}, {message}"))),
+        }
     }
 }

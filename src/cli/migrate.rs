@@ -30,8 +30,6 @@ pub async fn run(args: &MigrateArgs) -> Result<String, Problem> {
     let flags = SettingsArgs {
         config: args.config.clone(),
         database_url: args.database_url.clone(),
-        // The settings name both or neither, and this one is not used.
-        redis_url: args.database_url.as_ref().map(|_| "redis://localhost".to_owned()),
         ..SettingsArgs::default()
     };
     let settings = flags.load(Mode::Start)?.settings;

@@ -2,7 +2,9 @@
 
 pub mod client;
 pub mod config;
+pub mod dead_letters;
 pub mod dev;
+pub mod doctor;
 pub mod flags;
 pub mod health;
 pub mod migrate;
@@ -38,6 +40,11 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Ask a server how it is; fails if it is not well, or not there.
     Health(health::HealthArgs),
+    /// Look at jobs that were given up, and retry or discard them.
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Check the database against what is promised, without changing anything.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
     /// Show every setting with its value and where that comes from.
     Config(config::ConfigArgs),
     /// Bring the schema of a PostgreSQL database up to date, as `start` does by itself.

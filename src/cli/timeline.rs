@@ -84,6 +84,8 @@ fn line(view: &RunView, entry: &HistoryEntry) -> String {
         HistoryKind::StepFailed => ("step", format!("failed for good{}", took(&detail))),
         HistoryKind::StepScheduled => ("step", scheduled(&detail)),
         HistoryKind::AttemptFailed => ("attempt", failed(entry.attempt, &detail)),
+        HistoryKind::JobBuried => ("job", buried(&detail)),
+        HistoryKind::JobRevived => ("job", format!("{} is tried again", text(&detail, "job"))),
     };
     let name = name(view, entry, &detail);
     let name = if name.is_empty() { name } else { format!("{name:<24} ") };
@@ -118,6 +120,15 @@ fn scheduled(detail: &Value) -> String {
         _ => "planned",
     };
     format!("{what}{}", until.unwrap_or_default())
+}
+
+fn buried(detail: &Value) -> String {
+    let (job, reason) = (text(detail, "job"), text(detail, "reason"));
+    format!("{job} is given up: {reason}; see `callboard dead-letters`")
+}
+
+fn text<'a>(detail: &'a Value, member: &str) -> &'a str {
+    detail[member].as_str().unwrap_or("-")
 }
 
 fn failed(attempt: u32, detail: &Value) -> String {
@@ -164,6 +175,7 @@ mod tests {
             history,
             jobs: Vec::new(),
             waits: Vec::new(),
+            held: Vec::new(),
         }
     }
 

@@ -143,11 +143,12 @@ fn capacity(settings: &Settings) -> Capacity {
     }
 }
 
-fn cannot_open(error: &sqlite::OpenError) -> Problem {
+pub(super) fn cannot_open(error: &sqlite::OpenError) -> Problem {
     use sqlite::OpenError;
     let code = match error {
         OpenError::InUse { .. } => Code::DirectoryInUse,
         OpenError::Newer { .. } => Code::NewerDatabase,
+        OpenError::Older { .. } => Code::OlderDatabase,
         OpenError::Damaged { .. } => Code::DamagedDatabase,
         OpenError::Directory { .. } | OpenError::Database { .. } => Code::UnusableDirectory,
     };
@@ -162,6 +163,7 @@ pub(crate) fn cannot_use(error: &postgres::OpenError) -> Problem {
         OpenError::Unreachable { .. } => Code::DatabaseUnreachable,
         OpenError::Credentials { .. } | OpenError::NoDatabase { .. } | OpenError::Rights { .. } => Code::DatabaseAccess,
         OpenError::Newer { .. } => Code::NewerDatabase,
+        OpenError::Older { .. } => Code::OlderDatabase,
         OpenError::OldServer { .. } | OpenError::Encoding { .. } | OpenError::Database { .. } => {
             Code::UnsuitableDatabase
         }

@@ -12,6 +12,7 @@
 
 mod apps;
 mod backends;
+mod inspect;
 mod listen;
 mod node;
 
@@ -38,6 +39,8 @@ use crate::settings::{Mode, Settings};
 use backends::Backends;
 pub(crate) use backends::{cannot_use, database_options};
 
+pub use inspect::auditor;
+
 /// Connections to apps, at the most, beyond the calls that may be in flight: syncs, fetches and scans.
 const SPARE_CONNECTIONS: usize = 256;
 /// How long connections may take to finish their requests once everything behind them has stopped.
@@ -60,6 +63,7 @@ impl Daemon {
     /// When keys are missing that the mode asks for, the data directory can't be used, a port is taken, or an actor does
     /// not start.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        settings.check_services()?;
         settings.check_keys()?;
         let listeners = listen::bind(&settings.api.addr, settings.api.port)?;
         let addresses: Vec<SocketAddr> = listeners

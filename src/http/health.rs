@@ -227,13 +227,22 @@ struct Readiness {
     status: &'static str,
     /// The checks that are down.
     failing: Vec<&'static str>,
+    /// The code of what a start waits for, as in the catalogue of errors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     checks: Option<Checks>,
 }
 
 async fn ready(state: State) -> HttpResponse {
     let Ok(api) = state.api() else {
-        return unavailable(&Readiness::without_checks("starting"));
+        let waiting = state.waiting();
+        return unavailable(&Readiness {
+            // Nothing else is waited for.
+            failing: waiting.iter().map(|_| "database").collect(),
+            code: waiting.map(|problem| problem.code.as_str()),
+            ..Readiness::without_checks("starting")
+        });
     };
     if api.is_draining() {
         return unavailable(&Readiness::without_checks("draining"));
@@ -251,6 +260,7 @@ async fn ready(state: State) -> HttpResponse {
             Condition::Down => "down",
         },
         failing,
+        code: None,
         checks: Some(checks),
     };
     if worst == Condition::Down {
@@ -264,6 +274,7 @@ impl Readiness {
         Self {
             status,
             failing: Vec::new(),
+            code: None,
             checks: None,
         }
     }

@@ -87,6 +87,7 @@ async fn metrics(state: State) -> Result<HttpResponse, OwnError> {
         now: api.clock().now(),
         jobs: api.permits(),
         intake: state.options.intake.load(),
+        queue_failures: api.queue().failures(),
         refusals: state.refusals.by_reason(),
         catalog: api.catalog(),
         tree: tree.snapshot,

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use actix_web::web;
 use async_trait::async_trait;
 use callboard_actors::catalog::Catalog;
-use callboard_actors::domain::{Event, EventId, Json, Node, Registration, RunId, SyncOutcome};
+use callboard_actors::domain::{DeadLetter, Event, EventId, Json, LetterId, Node, Registration, RunId, SyncOutcome};
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
-use callboard_actors::orchestrator::{Cancelled, Orchestrator, Refusal, Tree};
-use callboard_actors::ports::{Clock, NodeView, Queue, Random, Store, StoreError};
+use callboard_actors::orchestrator::{Cancelled, Orchestrator, Refusal, Retried, Tree};
+use callboard_actors::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
@@ -33,6 +33,9 @@ pub trait Api: Send + Sync {
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal>;
     async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal>;
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal>;
+    async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
+    async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
+    async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal>;
     fn note_sync(&self, url: &str, error: Option<String>);
     fn catalog(&self) -> Arc<Catalog>;
     async fn status(&self) -> Value;
@@ -67,6 +70,15 @@ impl Api for Orchestrator {
     }
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal> {
         Self::cancel(self, run).await
+    }
+    async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
+        Self::retry_dead_letter(self, id).await
+    }
+    async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
+        Self::discard_dead_letter(self, id).await
+    }
+    async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal> {
+        Self::retry_dead_letters(self, &filter).await
     }
     fn note_sync(&self, url: &str, error: Option<String>) {
         Self::note_sync(self, url, error);

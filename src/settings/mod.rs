@@ -171,6 +171,23 @@ impl Settings {
         let message = format!("`callboard start` needs {}", missing.join(" and "));
         Err(Problem::new(Code::KeysRequired, message))
     }
+
+    /// Whether there is all that a server needs of the services it is told to use.
+    ///
+    /// # Errors
+    /// [`Code::InvalidSettings`] if there is a database without a queue, or a queue without a database.
+    pub fn check_services(&self) -> Result<(), Problem> {
+        let (given, missing) = match (&self.database.url, &self.redis.url) {
+            (Some(_), None) => ("database.url", "redis.url"),
+            (None, Some(_)) => ("redis.url", "database.url"),
+            _ => return Ok(()),
+        };
+        let message = format!(
+            "`{given}` is set and `{missing}` is not: instances keep what is true in PostgreSQL, and divide the work by \
+             Redis; set both, or neither for the database and the queue built in"
+        );
+        Err(Problem::new(Code::InvalidSettings, message))
+    }
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -276,14 +293,6 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
         settings.supervision.backoff_cap >= settings.supervision.backoff_base,
         "at least `supervision.backoff_base`",
     );
-    for (given, missing) in [("database.url", "redis.url"), ("redis.url", "database.url")] {
-        if from.is_set(given) && !from.is_set(missing) {
-            from.problems.push(format!(
-                "`{given}` is set and `{missing}` is not: instances keep what is true in PostgreSQL, and divide the work \
-                 by Redis; set both, or neither for the database and the queue built in"
-            ));
-        }
-    }
     settings
 }
 

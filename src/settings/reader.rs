@@ -212,11 +212,6 @@ impl<'a> Reader<'a> {
         self.read(key, read, None, &expected)
     }
 
-    /// Whether a key has a value that is not empty.
-    pub(super) fn is_set(&self, key: &str) -> bool {
-        !matches!(&self.value(key).kind, ValueKind::String(text) if text.trim().is_empty())
-    }
-
     /// A word of letters, digits, `-`, `_` and `.`.
     pub(super) fn word(&mut self, key: &str) -> String {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

@@ -12,6 +12,7 @@ mod cancelling;
 mod chaos;
 mod cli;
 mod containers;
+mod dead_letters;
 mod events;
 mod failures;
 mod fakes;

@@ -7,10 +7,11 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::domain::{Failure, Function, Reply};
+use crate::domain::{DeadLetter, Failure, Function, Reply, RunStatus};
 use crate::kernel::RestartPolicy;
 use crate::orchestrator::Settings;
-use crate::testkit::{Answer, FakeApp, FakeRandom, Rig, function, returned, virtually};
+use crate::ports::DeadLetterFilter;
+use crate::testkit::{Answer, FakeApp, FakeRandom, Rig, function, returned, steps, virtually};
 
 use super::executor_name;
 
@@ -123,35 +124,111 @@ fn an_executor_is_started_on_demand_and_put_to_rest() {
     });
 }
 
-/// An app over whose every reply the executor of its function panics in the engine.
-fn poisonous() -> (FakeApp, Arc<OnceLock<Arc<FakeRandom>>>) {
+/// An app that completes a first step, and over whose next `bad` replies the executor panics in the engine.
+fn bad_after_a_step(bad: usize) -> (FakeApp, Arc<OnceLock<Arc<FakeRandom>>>) {
     let dice: Arc<OnceLock<Arc<FakeRandom>>> = Arc::default();
     let known = Arc::clone(&dice);
+    let mut calls = 0;
     let app = FakeApp::new(move |_| {
-        known.get().expect("the rig is up").poison();
-        Answer::Now(failed())
+        calls += 1;
+        if calls == 1 {
+            return Answer::Now(steps(&json!([{"op": "StepRun", "id": "a", "data": 1}])));
+        }
+        if calls <= bad + 1 {
+            known.get().expect("the rig is up").poison();
+            return Answer::Now(failed());
+        }
+        Answer::Now(returned(&json!("done")))
     });
     (app, dice)
 }
 
+async fn held(rig: &Rig) -> DeadLetter {
+    rig.until("a job is given up", |rig| !rig.store.dead().is_empty()).await;
+    rig.until("its lease is over", |rig| rig.queue.jobs().is_empty()).await;
+    rig.store.dead().remove(0)
+}
+
 #[test]
-fn a_job_over_which_the_executor_died_three_times_is_buried() {
+fn a_job_over_which_the_executor_died_three_times_holds_its_run() {
     virtually(async {
-        let (app, dice) = poisonous();
+        // Three panics, and two more after the retry: were they not forgotten, the fourth would be one too many.
+        let (app, dice) = bad_after_a_step(5);
         let rig = Rig::new(vec![charge()], app).await;
         dice.set(Arc::clone(&rig.random)).expect("set once");
         let run = rig.start(&charge(), "order/paid", &json!({})).await;
-        assert_eq!(rig.ended(run).await, "failed");
+        let letter = held(&rig).await;
         assert_eq!(
             rig.app.seen().len(),
-            3,
+            4,
             "three panics, and it is not tried a fourth time"
         );
-        let dead = rig.store.dead();
-        assert_eq!(dead.len(), 1);
-        assert_eq!((dead[0].run, dead[0].job.as_str()), (run, "start"));
-        assert!(dead[0].reason.contains("panicked"), "{}", dead[0].reason);
-        rig.until("its lease is over", |rig| rig.queue.jobs().is_empty()).await;
+        assert_eq!(
+            (letter.job.id.run, letter.job.id.key.to_string().as_str()),
+            (run, "discover:a")
+        );
+        assert!(letter.reason.contains("panicked"), "{}", letter.reason);
+
+        // The janitor looks every minute, the scheduler more often.
+        rig.pass(Duration::from_secs(300)).await;
+        assert_eq!(
+            rig.store.status(run),
+            Some(RunStatus::Running),
+            "held, and nobody's orphan"
+        );
+        assert_eq!((rig.store.jobs().len(), rig.app.seen().len()), (0, 4));
+
+        let retried = rig.within(rig.orchestrator.retry_dead_letter(letter.id)).await;
+        assert_eq!(retried.expect("put back"), Some(letter.clone()));
+        assert_eq!(rig.ended(run).await, "completed");
+        let calls = rig.app.seen();
+        assert_eq!(calls.len(), 7);
+        assert!(
+            calls[1..].iter().all(|call| call.stack == ["a"]),
+            "the first step stays done"
+        );
+        assert!(rig.store.dead().is_empty());
+        for settled in [
+            rig.within(rig.orchestrator.retry_dead_letter(letter.id)).await,
+            rig.within(rig.orchestrator.discard_dead_letter(letter.id)).await,
+        ] {
+            assert_eq!(settled.expect("asked"), None, "the letter is gone");
+        }
+    });
+}
+
+#[test]
+fn a_retried_job_is_given_up_again_after_three_more() {
+    virtually(async {
+        let (app, dice) = bad_after_a_step(usize::MAX - 1);
+        let rig = Rig::new(vec![charge()], app).await;
+        dice.set(Arc::clone(&rig.random)).expect("set once");
+        let run = rig.start(&charge(), "order/paid", &json!({})).await;
+        let first = held(&rig).await;
+        let filter = DeadLetterFilter {
+            limit: 10,
+            ..DeadLetterFilter::default()
+        };
+        let retried = rig
+            .within(rig.orchestrator.retry_dead_letters(&filter))
+            .await
+            .expect("put back");
+        assert_eq!((retried.count, retried.has_more), (1, false));
+        rig.until("it is given up again", |rig| {
+            rig.store.dead().first().is_some_and(|letter| letter.id != first.id)
+        })
+        .await;
+        assert_eq!(rig.app.seen().len(), 7);
+        let second = held(&rig).await;
+        let discarded = rig.within(rig.orchestrator.discard_dead_letter(second.id)).await;
+        assert_eq!(discarded.expect("failed"), Some(second));
+        assert_eq!(rig.ended(run).await, "failed");
+        assert!(
+            rig.store
+                .output(run)
+                .is_some_and(|output| output.contains("PoisonousJob"))
+        );
+        assert!(rig.store.dead().is_empty());
     });
 }
 

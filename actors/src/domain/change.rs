@@ -41,7 +41,7 @@ pub enum Change {
         /// Whether some function listens to it; waits are looked up anyway.
         has_listeners: bool,
     },
-    /// The run has ended; its jobs and waits go with it.
+    /// The run has ended; its jobs, waits and dead letters go with it.
     Ended {
         /// How.
         status: RunStatus,
@@ -52,8 +52,11 @@ pub enum Change {
     },
     /// Something worth remembering happened.
     Noted(HistoryEntry),
-    /// A job is given up for an operator to look at.
+    /// A job is given up for an operator to decide upon: it moves from the run's jobs to the dead letters. A letter about
+    /// the same job is replaced.
     Buried(DeadLetter),
+    /// The dead letter about this job goes.
+    Unburied(JobKey),
 }
 
 /// A line of a run's history.
@@ -88,6 +91,10 @@ pub enum HistoryKind {
     StepScheduled,
     /// An attempt failed; `{"error","status","started_at","retry_at","name"}`.
     AttemptFailed,
+    /// A job was given up, and holds the run; `{"job","letter","reason"}`.
+    JobBuried,
+    /// A job that was given up is put back; `{"job","letter"}`.
+    JobRevived,
 }
 
 impl HistoryKind {
@@ -102,6 +109,8 @@ impl HistoryKind {
             Self::StepFailed => "step.failed",
             Self::StepScheduled => "step.scheduled",
             Self::AttemptFailed => "attempt.failed",
+            Self::JobBuried => "job.buried",
+            Self::JobRevived => "job.revived",
         }
     }
 
@@ -116,6 +125,8 @@ impl HistoryKind {
             Self::StepFailed,
             Self::StepScheduled,
             Self::AttemptFailed,
+            Self::JobBuried,
+            Self::JobRevived,
         ]
         .into_iter()
         .find(|kind| kind.as_str() == text)

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use ulid::Ulid;
 use uuid::Uuid;
 
-use super::Timestamp;
+use super::{JobId, Timestamp};
 
 /// A text that is not an identifier of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +114,23 @@ ulid_id! {
 ulid_id! {
     /// One running process of an installation.
     NodeId, "node"
+}
+
+ulid_id! {
+    /// A dead letter; sorts by when the job was given up.
+    LetterId, "dead letter"
+}
+
+impl LetterId {
+    /// The id of the letter about this job of a run in this version: the same however often the decision is made.
+    #[must_use]
+    pub fn derive(at: Timestamp, job: &JobId, version: u64) -> Self {
+        let key = job.key.to_string();
+        Self::new(
+            at,
+            digest80(&[&job.run.to_bytes(), key.as_bytes(), &version.to_be_bytes()]),
+        )
+    }
 }
 
 impl RunId {

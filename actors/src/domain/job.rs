@@ -1,7 +1,8 @@
 //! A job: something that has to happen for a run, now or at a time.
 //!
 //! Jobs are rows of the database, and the queue only knows which of them are ready and who is at work on them. A run
-//! that has not ended always has at least one (P4): even a wait for an event has the job that ends it when time is up.
+//! that has not ended always has at least one (P4), or a dead letter in its place: even a wait for an event has the job
+//! that ends it when time is up.
 
 use std::fmt;
 use std::str::FromStr;

@@ -3,7 +3,7 @@
 //! Plain data with its parsing and its invariants, in the order of the story: an [`Event`] is accepted, matches a
 //! [`Trigger`] of a [`Function`] and starts a run ([`RunState`]); the run advances [`Step`] by [`Step`] through what
 //! the app reports ([`Opcode`]); what has to happen next is a [`Job`], what it waits for a [`Wait`]; what goes wrong
-//! is a [`Failure`].
+//! is a [`Failure`], and a job that is given up a [`DeadLetter`].
 //!
 //! Promises: every value that has been built is valid. Never: no I/O, no clock, no randomness, no decision (those are
 //! the engine's).
@@ -39,7 +39,7 @@ pub use function::{
     App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, RateLimit, Scope, Singleton,
     SingletonMode, Throttle, Timeouts,
 };
-pub use ids::{EventId, EventIdSeed, FunctionId, IdError, NodeId, RunId, StepId};
+pub use ids::{EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
 pub use job::{Job, JobId, JobKey};
 pub use json::{Json, JsonError};
 pub use node::{Node, NodeState};

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::{Change, EventId, FunctionId, JobKey, Json, Priority, RunId, Step, StepId, StepState, Timestamp};
+use super::{
+    Change, DeadLetter, EventId, FunctionId, JobKey, Json, Priority, RunId, Step, StepId, StepState, Timestamp,
+};
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,6 +96,8 @@ pub struct RunState {
     pub stack: Vec<StepId>,
     /// What is going to happen: the run's jobs, each with the attempts made before.
     pub jobs: BTreeMap<JobKey, u32>,
+    /// What was given up and holds the run until somebody decides.
+    pub held: BTreeMap<JobKey, DeadLetter>,
     /// Its head start over runs of the same age.
     pub priority: Priority,
     /// When its first call went out.
@@ -124,6 +128,7 @@ impl RunState {
             steps: IndexMap::new(),
             stack: Vec::new(),
             jobs: BTreeMap::new(),
+            held: BTreeMap::new(),
             priority: Priority::NONE,
             started_at: None,
         }
@@ -142,6 +147,12 @@ impl RunState {
             self.event_name.as_str(),
             "inngest/function.failed" | "inngest/function.finished"
         )
+    }
+
+    /// Whether something is going to happen, or somebody to decide (P4).
+    #[must_use]
+    pub fn is_owned(&self) -> bool {
+        !self.jobs.is_empty() || !self.held.is_empty()
     }
 
     /// Bytes of all memos.
@@ -184,9 +195,17 @@ impl RunState {
             Change::Ended { status, .. } => {
                 self.status = *status;
                 self.jobs.clear();
+                self.held.clear();
                 self.group.clear();
             }
-            Change::WaitPut(_) | Change::WaitDone(_) | Change::Emit { .. } | Change::Noted(_) | Change::Buried(_) => {}
+            Change::Buried(letter) => {
+                self.jobs.remove(&letter.job.id.key);
+                self.held.insert(letter.job.id.key.clone(), letter.clone());
+            }
+            Change::Unburied(key) => {
+                self.held.remove(key);
+            }
+            Change::WaitPut(_) | Change::WaitDone(_) | Change::Emit { .. } | Change::Noted(_) => {}
         }
     }
 }

@@ -32,11 +32,17 @@ impl<'a> Decision<'a> {
             return;
         }
         if let Change::Ended { .. } = change {
-            // The store drops all jobs and waits of a run that ends; those of this decision never come into being.
+            // The store drops all jobs, waits and dead letters of a run that ends; those of this decision never come into
+            // being.
             self.changes.retain(|change| {
                 !matches!(
                     change,
-                    Change::JobPut(_) | Change::JobDone(_) | Change::WaitPut(_) | Change::WaitDone(_)
+                    Change::JobPut(_)
+                        | Change::JobDone(_)
+                        | Change::WaitPut(_)
+                        | Change::WaitDone(_)
+                        | Change::Buried(_)
+                        | Change::Unburied(_)
                 )
             });
         }
@@ -59,8 +65,11 @@ impl<'a> Decision<'a> {
         }));
     }
 
-    /// A job is no longer to be done; nothing happens if it does not exist.
+    /// A job is no longer to be done, nor to be decided upon if it was given up; nothing happens if it does not exist.
     pub(super) fn job_done(&mut self, key: &JobKey) {
+        if self.run.held.contains_key(key) {
+            self.push(Change::Unburied(key.clone()));
+        }
         if self.run.jobs.contains_key(key) {
             self.changes
                 .retain(|change| !matches!(change, Change::JobPut(job) if job.id.key == *key));

@@ -19,10 +19,13 @@
 //!                          └───────────────── [Discover] ◄── when no parallel sibling is left ┘
 //!
 //!   [Cancel] at any time ──► Cancelled                      [Name] is a job
+//!
+//!   any job that is given up ──► held ─┬─ revived ──► the same job, now
+//!                                      └─ discarded ──► Failed
 //! ```
 //!
 //! Promises, each a property test:
-//! * a run that has not ended has a job (P4);
+//! * a run that has not ended has a job, or a dead letter that holds it (P4);
 //! * a recorded memo never changes (P3): a second report of a step that is done is a no-op;
 //! * a step that is under way is not begun again when the SDK reports it again, as it does in every discovery;
 //! * nothing happens to a run that has ended.
@@ -31,6 +34,7 @@ mod complete;
 mod decision;
 mod dispatch;
 mod finish;
+mod hold;
 mod plan;
 mod reply;
 pub mod retry;
@@ -47,8 +51,8 @@ pub use retry::RetryPolicy;
 pub use start::{invoked_event, start};
 
 use crate::domain::{
-    Change, DeadLetter, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json, Reply,
-    RunState, RunStatus, StepId, StepOp, Timestamp,
+    Change, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json, LetterId, Reply, RunState,
+    RunStatus, StepId, StepOp, Timestamp,
 };
 use decision::Decision;
 
@@ -89,7 +93,11 @@ pub enum Input {
     /// The run has more steps than it may have.
     Overflowed,
     /// Attempts at this job keep killing the executor; why.
-    Poisoned(JobKey, String),
+    Poisoned(Box<Job>, String),
+    /// The job of this dead letter is to be tried again.
+    Revived(LetterId),
+    /// The job of this dead letter is not worth another try.
+    Discarded(LetterId),
 }
 
 /// A call that came back.
@@ -125,6 +133,10 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
             decision.job_done(&JobKey::Wake(step.clone()));
             complete::parked(&mut decision, step, Json::null(), false);
         }
+        // What the wait was for has come: its job is held, and nobody may say that it has not.
+        Input::TimedOut(step) if decision.run.held.contains_key(&JobKey::Resume(step.clone())) => {
+            decision.job_done(&JobKey::Timeout(step.clone()));
+        }
         Input::TimedOut(step) => {
             decision.job_done(&JobKey::Timeout(step.clone()));
             let (memo, failed) = timeout_memo(decision.run.steps.get(step).map(|step| step.op));
@@ -143,17 +155,11 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
         Input::Cancelled(reason) => finish::cancelled(&mut decision, reason),
         Input::Idle(job) => decision.job_done(job),
         Input::Overflowed => finish::fatal(&mut decision, &overflow()),
-        Input::Poisoned(job, reason) => {
-            let (id, at) = (decision.run.id, context.now);
-            decision.push(Change::Buried(DeadLetter {
-                run: id,
-                job: job.to_string(),
-                function: function.id,
-                reason: reason.clone(),
-                at,
-            }));
-            finish::failed(&mut decision, &Failure::new("PoisonousJob", reason.as_str()));
-        }
+        // Somebody else has done the job meanwhile.
+        Input::Poisoned(job, _) if !is_current(&decision.run, job) => {}
+        Input::Poisoned(job, reason) => hold::bury(&mut decision, job, reason),
+        Input::Revived(letter) => hold::revive(&mut decision, *letter),
+        Input::Discarded(letter) => hold::discard(&mut decision, *letter),
     }
     decision.ensure_owned();
     decision.finish()
@@ -187,12 +193,12 @@ fn timeout_memo(op: Option<StepOp>) -> (Json, bool) {
 }
 
 impl Decision<'_> {
-    /// P4 as code: a run that goes on and has lost its last job is asked again what it wants.
+    /// P4 as code: a run that goes on, is not held and has lost its last job is asked again what it wants.
     ///
     /// It comes to this when a reply holds nothing new and nothing is under way, for instance when a step's second report
     /// is all it holds.
     fn ensure_owned(&mut self) {
-        if self.run.status.is_final() || !self.run.jobs.is_empty() {
+        if self.run.status.is_final() || self.run.is_owned() {
             return;
         }
         let key = self.run.stack.last().cloned().map_or(JobKey::Start, JobKey::Discover);

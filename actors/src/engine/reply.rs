@@ -97,7 +97,7 @@ fn silence(decision: &Decision<'_>, replied: &Replied, plans: &[(&Opcode, Plan)]
         let answers = |(op, plan): &(&Opcode, Plan)| op.id == *target && does(plan) && !matches!(plan, Plan::Call);
         return (!plans.iter().any(answers)).then_some("the app did not run the step it was asked for");
     }
-    let is_alone = decision.run.jobs.len() == 1;
+    let is_alone = decision.run.jobs.len() == 1 && decision.run.held.is_empty();
     let has_news = plans.iter().any(|(_, plan)| does(plan));
     (is_alone && !has_news).then_some("the app found no step to run and did not return either")
 }

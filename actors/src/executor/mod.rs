@@ -201,11 +201,9 @@ impl Executor {
         if let Some(input) = input {
             return self.decide(run, &function, assignment, input, tries, ctx);
         }
-        if let Some(reason) = assignment.poisoned() {
-            let input = Input::Poisoned(assignment.lease().job.id.key.clone(), reason.to_owned());
-            return self.decide(run, &function, assignment, input, tries, ctx);
-        }
-        if !is_doubted && is_for_others_too(assignment.lease()) {
+        // Nor is a job given up that a state held since before does not know.
+        let is_last_word = assignment.poisoned().is_some();
+        if !is_doubted && (is_last_word || is_for_others_too(assignment.lease())) {
             slot.state = None;
             slot.tasks.push_front(Task {
                 tries,
@@ -213,6 +211,10 @@ impl Executor {
                 ..Task::new(assignment)
             });
             return;
+        }
+        if let Some(reason) = assignment.poisoned() {
+            let input = Input::Poisoned(Box::new(assignment.lease().job.clone()), reason.to_owned());
+            return self.decide(run, &function, assignment, input, tries, ctx);
         }
         let request_id = RunId::new(self.parts.clock.now(), self.parts.random.bits()).to_string();
         match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request_id)) {
@@ -327,7 +329,7 @@ impl Executor {
     fn acknowledge(&mut self, assignment: Assignment) {
         self.done += 1;
         let queue = Arc::clone(&self.parts.queue);
-        let lease = assignment.settle();
+        let lease = assignment.finish();
         actix::spawn(async move { queue.acknowledge(&lease.job.id, lease.epoch).await });
     }
 

@@ -3,6 +3,7 @@
 //! The daemon implements them. Each has one conformance suite ([`conformance`], behind a feature) which every
 //! implementation runs; the suite, not the documentation here, has the last word on what a port promises.
 
+mod audit;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -11,11 +12,12 @@ mod queue;
 mod random;
 mod store;
 
+pub use audit::{Audit, AuditScope, Check, Finding, SAMPLES};
 pub use clock::Clock;
 pub use invoker::{Invoker, InvokerFactory};
 pub use queue::{Lease, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats};
 pub use random::Random;
 pub use store::{
-    AppView, CatalogView, Counts, EventFilter, EventView, Expiry, JobView, NodeView, Page, RunFilter, RunSummary,
-    RunView, StepView, Store, StoreError, WaitView,
+    AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, JobView, NodeView, Page, RunFilter,
+    RunSummary, RunView, StepView, Store, StoreError, WaitView,
 };

@@ -143,6 +143,11 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// How often the queue could not do what this process wanted of it, ever.
+    fn failures(&self) -> u64 {
+        0
+    }
+
     /// Gives back every lease this process holds, and takes no more part. To be called when nothing is under way any more.
     async fn close(&self) {}
 

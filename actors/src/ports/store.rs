@@ -6,9 +6,12 @@
 use async_trait::async_trait;
 use serde::Serialize;
 
+use super::Audit;
+
 use crate::domain::{
-    App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, Lookup, Node, NodeId, Registration,
-    RunId, RunState, RunStatus, Skip, StepId, StepOp, SyncOutcome, Timestamp, Wait, WaitKind, Write, Written,
+    App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, LetterId, Lookup, Node, NodeId,
+    Registration, RunId, RunState, RunStatus, Skip, StepId, StepOp, SyncOutcome, Timestamp, Wait, WaitKind, Write,
+    Written,
 };
 
 /// Why the store can't.
@@ -84,6 +87,21 @@ pub struct EventFilter {
     pub limit: usize,
 }
 
+/// Which dead letters to list. Everything set must hold.
+#[derive(Debug, Clone, Default)]
+pub struct DeadLetterFilter {
+    /// Of runs of these functions; all if `None`.
+    pub functions: Option<Vec<FunctionId>>,
+    /// Given up then or later.
+    pub from: Option<Timestamp>,
+    /// Given up before.
+    pub until: Option<Timestamp>,
+    /// Older than this letter: the last one of the page before.
+    pub before: Option<LetterId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
 /// A run in a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSummary {
@@ -141,6 +159,8 @@ pub struct RunView {
     pub jobs: Vec<JobView>,
     /// What it waits for.
     pub waits: Vec<WaitView>,
+    /// What was given up and holds it, by job.
+    pub held: Vec<DeadLetter>,
 }
 
 /// A job for people.
@@ -234,7 +254,7 @@ pub struct Counts {
 
 /// The store.
 #[async_trait]
-pub trait Store: std::fmt::Debug + Send + Sync {
+pub trait Store: Audit + Send + Sync {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
     /// A batch whose future is dropped is written wholly or not at all.
@@ -325,7 +345,7 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Runs from new to old.
     async fn list_runs(&self, filter: &RunFilter) -> Result<Page<RunSummary>, StoreError>;
 
-    /// Runs that have not ended and have no job (P4): there must be none.
+    /// Runs that have not ended, have no job and are not held by a dead letter (P4): there must be none.
     async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError>;
 
     /// Deletes runs that have expired with their steps and history, and expired events that no remaining run was started
@@ -333,7 +353,10 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError>;
 
     /// Dead letters from new to old.
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Page<DeadLetter>, StoreError>;
+
+    /// A dead letter; `None` if there is none, or none any more.
+    async fn dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, StoreError>;
 
     /// A sign of life of a node. Answers the revision of the catalog. Nodes that gave none for a day are forgotten.
     async fn beat(&self, node: &Node, now: Timestamp) -> Result<u64, StoreError>;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rstest::rstest;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -258,5 +259,42 @@ fn a_queue_that_says_it_forgot_is_filled_at_once() {
         rig.queue.say_forgotten();
         assert_eq!(rig.ended(run).await, "completed", "P5");
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    });
+}
+
+/// Seconds by which an operator, or whatever keeps the machine's time, sets the clock.
+#[rstest]
+#[case::ahead(7_200)]
+#[case::back(-7_200)]
+fn a_clock_that_is_set_loses_nothing_and_repeats_nothing(#[case] by: i64) {
+    virtually(async {
+        let function = function("one", "order/paid");
+        let rig = Rig::new(vec![function.clone(), cron("0 * * * *")], sleeping("10m")).await;
+        let before = rig.start(&function, "order/paid", &json!({})).await;
+        rig.until("it sleeps", |rig| {
+            rig.store.jobs().iter().any(|job| job.id.key.to_string() == "wake:s")
+        })
+        .await;
+        rig.clock.set_ahead(by);
+        let after = rig.start(&function, "order/paid", &json!({})).await;
+        rig.pass(Duration::from_secs(4 * 3_600)).await;
+        for run in [before, after] {
+            assert_eq!(rig.ended(run).await, "completed");
+            let calls = rig.app.seen().iter().filter(|call| call.run == run).count();
+            assert_eq!(calls, 2, "one before the sleep, one after it");
+        }
+        // None has two runs, and those that passed before the clock was set back have none again.
+        let mut slots: Vec<_> = rig
+            .store
+            .events()
+            .iter()
+            .filter(|event| event.name == "inngest/scheduled.timer")
+            .map(|event| event.ts)
+            .collect();
+        let ticks = slots.len();
+        slots.sort();
+        slots.dedup();
+        assert_eq!(slots.len(), ticks);
+        assert!(ticks >= 2, "it goes on: {ticks} ticks");
     });
 }

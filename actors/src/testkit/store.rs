@@ -8,13 +8,13 @@ use tokio::sync::Notify;
 
 use super::EPOCH;
 use crate::domain::{
-    Accept, Advance, App, Change, DeadLetter, Event, EventId, Function, FunctionId, Job, JobId, Json, Lookup, NewRun,
-    Node, NodeId, Registration, Route, RunId, RunState, RunStatus, Skip, SkipReason, SyncOutcome, Timestamp, Wait,
-    Write, Written,
+    Accept, Advance, App, Change, DeadLetter, Event, EventId, Function, FunctionId, Job, JobId, JobKey, Json, LetterId,
+    Lookup, NewRun, Node, NodeId, Registration, Route, RunId, RunState, RunStatus, Skip, SkipReason, SyncOutcome,
+    Timestamp, Wait, Write, Written,
 };
 use crate::ports::{
-    AppView, CatalogView, Counts, EventFilter, EventView, Expiry, NodeView, Page, RunFilter, RunSummary, RunView,
-    Store, StoreError,
+    AppView, Audit, AuditScope, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, Finding,
+    NodeView, Page, RunFilter, RunSummary, RunView, Store, StoreError,
 };
 
 /// What befalls a commit.
@@ -46,7 +46,7 @@ struct Inner {
     waits: BTreeMap<(RunId, String), Wait>,
     skips: Vec<Skip>,
     keys: HashMap<(FunctionId, String), RunId>,
-    dead: Vec<DeadLetter>,
+    letters: BTreeMap<(RunId, JobKey), DeadLetter>,
     apps: Vec<AppView>,
     revision: u64,
     nodes: BTreeMap<NodeId, NodeView>,
@@ -191,7 +191,7 @@ impl FakeStore {
     }
 
     pub(crate) fn dead(&self) -> Vec<DeadLetter> {
-        self.lock().dead.clone()
+        self.lock().letters.values().cloned().collect()
     }
 
     /// Breaks P4 on purpose.
@@ -357,8 +357,13 @@ impl Inner {
                     self.outputs.insert(id, output.clone());
                     self.jobs.retain(|job, _| job.run != id);
                     self.waits.retain(|(run, _), _| *run != id);
+                    self.letters.retain(|(run, _), _| *run != id);
                 }
-                Change::Buried(letter) => self.dead.push(letter.clone()),
+                Change::Buried(letter) => {
+                    self.jobs.remove(&letter.job.id);
+                    self.letters.insert((id, letter.job.id.key.clone()), letter.clone());
+                }
+                Change::Unburied(key) => drop(self.letters.remove(&(id, key.clone()))),
                 _ => {}
             }
         }
@@ -374,7 +379,18 @@ impl Inner {
         let mut run = self.runs.get(&id).filter(|run| !run.status.is_final())?.clone();
         let jobs = self.jobs.values().filter(|job| job.id.run == id);
         run.jobs = jobs.map(|job| (job.id.key.clone(), job.attempt)).collect();
+        let letters = self.letters.iter().filter(|((run, _), _)| *run == id);
+        run.held = letters
+            .map(|((_, key), letter)| (key.clone(), letter.clone()))
+            .collect();
         Some(run)
+    }
+}
+
+#[async_trait]
+impl Audit for FakeStore {
+    async fn audit(&self, _: &AuditScope) -> Result<Vec<Finding>, StoreError> {
+        Err(StoreError::Refused("nobody audits here".to_owned()))
     }
 }
 
@@ -542,7 +558,10 @@ impl Store for FakeStore {
     async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {
         let inner = self.lock();
         let open = inner.runs.values().filter(|run| !run.status.is_final());
-        let orphans = open.filter(|run| !inner.jobs.keys().any(|job| job.run == run.id));
+        let orphans = open.filter(|run| {
+            let has_job = inner.jobs.keys().any(|job| job.run == run.id);
+            !has_job && !inner.letters.keys().any(|(held, _)| *held == run.id)
+        });
         Ok(orphans.map(|run| run.id).take(limit).collect())
     }
 
@@ -587,8 +606,17 @@ impl Store for FakeStore {
         Ok(0)
     }
 
-    async fn dead_letters(&self, _: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        Ok(self.dead())
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Page<DeadLetter>, StoreError> {
+        let mut items = self.dead();
+        items.retain(|letter| filter.before.is_none_or(|before| letter.id < before));
+        items.sort_by_key(|letter| std::cmp::Reverse(letter.id));
+        let has_more = items.len() > filter.limit;
+        items.truncate(filter.limit);
+        Ok(Page { items, has_more })
+    }
+
+    async fn dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, StoreError> {
+        Ok(self.dead().into_iter().find(|letter| letter.id == id))
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::{Arbiter, System};
@@ -29,19 +29,32 @@ pub(crate) fn virtually<T>(test: impl Future<Output = T>) -> T {
     .block_on(test)
 }
 
-/// Follows the virtual clock.
+/// Follows the virtual clock, and may be set.
 #[derive(Debug)]
-pub(crate) struct VirtualClock(Instant);
+pub(crate) struct VirtualClock {
+    since: Instant,
+    /// How far it was set ahead, in milliseconds.
+    ahead: AtomicI64,
+}
 
 impl VirtualClock {
     pub(crate) fn new() -> Self {
-        Self(Instant::now())
+        Self {
+            since: Instant::now(),
+            ahead: AtomicI64::new(0),
+        }
+    }
+
+    /// Sets it so far from what it would show.
+    pub(crate) fn set_ahead(&self, seconds: i64) {
+        self.ahead.store(seconds * 1_000, Ordering::SeqCst);
     }
 }
 
 impl Clock for VirtualClock {
     fn now(&self) -> Timestamp {
-        EPOCH.after(self.0.elapsed())
+        let shown = EPOCH.after(self.since.elapsed()).as_millis();
+        Timestamp::from_millis(shown + self.ahead.load(Ordering::SeqCst))
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) struct Sample {
     pub(super) now: Timestamp,
     pub(super) jobs: Gauges,
     pub(super) intake: Load,
+    pub(super) queue_failures: u64,
     pub(super) refusals: [(&'static str, u64); 4],
     pub(super) catalog: Arc<Catalog>,
     pub(super) tree: Arc<Snapshot>,
@@ -297,6 +298,11 @@ impl Sample {
             "callboard_store_errors",
             "What the database could not do for the actors, by kind.",
             labelled("kind", &self.metrics.store_errors.by_kind()),
+        )?;
+        text.counter(
+            "callboard_queue_errors",
+            "Requests that the queue could not answer; they are made again.",
+            self.queue_failures,
         )
     }
 

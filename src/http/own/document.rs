@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, functions, nodes, operator, runs, view};
+use super::{apps, events, functions, letters, nodes, operator, runs, view};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -24,7 +24,11 @@ use crate::http::answer;
         apps::sync,
         operator::supervisor,
         nodes::list,
-        operator::dead_letters,
+        letters::list,
+        letters::get,
+        letters::retry,
+        letters::discard,
+        letters::retry_many,
         operator::openapi
     ),
     components(schemas(

@@ -7,6 +7,7 @@ mod apps;
 mod document;
 mod events;
 mod functions;
+mod letters;
 mod nodes;
 mod operator;
 mod reading;
@@ -42,7 +43,10 @@ endpoints! {
     "/apps/sync" => post apps::sync;
     "/supervisor" => get operator::supervisor;
     "/nodes" => get nodes::list;
-    "/dead-letters" => get operator::dead_letters;
+    "/dead-letters" => get letters::list;
+    "/dead-letters/retry" => post letters::retry_many;
+    "/dead-letters/{id}" => get letters::get, delete letters::discard;
+    "/dead-letters/{id}/retry" => post letters::retry;
     "/openapi.json" => get operator::openapi;
 }
 

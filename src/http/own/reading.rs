@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use callboard_actors::domain::Timestamp;
+use callboard_actors::catalog::Catalog;
+use callboard_actors::domain::{FunctionId, Timestamp};
 
 use crate::error::{Code, Problem};
 use crate::http::sdk::stored_events::instant;
@@ -43,6 +44,39 @@ pub(super) fn given(text: Option<&String>) -> Option<&str> {
 /// When it is neither RFC 3339 nor milliseconds.
 pub(super) fn time(key: &str, text: Option<&String>) -> Result<Option<Timestamp>, Problem> {
     given(text).map(|text| instant(text, key)).transpose()
+}
+
+/// The functions meant by a function, an app or both; archived ones too, for their runs remain. `None`: all of them.
+///
+/// # Errors
+/// When there is no such app or function.
+pub(super) fn functions(
+    catalog: &Catalog,
+    function: Option<&str>,
+    app: Option<&str>,
+) -> Result<Option<Vec<FunctionId>>, Problem> {
+    if function.is_none() && app.is_none() {
+        return Ok(None);
+    }
+    if let Some(app) = app.filter(|app| !catalog.apps().iter().any(|view| *view.app.name == **app)) {
+        return Err(Problem::new(Code::UnknownApp, format!("there is no app `{app}`")));
+    }
+    let of_app = catalog
+        .apps()
+        .iter()
+        .filter(|view| app.is_none_or(|app| *view.app.name == *app));
+    let meant: Vec<FunctionId> = of_app
+        .flat_map(|view| &view.functions)
+        .filter(|one| function.is_none_or(|text| *one.slug == *text || one.id.to_string().eq_ignore_ascii_case(text)))
+        .map(|one| one.id)
+        .collect();
+    match function {
+        Some(function) if meant.is_empty() => {
+            let message = format!("there is no function `{function}`");
+            Err(Problem::new(Code::UnknownFunction, message))
+        }
+        _ => Ok(Some(meant)),
+    }
 }
 
 /// A parameter that is not what it may be.

@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::web::{Path, Query};
 use callboard_actors::catalog::Catalog;
-use callboard_actors::domain::{FunctionId, RunId, RunStatus};
+use callboard_actors::domain::{RunId, RunStatus};
 use callboard_actors::orchestrator::Cancelled;
 use callboard_actors::ports::RunFilter;
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ impl ListQuery {
     fn filter(&self, catalog: &Catalog) -> Result<RunFilter, Problem> {
         Ok(RunFilter {
             statuses: statuses(reading::given(self.status.as_ref()))?,
-            functions: functions(
+            functions: reading::functions(
                 catalog,
                 reading::given(self.function.as_ref()),
                 reading::given(self.app.as_ref()),
@@ -62,32 +62,6 @@ fn statuses(text: Option<&str>) -> Result<Vec<RunStatus>, Problem> {
         RunStatus::parse(name.trim()).ok_or_else(|| reading::invalid("status", name, expected))
     };
     names.map(parse).collect()
-}
-
-/// The functions meant by a function, an app or both; archived ones too, for their runs remain.
-fn functions(catalog: &Catalog, function: Option<&str>, app: Option<&str>) -> Result<Option<Vec<FunctionId>>, Problem> {
-    if function.is_none() && app.is_none() {
-        return Ok(None);
-    }
-    if let Some(app) = app.filter(|app| !catalog.apps().iter().any(|view| *view.app.name == **app)) {
-        return Err(Problem::new(Code::UnknownApp, format!("there is no app `{app}`")));
-    }
-    let of_app = catalog
-        .apps()
-        .iter()
-        .filter(|view| app.is_none_or(|app| *view.app.name == *app));
-    let meant: Vec<FunctionId> = of_app
-        .flat_map(|view| &view.functions)
-        .filter(|one| function.is_none_or(|text| *one.slug == *text || one.id.to_string().eq_ignore_ascii_case(text)))
-        .map(|one| one.id)
-        .collect();
-    match function {
-        Some(function) if meant.is_empty() => {
-            let message = format!("there is no function `{function}`");
-            Err(Problem::new(Code::UnknownFunction, message))
-        }
-        _ => Ok(Some(meant)),
-    }
 }
 
 /// A page of runs.

@@ -168,7 +168,9 @@ impl Attempt {
             HistoryKind::RunScheduled
             | HistoryKind::RunStarted
             | HistoryKind::RunEnded
-            | HistoryKind::StepScheduled => return None,
+            | HistoryKind::StepScheduled
+            | HistoryKind::JobBuried
+            | HistoryKind::JobRevived => return None,
         };
         let detail: Particulars = entry
             .detail

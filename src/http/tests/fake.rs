@@ -15,7 +15,7 @@ use callboard_actors::domain::*;
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::kernel::{ChildName, ChildState, ChildStatus, Observation, RestartKind, Snapshot};
 use callboard_actors::metrics::Metrics;
-use callboard_actors::orchestrator::{Cancelled, Refusal, Tree};
+use callboard_actors::orchestrator::{Cancelled, Refusal, Retried, Tree};
 use callboard_actors::ports::*;
 use serde_json::{Map, Value};
 
@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<EventView>,
     pub(crate) leases: Vec<Lease>,
     pub(crate) dead_letters: Vec<DeadLetter>,
+    pub(crate) retried: Vec<LetterId>,
+    pub(crate) letter_filters: Vec<DeadLetterFilter>,
     pub(crate) run_filters: Vec<RunFilter>,
     pub(crate) event_filters: Vec<EventFilter>,
     pub(crate) database: Fate,
@@ -131,6 +133,15 @@ impl FakeApi {
     }
 }
 
+impl FakeApi {
+    fn take_letter(&self, id: LetterId) -> Option<DeadLetter> {
+        self.world.with(|world| {
+            let place = world.dead_letters.iter().position(|letter| letter.id == id)?;
+            Some(world.dead_letters.remove(place))
+        })
+    }
+}
+
 #[async_trait(?Send)]
 impl Api for FakeApi {
     async fn accept(&self, events: Vec<Event>) -> Result<(), Refusal> {
@@ -167,6 +178,21 @@ impl Api for FakeApi {
     }
     async fn cancel(&self, _run: RunId) -> Result<Cancelled, Refusal> {
         Ok(self.world.with(|world| world.cancelled.unwrap_or(Cancelled::Unknown)))
+    }
+    async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
+        self.world.with(|world| world.retried.push(id));
+        Ok(self.take_letter(id))
+    }
+    async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
+        Ok(self.take_letter(id))
+    }
+    async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal> {
+        Ok(self.world.with(|world| {
+            let count = world.dead_letters.len().min(filter.limit);
+            let has_more = world.dead_letters.len() > count;
+            world.letter_filters.push(filter);
+            Retried { count, has_more }
+        }))
     }
     fn note_sync(&self, url: &str, error: Option<String>) {
         self.world.with(|world| world.notes.push((url.to_owned(), error)));
@@ -318,6 +344,13 @@ struct FakeStore(Shared);
 type Read<T> = Result<T, StoreError>;
 
 #[async_trait]
+impl Audit for FakeStore {
+    async fn audit(&self, _scope: &AuditScope) -> Read<Vec<Finding>> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
 impl Store for FakeStore {
     async fn commit(&self, _batch: &[Write]) -> Read<Vec<Written>> {
         Err(StoreError::Refused("the API never writes".to_owned()))
@@ -416,10 +449,18 @@ impl Store for FakeStore {
     async fn purge(&self, _: &Expiry, _: usize) -> Read<u64> {
         Ok(0)
     }
-    async fn dead_letters(&self, limit: usize) -> Read<Vec<DeadLetter>> {
-        Ok(self
-            .0
-            .with(|world| world.dead_letters.iter().take(limit).cloned().collect()))
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Read<Page<DeadLetter>> {
+        Ok(self.0.with(|world| {
+            world.letter_filters.push(filter.clone());
+            Page {
+                items: world.dead_letters.iter().take(filter.limit).cloned().collect(),
+                has_more: world.dead_letters.len() > filter.limit,
+            }
+        }))
+    }
+    async fn dead_letter(&self, id: LetterId) -> Read<Option<DeadLetter>> {
+        let found = |letter: &&DeadLetter| letter.id == id;
+        Ok(self.0.with(|world| world.dead_letters.iter().find(found).cloned()))
     }
     async fn counts(&self) -> Read<Counts> {
         self.ping().await?;

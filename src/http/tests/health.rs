@@ -7,7 +7,9 @@ use rstest::rstest;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::fake::{Answer, Fate, Server, World};
+use super::fake::{Answer, Fate, Server, Shared, World, options};
+use crate::error::{Code, Problem};
+use crate::http::AppState;
 
 /// An answer has to come well before a prober gives up.
 const PROBER: Duration = Duration::from_secs(5);
@@ -85,6 +87,22 @@ async fn an_executor_that_restarts_is_its_functions_matter() {
         .world
         .with(ill("executor/x", ChildState::BackingOff { until_ms: 0 }));
     assert_eq!(ready(&server).await.json()["status"], "ok");
+}
+
+#[actix_web::test]
+async fn a_start_says_what_it_waits_for() {
+    let state = AppState::new(options());
+    state.waits_for(Problem::new(Code::DatabaseUnreachable, "nobody at secret-host"));
+    let server = Server::around(state, Shared::default()).await;
+    let answer = ready(&server).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.json()),
+        (
+            503,
+            json!({"status": "starting", "failing": ["database"], "code": "CB-3010"})
+        )
+    );
+    assert_eq!(server.get("/health").await.status.as_u16(), 200, "it lives");
 }
 
 #[actix_web::test]

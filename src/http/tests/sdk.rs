@@ -35,6 +35,7 @@ pub(crate) fn view(status: RunStatus) -> RunView {
             attempt: 0,
             due: NOW,
         }],
+        held: Vec::new(),
         waits: Vec::new(),
     }
 }

@@ -50,6 +50,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -108,6 +109,7 @@ struct Shared {
     link: watch::Sender<Option<Link>>,
     /// What is wrong with Redis.
     trouble: Mutex<Option<String>>,
+    failures: AtomicU64,
 }
 
 impl Shared {
@@ -133,6 +135,7 @@ impl Shared {
     }
 
     fn is_down(&self, error: &RedisError) {
+        self.failures.fetch_add(1, Relaxed);
         let mut trouble = self.trouble();
         if trouble.is_none() {
             tracing::warn!(%error, "Redis can't; trying again");
@@ -198,6 +201,7 @@ impl RedisQueue {
                 forgotten: Notify::new(),
                 link: watch::Sender::new(None),
                 trouble: Mutex::new(None),
+                failures: AtomicU64::new(0),
             }),
             tasks: Mutex::default(),
         })
@@ -387,6 +391,10 @@ impl Queue for RedisQueue {
             None => Ok(()),
             Some(error) => Err(QueueError::Unavailable(error)),
         }
+    }
+
+    fn failures(&self) -> u64 {
+        self.shared.failures.load(Relaxed)
     }
 
     async fn close(&self) {

@@ -21,7 +21,7 @@ pub(in crate::store) struct Folded<'a> {
     pub(in crate::store) group: Option<String>,
     pub(in crate::store) output: Option<&'a Json>,
     pub(in crate::store) ended_at: Option<Timestamp>,
-    /// Runs whose jobs and waits go, before any of those below come.
+    /// Runs whose jobs, waits and dead letters go, before any of those below come.
     pub(in crate::store) ended: Option<RunId>,
     /// Jobs that come (or change) or, `None`, go.
     pub(in crate::store) jobs: BTreeMap<&'a JobKey, Option<&'a Job>>,
@@ -34,7 +34,8 @@ pub(in crate::store) struct Folded<'a> {
     pub(in crate::store) history: Vec<(i64, &'a HistoryEntry)>,
     /// Events with whether they have to be routed in any case.
     pub(in crate::store) emits: Vec<(&'a Event, bool)>,
-    pub(in crate::store) buried: Vec<&'a DeadLetter>,
+    /// Dead letters that come or, `None`, go.
+    pub(in crate::store) letters: BTreeMap<&'a JobKey, Option<&'a DeadLetter>>,
 }
 
 impl<'a> Folded<'a> {
@@ -100,9 +101,17 @@ impl<'a> Folded<'a> {
                 self.ended = Some(advance.run);
                 self.jobs.clear();
                 self.waits.clear();
+                self.letters.clear();
             }
             Change::Noted(entry) => self.history.push((place(advance.expected + 1, index), entry)),
-            Change::Buried(letter) => self.buried.push(letter),
+            Change::Buried(letter) => {
+                debug_assert_eq!(letter.job.id.run, advance.run, "a run's decision concerns its own jobs");
+                self.jobs.insert(&letter.job.id.key, None);
+                self.letters.insert(&letter.job.id.key, Some(letter));
+            }
+            Change::Unburied(key) => {
+                self.letters.insert(key, None);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use callboard_actors::domain::{EventId, FunctionId, NodeId, RunId, Timestamp};
+use callboard_actors::domain::{EventId, FunctionId, LetterId, NodeId, RunId, Timestamp};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -36,6 +36,7 @@ macro_rules! ulid {
 ulid!(EventId);
 ulid!(RunId);
 ulid!(NodeId);
+ulid!(LetterId);
 
 impl Id for FunctionId {
     fn cell(self) -> Uuid {

@@ -1,12 +1,12 @@
-//! Questions about jobs, due and dead, and how much of everything there is.
+//! Questions about jobs that are due, and how much of everything there is.
 
-use callboard_actors::domain::{DeadLetter, FunctionId, Job, JobId, Timestamp};
+use callboard_actors::domain::{FunctionId, Job, JobId, Timestamp};
 use callboard_actors::ports::{Counts, StoreError};
 use uuid::Uuid;
 
 use super::cells::{Id as _, text};
 use super::readers::Readers;
-use super::rows::{get_id, get_number, get_text, get_time, job};
+use super::rows::{get_number, get_time, job};
 use super::sql_limit;
 
 pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload FROM callboard.jobs
@@ -14,9 +14,6 @@ pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, pri
     ORDER BY due, run_id, key LIMIT $6";
 
 pub(super) const NEXT_DUE: &str = "SELECT due FROM callboard.jobs WHERE due >= $1 ORDER BY due LIMIT 1";
-
-pub(super) const DEAD_LETTERS: &str = "SELECT run_id, job, function_id, reason, at FROM callboard.dead_letters
-    ORDER BY seq DESC LIMIT $1";
 
 pub(super) async fn due(
     readers: &Readers,
@@ -41,21 +38,6 @@ pub(super) async fn next_due(readers: &Readers, from: Timestamp) -> Result<Optio
     let query = sqlx::query(NEXT_DUE).bind(from.as_millis());
     let row = readers.single(|session| Box::pin(session.optional(query))).await?;
     row.map(|row| get_time(&row, 0)).transpose()
-}
-
-pub(super) async fn dead_letters(readers: &Readers, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-    let query = sqlx::query(DEAD_LETTERS).bind(sql_limit(limit));
-    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
-    let letter = |row| {
-        Ok(DeadLetter {
-            run: get_id(row, 0)?,
-            job: get_text(row, 1)?,
-            function: get_id(row, 2)?,
-            reason: get_text(row, 3)?,
-            at: get_time(row, 4)?,
-        })
-    };
-    rows.iter().map(letter).collect()
 }
 
 pub(super) async fn counts(readers: &Readers) -> Result<Counts, StoreError> {

@@ -58,7 +58,7 @@ pub(super) async fn run(conn: &mut PgConnection) -> Result<i64, MigrationError> 
 }
 
 /// The version of the database; 0 if it is empty. By the simple protocol, which prepares nothing.
-async fn version(conn: &mut PgConnection) -> Result<i64, MigrationError> {
+pub(super) async fn version(conn: &mut PgConnection) -> Result<i64, MigrationError> {
     use sqlx::Row as _;
     let exists = sqlx::raw_sql("SELECT to_regclass('callboard.schema_version')::text")
         .fetch_one(&mut *conn)

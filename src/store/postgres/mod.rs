@@ -8,12 +8,15 @@
 //! In reading order: [`options`], [`open`] and `migrations` (schema in `migrations/postgres/`), `writer` and `readers` (the
 //! connections), `cells` (what columns hold), [`commit`], then a file per family of questions.
 
+mod audit;
 mod catalog;
 mod cells;
 mod commit;
 mod error;
 mod events;
+mod inspect;
 mod jobs;
+mod letters;
 mod migrations;
 mod nodes;
 mod open;
@@ -32,14 +35,15 @@ mod tests;
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, Job, JobId, Lookup, Node, NodeId, Registration, RunId, RunState,
+    DeadLetter, Event, EventId, FunctionId, Job, JobId, LetterId, Lookup, Node, NodeId, Registration, RunId, RunState,
     SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
-    CatalogView, Counts, EventFilter, EventView, Expiry, NodeView, Page, RunFilter, RunSummary, RunView, Store,
-    StoreError,
+    Audit, AuditScope, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, Finding, NodeView, Page,
+    RunFilter, RunSummary, RunView, Store, StoreError,
 };
 
+pub use self::inspect::PostgresInspector;
 pub use self::open::OpenError;
 use self::open::Target;
 pub use self::options::Options;
@@ -76,13 +80,9 @@ impl PostgresStore {
     pub async fn open(options: &Options) -> Result<Self, OpenError> {
         let target = Target::of(options)?;
         open::prepare(options, &target).await?;
-        let readers = Readers::start(options, &target).map_err(|error| OpenError::Database {
-            at: "this machine".to_owned(),
-            reason: error.to_string(),
-        })?;
         Ok(Self {
+            readers: Readers::start(options, &target)?,
             writer: Writer::new(options, target),
-            readers,
         })
     }
 
@@ -93,6 +93,13 @@ impl PostgresStore {
     pub async fn close(&self) -> Result<(), StoreError> {
         self.readers.close().await;
         self.writer.close().await
+    }
+}
+
+#[async_trait]
+impl Audit for PostgresStore {
+    async fn audit(&self, scope: &AuditScope) -> Result<Vec<Finding>, StoreError> {
+        audit::run(&self.readers, scope).await
     }
 }
 
@@ -204,8 +211,12 @@ impl Store for PostgresStore {
         nodes::take_turn(&self.readers, turn, holder, now, until).await
     }
 
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        jobs::dead_letters(&self.readers, limit).await
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Page<DeadLetter>, StoreError> {
+        letters::list(&self.readers, filter).await
+    }
+
+    async fn dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, StoreError> {
+        letters::find(&self.readers, id).await
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {

@@ -78,14 +78,21 @@ pub enum OpenError {
         found: String,
     },
     /// A newer version of this program has been here.
-    #[error(
-        "the database at {at} has schema version {found}, this program knows versions up to {known}: \
-         start the newer program again, or restore a backup from before the upgrade"
-    )]
+    #[error("the database at {at} has schema version {found}, this program knows versions up to {known}")]
     Newer {
         /// Host and port.
         at: String,
         /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The database is to be looked at as it is, and its schema is an older one.
+    #[error("the database at {at} has schema version {found}, this program needs {known}")]
+    Older {
+        /// Host and port.
+        at: String,
+        /// Its version; 0 if it has none.
         found: i64,
         /// Ours.
         known: i64,
@@ -150,6 +157,17 @@ impl Target {
         Ok(Self { connect, at })
     }
 
+    fn explain_migration(&self, error: &MigrationError) -> OpenError {
+        match error {
+            MigrationError::Newer { found } => OpenError::Newer {
+                at: self.at.clone(),
+                found: *found,
+                known: KNOWN,
+            },
+            MigrationError::Database(error) => self.explain(error),
+        }
+    }
+
     /// What an error says of this place.
     fn explain(&self, error: &sqlx::Error) -> OpenError {
         let at = self.at.clone();
@@ -185,6 +203,37 @@ impl Target {
 /// Checks the server and migrates its database if it has to be, with a connection of its own. Answers the version the
 /// schema had before.
 pub(super) async fn prepare(options: &Options, target: &Target) -> Result<i64, OpenError> {
+    let mut conn = connect(options, target).await?;
+    let found = migrations::run(&mut conn).await;
+    let found = found.map_err(|error| target.explain_migration(&error))?;
+    let partitions = sqlx::raw_sql("SELECT callboard.make_history_partitions(2)");
+    partitions
+        .execute(&mut conn)
+        .await
+        .map_err(|error| target.explain(&error))?;
+    // What was asked has been answered; that the server did not hear us leave is its own matter.
+    let _ = conn.close().await;
+    Ok(found)
+}
+
+/// Checks the server, and that its database is of this program's version, changing nothing.
+pub(super) async fn verify(options: &Options, target: &Target) -> Result<(), OpenError> {
+    let mut conn = connect(options, target).await?;
+    let found = migrations::version(&mut conn).await;
+    let found = found.map_err(|error| target.explain_migration(&error))?;
+    let _ = conn.close().await;
+    if found < KNOWN {
+        return Err(OpenError::Older {
+            at: target.at.clone(),
+            found,
+            known: KNOWN,
+        });
+    }
+    Ok(())
+}
+
+/// A connection to a server that will do.
+async fn connect(options: &Options, target: &Target) -> Result<PgConnection, OpenError> {
     // Migrations of large databases take their time; only the way there has a limit.
     let connect = tokio::time::timeout(options.connect_timeout, PgConnection::connect_with(&target.connect));
     let mut conn = match connect.await {
@@ -197,22 +246,7 @@ pub(super) async fn prepare(options: &Options, target: &Target) -> Result<i64, O
         }
     };
     check(&mut conn, target).await?;
-    let found = migrations::run(&mut conn).await.map_err(|error| match error {
-        MigrationError::Newer { found } => OpenError::Newer {
-            at: target.at.clone(),
-            found,
-            known: KNOWN,
-        },
-        MigrationError::Database(error) => target.explain(&error),
-    })?;
-    let partitions = sqlx::raw_sql("SELECT callboard.make_history_partitions(2)");
-    partitions
-        .execute(&mut conn)
-        .await
-        .map_err(|error| target.explain(&error))?;
-    // What was asked has been answered; that the server did not hear us leave is its own matter.
-    let _ = conn.close().await;
-    Ok(found)
+    Ok(conn)
 }
 
 async fn check(conn: &mut PgConnection, target: &Target) -> Result<(), OpenError> {

@@ -4,8 +4,9 @@
 //! Promises: a caller that goes away leaves no question half done; a connection that has failed, or is in an unknown
 //! state, is not used again.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use callboard_actors::ports::StoreError;
 use futures_util::future::BoxFuture;
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::Options;
 use super::error::{from_sqlx, leaves_connection_usable};
-use super::open::{LOCAL_SESSION, Target};
+use super::open::{LOCAL_SESSION, OpenError, Target};
 
 /// A connection that was not used for so long is asked whether it still stands.
 const DOUBTFUL_AFTER: Duration = Duration::from_secs(1);
@@ -31,8 +32,24 @@ pub(super) struct Readers {
     runtime: Handle,
     pooler: bool,
     timeout: Duration,
+    last_break: LastBreak,
     /// Dropping it ends the thread.
     _running: oneshot::Sender<()>,
+}
+
+/// When a connection was last found broken. What broke one may have broken those that have not been used since.
+#[derive(Clone, Default)]
+struct LastBreak(Arc<Mutex<Option<Instant>>>);
+
+impl LastBreak {
+    fn set(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn age(&self) -> Duration {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map_or(Duration::MAX, |last| last.elapsed())
+    }
 }
 
 /// What a question is asked through.
@@ -59,37 +76,49 @@ enum Frame {
 
 impl Readers {
     /// Starts the thread; connections are opened when they are needed.
-    pub(super) fn start(options: &Options, target: &Target) -> std::io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+    pub(super) fn start(options: &Options, target: &Target) -> Result<Self, OpenError> {
+        let failed = |error: std::io::Error| OpenError::Database {
+            at: "this machine".to_owned(),
+            reason: error.to_string(),
+        };
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
+        let last_break = LastBreak::default();
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections.max(1))
             .acquire_timeout(options.connect_timeout)
             .idle_timeout(IDLE_TIMEOUT)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .before_acquire(|conn, meta| {
-                Box::pin(async move {
-                    if meta.idle_for >= DOUBTFUL_AFTER {
-                        conn.ping().await?;
-                    }
-                    Ok(true)
-                })
+            .before_acquire({
+                let last_break = last_break.clone();
+                move |conn, meta| {
+                    let is_doubtful = meta.idle_for >= DOUBTFUL_AFTER.min(last_break.age());
+                    Box::pin(async move {
+                        if is_doubtful {
+                            conn.ping().await?;
+                        }
+                        Ok(true)
+                    })
+                }
             });
         let pool = {
             let _guard = handle.enter();
             pool.connect_lazy_with(target.connect.clone())
         };
-        thread::Builder::new().name("postgres".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("postgres".to_owned());
+        let started = thread.spawn(move || {
             // Ends with the sender; whatever is still being asked then has nobody to hear the answer.
             let _ = runtime.block_on(ended);
-        })?;
+        });
+        started.map_err(failed)?;
         Ok(Self {
             pool,
             runtime: handle,
             pooler: options.pooler,
             timeout: options.statement_timeout,
+            last_break,
             _running: running,
         })
     }
@@ -124,6 +153,7 @@ impl Readers {
         work: impl for<'c> FnOnce(&'c mut Session) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (pool, pooler, timeout) = (self.pool.clone(), self.pooler, self.timeout);
+        let last_break = self.last_break.clone();
         let task = self.runtime.spawn(async move {
             let mut session = Session {
                 conn: pool.acquire().await.map_err(from_sqlx)?,
@@ -138,6 +168,7 @@ impl Readers {
                 )))
             });
             if session.is_broken {
+                last_break.set();
                 drop(session.conn.detach());
             }
             outcome

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use callboard_actors::domain::{
-    EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step, StepId, StepState,
-    WaitKey,
+    DeadLetter, EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step, StepId,
+    StepState, WaitKey,
 };
 use callboard_actors::ports::{JobView, RunView, StepView, StoreError, WaitView};
 use sqlx::postgres::PgRow;
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::cells::{Id as _, plain};
 use super::error::unreadable;
+use super::letters;
 use super::readers::Readers;
 use super::rows::{
     event_ids, get, get_id, get_json, get_json_or_null, get_key, get_named, get_number, get_text, get_time,
@@ -49,7 +50,8 @@ pub(super) const WAITS: &str =
     FROM callboard.waits WHERE run_id = $1 ORDER BY key";
 
 pub(super) const ORPHANS: &str = "SELECT id FROM callboard.runs WHERE ended_at IS NULL
-    AND NOT EXISTS (SELECT 1 FROM callboard.jobs WHERE run_id = runs.id) ORDER BY id LIMIT $1";
+    AND NOT EXISTS (SELECT 1 FROM callboard.jobs WHERE run_id = runs.id)
+    AND NOT EXISTS (SELECT 1 FROM callboard.dead_letters WHERE run_id = runs.id) ORDER BY id LIMIT $1";
 
 pub(super) async fn load(readers: &Readers, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
     if ids.is_empty() {
@@ -67,8 +69,9 @@ pub(super) async fn load(readers: &Readers, ids: &[RunId]) -> Result<Vec<RunStat
             let wanted: Vec<Uuid> = wanted.into_iter().map(EventId::cell).collect();
             let bodies = session.all(sqlx::query(BODIES).bind(wanted)).await?;
             let steps = session.all(sqlx::query(STEPS).bind(cells.clone())).await?;
-            let jobs = session.all(sqlx::query(JOB_KEYS).bind(cells)).await?;
-            Ok((runs, Parts::read(&bodies, &steps, &jobs)?))
+            let jobs = session.all(sqlx::query(JOB_KEYS).bind(cells.clone())).await?;
+            let letters = letters::of_runs(session, cells).await?;
+            Ok((runs, Parts::read(&bodies, &steps, &jobs, letters)?))
         })
     });
     let (runs, mut parts) = parts.await?;
@@ -85,14 +88,16 @@ struct Parts {
     bodies: HashMap<EventId, Json>,
     steps: HashMap<RunId, Vec<Step>>,
     jobs: HashMap<RunId, BTreeMap<JobKey, u32>>,
+    letters: HashMap<RunId, BTreeMap<JobKey, DeadLetter>>,
 }
 
 impl Parts {
-    fn read(bodies: &[PgRow], steps: &[PgRow], jobs: &[PgRow]) -> Result<Self, StoreError> {
+    fn read(bodies: &[PgRow], steps: &[PgRow], jobs: &[PgRow], letters: Vec<DeadLetter>) -> Result<Self, StoreError> {
         let mut parts = Self {
             bodies: HashMap::with_capacity(bodies.len()),
             steps: HashMap::new(),
             jobs: HashMap::new(),
+            letters: HashMap::new(),
         };
         for row in bodies {
             parts.bodies.insert(get_id(row, 0)?, get_json(row, 1)?);
@@ -103,6 +108,10 @@ impl Parts {
         for row in jobs {
             let jobs = parts.jobs.entry(get_id(row, 0)?).or_default();
             jobs.insert(get_key(row, 1)?, get_number(row, 2)?);
+        }
+        for letter in letters {
+            let held = parts.letters.entry(letter.job.id.run).or_default();
+            held.insert(letter.job.id.key.clone(), letter);
         }
         Ok(parts)
     }
@@ -134,6 +143,7 @@ fn state(row: &PgRow, parts: &mut Parts) -> Result<RunState, StoreError> {
     done.sort();
     state.stack = done.into_iter().map(|(_, step)| step).collect();
     state.jobs = parts.jobs.remove(&id).unwrap_or_default();
+    state.held = parts.letters.remove(&id).unwrap_or_default();
     Ok(state)
 }
 
@@ -147,14 +157,16 @@ pub(super) async fn view(readers: &Readers, id: RunId) -> Result<Option<RunView>
             let history = session.all(sqlx::query(HISTORY).bind(id.cell())).await?;
             let jobs = session.all(sqlx::query(JOBS).bind(id.cell())).await?;
             let waits = session.all(sqlx::query(WAITS).bind(id.cell())).await?;
-            Ok(Some((run, steps, history, jobs, waits)))
+            let held = letters::of_runs(session, vec![id.cell()]).await?;
+            Ok(Some((run, steps, history, jobs, waits, held)))
         })
     });
-    let Some((run, steps, history, jobs, waits)) = found.await? else {
+    let Some((run, steps, history, jobs, waits, mut held)) = found.await? else {
         return Ok(None);
     };
     let mut jobs: Vec<JobView> = jobs.iter().map(job_view).collect::<Result<_, _>>()?;
     jobs.sort_by(|a, b| (a.due, &a.key).cmp(&(b.due, &b.key)));
+    held.sort_by(|a, b| a.job.id.key.cmp(&b.job.id.key));
     Ok(Some(RunView {
         summary: summary(&run)?,
         steps: steps
@@ -164,6 +176,7 @@ pub(super) async fn view(readers: &Readers, id: RunId) -> Result<Option<RunView>
         history: history.iter().map(entry).collect::<Result<_, _>>()?,
         jobs,
         waits: waits.iter().map(wait_view).collect::<Result<_, _>>()?,
+        held,
     }))
 }
 

@@ -1,10 +1,12 @@
 //! The PostgreSQL store against the port's suite, directly and through a transaction pooler, and what only it promises.
 
+mod audit;
 mod durability;
 mod history;
 mod opening;
 mod plans;
 mod rivals;
+mod trouble;
 
 use std::sync::Arc;
 

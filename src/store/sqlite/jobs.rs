@@ -1,12 +1,12 @@
-//! Questions about jobs, due and dead, and how much of everything there is.
+//! Questions about jobs that are due, and how much of everything there is.
 
-use callboard_actors::domain::{DeadLetter, FunctionId, Job, JobId, Timestamp};
+use callboard_actors::domain::{FunctionId, Job, JobId, Timestamp};
 use callboard_actors::ports::{Counts, StoreError};
 use sqlx::SqlitePool;
 
 use super::error::from_sqlx;
 use super::jsonb::Rows;
-use super::rows::{get, get_id, get_number, get_time, job};
+use super::rows::{get_number, job};
 use super::sql_limit;
 
 pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload FROM jobs
@@ -41,22 +41,6 @@ pub(super) async fn next_due(readers: &SqlitePool, from: Timestamp) -> Result<Op
     let query = sqlx::query_scalar(NEXT_DUE).bind(from.as_millis());
     let due: Option<i64> = query.fetch_optional(readers).await.map_err(from_sqlx)?;
     Ok(due.map(Timestamp::from_millis))
-}
-
-pub(super) async fn dead_letters(readers: &SqlitePool, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-    const SQL: &str = "SELECT run_id, job, function_id, reason, at FROM dead_letters ORDER BY seq DESC LIMIT ?1";
-    let query = sqlx::query(SQL).bind(sql_limit(limit));
-    let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
-    let letter = |row| {
-        Ok(DeadLetter {
-            run: get_id(row, 0)?,
-            job: get(row, 1)?,
-            function: get_id(row, 2)?,
-            reason: get(row, 3)?,
-            at: get_time(row, 4)?,
-        })
-    };
-    rows.iter().map(letter).collect()
 }
 
 pub(super) async fn counts(readers: &SqlitePool) -> Result<Counts, StoreError> {

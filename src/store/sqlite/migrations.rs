@@ -3,7 +3,7 @@
 //! A database's version is the number of its last migration, in `user_version`. Promises: each migration is one
 //! transaction together with its number; a database with a higher number than this program knows is not touched.
 
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::{AssertSqlSafe, SqliteConnection, SqliteExecutor};
 
 /// All migrations in order; the first has number 1, as in its file's name.
 const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_create_tables.sql")];
@@ -13,13 +13,20 @@ pub(super) enum MigrationError {
     Database(sqlx::Error),
 }
 
+/// The version this program knows.
+pub(super) fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// The database's version.
+pub(super) async fn version(database: impl SqliteExecutor<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("PRAGMA user_version").fetch_one(database).await
+}
+
 /// Brings the database up to date.
 pub(super) async fn run(conn: &mut SqliteConnection) -> Result<(), MigrationError> {
-    let found: i64 = sqlx::query_scalar("PRAGMA user_version")
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(MigrationError::Database)?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found = version(&mut *conn).await.map_err(MigrationError::Database)?;
+    let known = known();
     if found > known {
         return Err(MigrationError::Newer { found, known });
     }

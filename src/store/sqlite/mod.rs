@@ -7,12 +7,15 @@
 //! In reading order: [`open`] and `migrations` (schema in `migrations/sqlite/`), `writer` (the connection and how
 //! statements get there), [`commit`], then a file per family of questions.
 
+mod audit;
 mod catalog;
 mod commit;
 mod error;
 mod events;
+mod inspect;
 mod jobs;
 mod jsonb;
+mod letters;
 mod migrations;
 mod nodes;
 mod open;
@@ -33,15 +36,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, Job, JobId, Lookup, Node, NodeId, Registration, RunId, RunState,
+    DeadLetter, Event, EventId, FunctionId, Job, JobId, LetterId, Lookup, Node, NodeId, Registration, RunId, RunState,
     SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
-    CatalogView, Counts, EventFilter, EventView, Expiry, NodeView, Page, RunFilter, RunSummary, RunView, Store,
-    StoreError,
+    Audit, AuditScope, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, Finding, NodeView, Page,
+    RunFilter, RunSummary, RunView, Store, StoreError,
 };
 use sqlx::SqlitePool;
 
+pub use self::inspect::SqliteInspector;
 pub use self::open::OpenError;
 use self::writer::Writer;
 
@@ -94,6 +98,13 @@ impl SqliteStore {
     pub async fn close(&self) -> Result<(), StoreError> {
         self.readers.close().await;
         self.writer.close().await
+    }
+}
+
+#[async_trait]
+impl Audit for SqliteStore {
+    async fn audit(&self, scope: &AuditScope) -> Result<Vec<Finding>, StoreError> {
+        audit::run(&self.readers, scope).await
     }
 }
 
@@ -206,8 +217,12 @@ impl Store for SqliteStore {
         nodes::take_turn(&self.writer, turn, holder, now, until).await
     }
 
-    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        jobs::dead_letters(&self.readers, limit).await
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Page<DeadLetter>, StoreError> {
+        letters::list(&self.readers, filter).await
+    }
+
+    async fn dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, StoreError> {
+        letters::find(&self.readers, id).await
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {

@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 use super::migrations::{self, MigrationError};
 
 /// The database within its directory.
-const DATABASE: &str = "callboard.db";
+pub(super) const DATABASE: &str = "callboard.db";
 /// Locked as long as a process uses the directory; holds its process id for people.
 const LOCK: &str = "callboard.lock";
 
@@ -44,10 +44,7 @@ pub enum OpenError {
         pid: String,
     },
     /// A newer version of this program has been here.
-    #[error(
-        "the database {path} has schema version {found}, this program knows versions up to {known}: \
-         start the newer program again, or restore a backup from before the upgrade"
-    )]
+    #[error("the database {path} has schema version {found}, this program knows versions up to {known}")]
     Newer {
         /// The database.
         path: PathBuf,
@@ -56,8 +53,18 @@ pub enum OpenError {
         /// Ours.
         known: i64,
     },
+    /// The database is to be looked at as it is, and its schema is an older one.
+    #[error("the database {path} has schema version {found}, this program needs {known}")]
+    Older {
+        /// The database.
+        path: PathBuf,
+        /// Its version; 0 if it has none.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
     /// Not a database, or a damaged one.
-    #[error("the database {path} is damaged: {reason}; restore a backup")]
+    #[error("the database {path} is damaged: {reason}")]
     Damaged {
         /// The database.
         path: PathBuf,
@@ -190,7 +197,7 @@ async fn check(conn: &mut SqliteConnection) -> Result<Result<(), String>, sqlx::
     })
 }
 
-fn classify(path: &Path, source: sqlx::Error) -> OpenError {
+pub(super) fn classify(path: &Path, source: sqlx::Error) -> OpenError {
     use callboard_actors::ports::StoreError;
     let text = source.to_string();
     match super::error::from_sqlx(source) {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use callboard_actors::domain::{
-    EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step, StepId, StepState,
-    WaitKey,
+    DeadLetter, EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step, StepId,
+    StepState, WaitKey,
 };
 use callboard_actors::ports::{JobView, RunView, StepView, StoreError, WaitView};
 use sqlx::SqlitePool;
@@ -13,6 +13,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::error::{from_sqlx, unreadable};
 use super::jsonb::Rows;
+use super::letters;
 use super::rows::{
     event_ids, get, get_id, get_json, get_json_or_null, get_key, get_named, get_number, get_time, get_time_or_null,
     job, step, summary, wait,
@@ -44,7 +45,8 @@ const WAITS: &str = "SELECT run_id, key, function_id, kind, name, path, lookup_k
     FROM waits WHERE run_id = ?1 ORDER BY key";
 
 pub(super) const ORPHANS: &str = "SELECT id FROM runs WHERE ended_at IS NULL
-    AND NOT EXISTS (SELECT 1 FROM jobs WHERE run_id = runs.id) ORDER BY id LIMIT ?1";
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE run_id = runs.id)
+    AND NOT EXISTS (SELECT 1 FROM dead_letters WHERE run_id = runs.id) ORDER BY id LIMIT ?1";
 
 pub(super) async fn load(readers: &SqlitePool, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
     if ids.is_empty() {
@@ -75,9 +77,10 @@ pub(super) async fn load(readers: &SqlitePool, ids: &[RunId]) -> Result<Vec<RunS
         .fetch_all(&mut *tx)
         .await
         .map_err(from_sqlx)?;
+    let letters = letters::of_runs(&mut tx, ids).await?;
     tx.commit().await.map_err(from_sqlx)?;
 
-    let mut parts = Parts::read(&bodies, &steps, &jobs)?;
+    let mut parts = Parts::read(&bodies, &steps, &jobs, letters)?;
     let mut states = HashMap::with_capacity(rows.len());
     for row in &rows {
         let id: RunId = get_id(row, 0)?;
@@ -92,14 +95,21 @@ struct Parts {
     bodies: HashMap<EventId, Json>,
     steps: HashMap<RunId, Vec<Step>>,
     jobs: HashMap<RunId, BTreeMap<JobKey, u32>>,
+    letters: HashMap<RunId, BTreeMap<JobKey, DeadLetter>>,
 }
 
 impl Parts {
-    fn read(bodies: &[SqliteRow], steps: &[SqliteRow], jobs: &[SqliteRow]) -> Result<Self, StoreError> {
+    fn read(
+        bodies: &[SqliteRow],
+        steps: &[SqliteRow],
+        jobs: &[SqliteRow],
+        letters: Vec<DeadLetter>,
+    ) -> Result<Self, StoreError> {
         let mut parts = Self {
             bodies: HashMap::with_capacity(bodies.len()),
             steps: HashMap::new(),
             jobs: HashMap::new(),
+            letters: HashMap::new(),
         };
         for row in bodies {
             parts.bodies.insert(get_id(row, 0)?, get_json(row, 1)?);
@@ -111,6 +121,10 @@ impl Parts {
         for row in jobs {
             let jobs = parts.jobs.entry(get_id(row, 0)?).or_default();
             jobs.insert(get_key(row, 1)?, get_number(row, 2)?);
+        }
+        for letter in letters {
+            let held = parts.letters.entry(letter.job.id.run).or_default();
+            held.insert(letter.job.id.key.clone(), letter);
         }
         Ok(parts)
     }
@@ -141,6 +155,7 @@ fn state(row: &SqliteRow, event_ids: Vec<EventId>, parts: &mut Parts) -> Result<
     done.sort();
     state.stack = done.into_iter().map(|(_, step)| step).collect();
     state.jobs = parts.jobs.remove(&id).unwrap_or_default();
+    state.held = parts.letters.remove(&id).unwrap_or_default();
     Ok(state)
 }
 
@@ -167,6 +182,8 @@ pub(super) async fn view(readers: &SqlitePool, id: RunId) -> Result<Option<RunVi
         .fetch_all(&mut *tx)
         .await
         .map_err(from_sqlx)?;
+    let mut held = letters::of_runs(&mut tx, &[id]).await?;
+    held.sort_by(|a, b| a.job.id.key.cmp(&b.job.id.key));
     tx.commit().await.map_err(from_sqlx)?;
     Ok(Some(RunView {
         summary: summary(&run)?,
@@ -177,6 +194,7 @@ pub(super) async fn view(readers: &SqlitePool, id: RunId) -> Result<Option<RunVi
         history: history.iter().map(entry).collect::<Result<_, _>>()?,
         jobs: jobs.iter().map(job_view).collect::<Result<_, _>>()?,
         waits: waits.iter().map(wait_view).collect::<Result<_, _>>()?,
+        held,
     }))
 }
 

@@ -1,5 +1,6 @@
 //! The SQLite store against the port's suite, and what only it promises.
 
+mod audit;
 mod durability;
 mod opening;
 mod plans;

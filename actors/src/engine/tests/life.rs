@@ -293,18 +293,6 @@ fn too_much_state_fails_the_run_at_once() {
 }
 
 #[test]
-fn a_poisonous_job_is_buried_and_its_run_fails() {
-    let mut case = Case::new();
-    let changes = case.give(Input::Poisoned(JobKey::Start, "it panicked".to_owned()));
-    assert!(
-        changes
-            .iter()
-            .any(|change| matches!(change, Change::Buried(letter) if letter.reason == "it panicked"))
-    );
-    assert_eq!(case.run.status, RunStatus::Failed);
-}
-
-#[test]
 fn an_event_of_the_future_starts_its_run_then() {
     let later = NOW.after(Duration::from_secs(3600));
     let incoming = serde_json::from_value(json!({"name": "a", "ts": later.as_millis()})).expect("an event");

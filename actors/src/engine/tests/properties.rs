@@ -13,6 +13,13 @@ enum Move {
     /// An answer that is not waited for any more.
     Stray(usize),
     Cancel,
+    /// The n-th job of the run is given up.
+    Bury(usize),
+    /// Somebody decides about the n-th dead letter.
+    Settle {
+        letter: usize,
+        is_worth_it: bool,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -35,6 +42,8 @@ fn moves() -> impl Strategy<Value = Move> {
         20 => (any::<usize>(), answers()).prop_map(|(job, answer)| Move::Job(job, answer)),
         3 => (0usize..8).prop_map(Move::Stray),
         1 => Just(Move::Cancel),
+        2 => any::<usize>().prop_map(Move::Bury),
+        2 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(letter, is_worth_it)| Move::Settle { letter, is_worth_it }),
     ]
 }
 
@@ -61,6 +70,23 @@ fn opcode((kind, id, race): (u8, u8, bool)) -> Value {
 fn apply(case: &mut Case, step: Move) {
     match step {
         Move::Cancel => drop(case.give(Input::Cancelled("test".to_owned()))),
+        Move::Bury(n) => {
+            let key = case.run.jobs.keys().nth(n % case.run.jobs.len().max(1)).cloned();
+            if let Some(key) = key {
+                let job = job_of(case, &key.to_string());
+                case.give(Input::Poisoned(Box::new(job), "it panicked".to_owned()));
+            }
+        }
+        Move::Settle { letter, is_worth_it } => {
+            let held = &case.run.held;
+            if let Some(letter) = held.values().nth(letter % held.len().max(1)).map(|letter| letter.id) {
+                case.give(if is_worth_it {
+                    Input::Revived(letter)
+                } else {
+                    Input::Discarded(letter)
+                });
+            }
+        }
         Move::Stray(n) => {
             let step = StepId::from(format!("s{n}").as_str());
             for input in [
@@ -117,6 +143,10 @@ proptest! {
         }
         // An app that has had enough: it finishes every planned step, and returns when it is asked what comes next.
         for _ in 0..100 {
+            // An operator who has found the reason.
+            while let Some(letter) = case.run.held.values().next().map(|letter| letter.id) {
+                case.give(Input::Revived(letter));
+            }
             let Some(key) = case.run.jobs.keys().next().cloned() else { break };
             match dispatched(&case, &key.to_string()) {
                 Next::Call(call) => match call.target {

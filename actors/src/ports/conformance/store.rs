@@ -6,9 +6,11 @@
 
 mod accepting;
 mod advancing;
+mod audits;
 mod batches;
 mod catalog;
 mod fixtures;
+mod letters;
 mod lists;
 mod nodes;
 mod reload;
@@ -19,8 +21,10 @@ mod waiting;
 
 pub use accepting::*;
 pub use advancing::*;
+pub use audits::*;
 pub use batches::*;
 pub use catalog::*;
+pub use letters::*;
 pub use lists::*;
 pub use nodes::*;
 pub use reload::*;
@@ -53,7 +57,10 @@ macro_rules! store_conformance {
             a_recorded_result_never_changes
             the_end_takes_jobs_and_waits_along
             history_keeps_its_order
-            what_is_buried_is_listed
+            what_is_buried_holds_its_run
+            a_job_buried_again_has_a_new_letter
+            the_end_takes_letters_along
+            letters_are_listed_from_new_to_old
             an_empty_batch_is_nothing
             a_batch_is_as_good_as_its_writes_one_by_one
             the_same_event_twice_in_a_batch
@@ -94,6 +101,10 @@ macro_rules! store_conformance {
             a_beat_brings_the_revision
             what_was_matched_against_an_older_catalog_is_outdated
             an_unchanged_app_makes_nothing_outdated
+            a_healthy_history_gives_no_finding
+            each_check_finds_what_is_planted
+            what_is_overdue_is_found_and_what_is_not_is_not
+            checks_look_at_so_many_rows_only
         }
     };
     (@tests $fresh:path: $($name:ident)*) => {

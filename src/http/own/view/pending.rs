@@ -1,6 +1,6 @@
 //! What an unfinished run is waiting for, and who sees to it (P4: there is always somebody).
 
-use callboard_actors::domain::{JobKey, StepId, Timestamp};
+use callboard_actors::domain::{DeadLetter, JobKey, StepId, Timestamp};
 use callboard_actors::ports::{JobView, Lease, RunView, WaitView};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,7 +12,8 @@ use super::rfc3339;
 pub(in crate::http::own) struct Pending {
     /// `call` (the app's answer), `retry`, `start`, `sleep`, `event`, `signal`, `invoke`, `resume` or `cancel`.
     pub(super) what: &'static str,
-    /// Who sees to it: `lease` (an executor, now), `queue`, `timer` or `wait`.
+    /// Who sees to it: `lease` (an executor, now), `queue`, `timer`, `wait`, or `hold` (you: the job was given up, and is a
+    /// dead letter).
     pub(super) owner: &'static str,
     /// The step concerned, by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,6 +32,9 @@ pub(in crate::http::own) struct Pending {
     /// Since when it is at work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) since: Option<String>,
+    /// The dead letter to decide about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) dead_letter: Option<String>,
     /// When it goes on at the latest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) until: Option<String>,
@@ -40,7 +44,8 @@ impl Pending {
     pub(super) fn all(view: &RunView, leases: &[Lease], now: Timestamp) -> Vec<Self> {
         let jobs = view.jobs.iter().filter_map(|job| of_job(job, view, leases, now));
         let waits = view.waits.iter().filter(|wait| wait.kind != "cancel");
-        jobs.chain(waits.map(|wait| of_wait(wait, view))).collect()
+        let held = view.held.iter().map(|letter| of_letter(letter, view));
+        jobs.chain(waits.map(|wait| of_wait(wait, view))).chain(held).collect()
     }
 }
 
@@ -86,6 +91,27 @@ fn key_step(key: &JobKey) -> Option<&StepId> {
     match key {
         JobKey::Step(step) => Some(step),
         _ => None,
+    }
+}
+
+fn of_letter(letter: &DeadLetter, view: &RunView) -> Pending {
+    let key = &letter.job.id.key;
+    let (what, step) = match key {
+        JobKey::Start | JobKey::Discover(_) => ("call", None),
+        JobKey::Step(step) => ("call", Some(step)),
+        JobKey::Wake(step) => ("sleep", Some(step)),
+        JobKey::Timeout(step) | JobKey::Resume(step) => ("resume", Some(step)),
+        JobKey::Cancel => ("cancel", None),
+    };
+    Pending {
+        what,
+        owner: "hold",
+        step: step.and_then(|step| label(view, step)),
+        step_id: step.map(ToString::to_string),
+        attempt: key.is_call().then_some(letter.job.attempt),
+        since: Some(rfc3339(letter.at())),
+        dead_letter: Some(letter.id.to_string()),
+        ..Pending::default()
     }
 }
 

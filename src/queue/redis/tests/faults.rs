@@ -95,6 +95,7 @@ async fn a_redis_that_is_not_there_yet_is_waited_for() {
     server.kill().expect("dies");
     assert_eq!(queue.push(vec![job("a", 0, 0)], Origin::Commit).await.spilled, 1);
     queue.ping().await.expect_err("nobody there");
+    assert!(queue.failures() > 0);
     server.restart().expect("starts");
     within(async { while queue.push(vec![job("a", 0, 0)], Origin::Sweep).await.spilled > 0 {} }).await;
     queue.ping().await.expect("it answers");

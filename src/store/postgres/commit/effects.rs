@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use callboard_actors::domain::{
-    FunctionId, Job, JobKey, Json, NewRun, RunId, Skip, Step, StepId, StepState, Take, Wait, WaitKey, WaitKind,
+    DeadLetter, FunctionId, Job, JobKey, Json, NewRun, RunId, Skip, Step, StepId, StepState, Take, Wait, WaitKey,
+    WaitKind,
 };
 use sqlx::postgres::PgArguments;
 use uuid::Uuid;
@@ -119,12 +120,16 @@ rows! {
 }
 
 rows! {
-    Dead<'a> {
+    LetterRow<'a> {
         run: Uuid,
-        job: Cow<'a, str>,
+        key: String,
         function: Uuid,
+        attempt: i64,
+        due: i64,
+        priority: i32,
+        payload: Option<&'a str>,
+        id: Uuid,
         reason: Cow<'a, str>,
-        at: i64,
     }
 }
 
@@ -134,6 +139,7 @@ pub(super) struct Effects<'a> {
     ended: BTreeSet<RunId>,
     jobs_gone: BTreeSet<(RunId, &'a JobKey)>,
     waits_gone: BTreeSet<(RunId, &'a WaitKey)>,
+    letters_gone: BTreeSet<(RunId, &'a JobKey)>,
     signals: Vec<Signal>,
     jobs: BTreeMap<(RunId, &'a JobKey), (&'a Job, Option<&'a WaitKey>)>,
     waits: BTreeMap<(RunId, &'a WaitKey), &'a Wait>,
@@ -141,12 +147,12 @@ pub(super) struct Effects<'a> {
     lines: Vec<Line<'a>>,
     skips: Vec<SkipRow<'a>>,
     further: Vec<Further>,
-    dead: Vec<Dead<'a>>,
+    letters: BTreeMap<(RunId, &'a JobKey), &'a DeadLetter>,
 }
 
 impl<'a> Effects<'a> {
     pub(super) const COLUMNS: usize = <Vec<Ended>>::COLUMNS
-        + 2 * <Vec<Gone>>::COLUMNS
+        + 3 * <Vec<Gone>>::COLUMNS
         + <Vec<Signal>>::COLUMNS
         + <Vec<JobRow<'_>>>::COLUMNS
         + <Vec<WaitRow<'_>>>::COLUMNS
@@ -154,7 +160,7 @@ impl<'a> Effects<'a> {
         + <Vec<Line<'_>>>::COLUMNS
         + <Vec<SkipRow<'_>>>::COLUMNS
         + <Vec<Further>>::COLUMNS
-        + <Vec<Dead<'_>>>::COLUMNS;
+        + <Vec<LetterRow<'_>>>::COLUMNS;
 
     pub(super) fn skips(&mut self, skips: &'a [Skip], from: i64) {
         for (seq, skip) in (from..).zip(skips) {
@@ -228,14 +234,11 @@ impl<'a> Effects<'a> {
                 detail: entry.detail.as_ref().map(Json::as_str),
             });
         }
-        for letter in &folded.buried {
-            self.dead.push(Dead {
-                run: letter.run.cell(),
-                job: text(&letter.job),
-                function: letter.function.cell(),
-                reason: text(&letter.reason),
-                at: letter.at.as_millis(),
-            });
+        for (key, letter) in &folded.letters {
+            match letter {
+                Some(letter) => drop(self.letters.insert((run, key), letter)),
+                None => drop(self.letters_gone.insert((run, key))),
+            }
         }
     }
 
@@ -258,6 +261,12 @@ impl<'a> Effects<'a> {
         gone.bind(arguments);
         let gone: Vec<_> = self.waits_gone.iter().map(|(run, key)| self::gone(*run, key)).collect();
         gone.bind(arguments);
+        let gone: Vec<_> = self
+            .letters_gone
+            .iter()
+            .map(|(run, key)| self::gone(*run, key))
+            .collect();
+        gone.bind(arguments);
         self.signals.bind(arguments);
         let jobs: Vec<_> = self.jobs.values().map(|(job, take)| job_row(job, *take)).collect();
         jobs.bind(arguments);
@@ -271,7 +280,8 @@ impl<'a> Effects<'a> {
         self.lines.bind(arguments);
         self.skips.bind(arguments);
         self.further.bind(arguments);
-        self.dead.bind(arguments);
+        let letters: Vec<_> = self.letters.values().map(|letter| letter_row(letter)).collect();
+        letters.bind(arguments);
     }
 }
 
@@ -292,6 +302,21 @@ fn job_row<'a>(job: &'a Job, take: Option<&WaitKey>) -> JobRow<'a> {
         priority: job.priority.seconds(),
         payload: job.payload.as_ref().map(Json::as_str),
         take: take.map(|key| text(&key.to_string()).into_owned()),
+    }
+}
+
+fn letter_row(letter: &DeadLetter) -> LetterRow<'_> {
+    let job = &letter.job;
+    LetterRow {
+        run: job.id.run.cell(),
+        key: text(&job.id.key.to_string()).into_owned(),
+        function: job.function.cell(),
+        attempt: i64::from(job.attempt),
+        due: job.due.as_millis(),
+        priority: job.priority.seconds(),
+        payload: job.payload.as_ref().map(Json::as_str),
+        id: letter.id.cell(),
+        reason: text(&letter.reason),
     }
 }
 

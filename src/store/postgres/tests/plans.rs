@@ -4,14 +4,16 @@
 use std::sync::OnceLock;
 
 use callboard_actors::domain::{
-    Change, DeadLetter, HistoryEntry, HistoryKind, JobKey, Json, RunStatus, Step, StepId, StepOp, StepState, Timestamp,
-    Wait, WaitKey, WaitKind,
+    Change, DeadLetter, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, RunState, RunStatus, Step, StepId, StepOp,
+    StepState, Timestamp, Wait, WaitKey, WaitKind,
 };
-use callboard_actors::ports::Store as _;
+use callboard_actors::ports::{Check, Store as _};
 use callboard_backends::postgres::{Server, Settings};
 use rstest::rstest;
 
-use super::super::{Options, PostgresStore, events, jobs, open::LOCAL_SESSION, retention, run_list, runs, waits};
+use super::super::{
+    Options, PostgresStore, audit, events, jobs, letters, open::LOCAL_SESSION, retention, run_list, runs, waits,
+};
 use super::{accepted, advance};
 
 /// A server that writes down the plan of every statement, those in functions included.
@@ -54,8 +56,8 @@ const FILL: &str = "
     INSERT INTO callboard.skips SELECT pg_temp.id(1, n), 0, NULL, 'duplicate', '' FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.run_events SELECT pg_temp.id(1, n), pg_temp.id(2, n + 1) FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.unrouted SELECT pg_temp.id(1, n) FROM generate_series(1, 8000) AS n;
-    INSERT INTO callboard.dead_letters (run_id, function_id, at, job, reason)
-        SELECT pg_temp.id(2, n), pg_temp.id(3, 1), n, 'start', '' FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.dead_letters SELECT pg_temp.id(2, n), pg_temp.id(3, 1), pg_temp.id(7, n), n, 0, 0, 'start', NULL, ''
+        FROM generate_series(1, 8000) AS n;
 ";
 
 /// Databases with the schema: empty, full, and full with statistics.
@@ -103,7 +105,9 @@ fn plan(database: &str, sql: &str) -> String {
 #[rstest]
 #[case(jobs::DUE, &["Index Scan using jobs_due on jobs"])]
 #[case(jobs::NEXT_DUE, &["Index Only Scan using jobs_due on jobs"])]
-#[case(jobs::DEAD_LETTERS, &["Index Scan Backward using dead_letters_pkey on dead_letters"])]
+#[case(letters::LIST, &["Index Scan Backward using dead_letters_by_id on dead_letters"])]
+#[case(letters::BY_ID, &["Index Scan using dead_letters_by_id on dead_letters"])]
+#[case(letters::OF_RUNS, &["Index Scan using dead_letters_pkey on dead_letters"])]
 #[case(waits::FIND, &["Index Scan using waits_lookup on waits"])]
 #[case(waits::PATHS, &["Index Scan using waits_lookup on waits"])]
 #[case(events::LIST_ALL, &["Index Scan Backward using events_pkey on events"])]
@@ -125,7 +129,7 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(runs::HISTORY, &["history_default_pkey"])]
 #[case(runs::JOBS, &["jobs_pkey"])]
 #[case(runs::WAITS, &["waits_pkey"])]
-#[case(runs::ORPHANS, &["using runs_open on runs", "using jobs_pkey on jobs"])]
+#[case(runs::ORPHANS, &["using runs_open on runs", "using jobs_pkey on jobs", "using dead_letters_pkey on dead_letters"])]
 #[case(retention::OLD_RUNS, &["Index Scan using runs_pkey on runs"])]
 #[case(retention::OLD_EVENTS, &["using events_pkey on events", "runs_pkey", "run_events_pkey", "unrouted_pkey"])]
 #[tokio::test]
@@ -152,11 +156,23 @@ async fn questions_are_answered_from_an_index(#[case] sql: &str, #[case] expecte
     }
 }
 
+fn job(state: &RunState, key: JobKey, due: Timestamp) -> Job {
+    Job {
+        id: JobId { run: state.id, key },
+        function: state.function,
+        attempt: 0,
+        due,
+        priority: state.priority,
+        payload: None,
+    }
+}
+
 /// One decision with a change of every kind.
 fn everything(at: Timestamp) -> Vec<Change> {
     let (event, _, _) = accepted(99);
     let (_, state, _) = accepted(1);
     let step = StepId::from("a");
+    let job = |key| job(&state, key, at);
     let wait = |key: &str, kind| Wait {
         run: state.id,
         function: state.function,
@@ -178,17 +194,7 @@ fn everything(at: Timestamp) -> Vec<Change> {
             state: StepState::Planned,
         }),
         Change::JobDone(JobKey::Start),
-        Change::JobPut(callboard_actors::domain::Job {
-            id: callboard_actors::domain::JobId {
-                run: state.id,
-                key: JobKey::Step(step.clone()),
-            },
-            function: state.function,
-            attempt: 0,
-            due: at,
-            priority: state.priority,
-            payload: None,
-        }),
+        Change::JobPut(job(JobKey::Step(step.clone()))),
         Change::WaitPut(wait("event", WaitKind::Event)),
         Change::WaitPut(wait("signal", WaitKind::Signal)),
         Change::WaitDone(WaitKey::Step(StepId::from("never there"))),
@@ -203,13 +209,8 @@ fn everything(at: Timestamp) -> Vec<Change> {
             attempt: 0,
             detail: None,
         }),
-        Change::Buried(DeadLetter {
-            run: state.id,
-            job: "start".to_owned(),
-            function: state.function,
-            reason: String::new(),
-            at,
-        }),
+        Change::Unburied(JobKey::Cancel),
+        Change::Buried(DeadLetter::new(job(JobKey::Start), String::new(), 0, at)),
     ]
 }
 
@@ -233,17 +234,7 @@ async fn a_commit_looks_rows_up_one_by_one() {
             }
             other => other,
         };
-        let taken = callboard_actors::domain::Job {
-            id: callboard_actors::domain::JobId {
-                run: state.id,
-                key: JobKey::Resume(StepId::from("event")),
-            },
-            function: state.function,
-            attempt: 0,
-            due: at,
-            priority: state.priority,
-            payload: None,
-        };
+        let taken = job(&state, JobKey::Resume(StepId::from("event")), at);
         let batches = [
             // One that is known, so that what losers cause happens as well.
             vec![keyed(write.clone()), keyed(other)],
@@ -275,6 +266,27 @@ async fn a_commit_looks_rows_up_one_by_one() {
         }
         store.close().await.expect("closes");
         check(&server().log(), &marker);
+    }
+}
+
+#[tokio::test]
+async fn checks_walk_through_bounded_rows_only() {
+    prepare().await;
+    for check in Check::ALL {
+        let sql = audit::statement(*check);
+        assert!(sql.contains("LIMIT $1"), "{}", check.code());
+        for database in DATABASES {
+            let plan = plan(database, sql);
+            assert!(!plan.contains("Seq Scan"), "{database}, {}:\n{plan}", check.code());
+            // What is read from end to end is what the limit stops; the rest has a condition.
+            let lines: Vec<&str> = plan.lines().collect();
+            let unbounded = lines.iter().enumerate().filter(|(index, line)| {
+                let is_scan = line.contains("Index Scan") || line.contains("Index Only Scan");
+                let next = lines.get(index + 1).copied().unwrap_or_default();
+                is_scan && !next.contains("Index Cond:") && !lines[index - 1].contains("Limit")
+            });
+            assert_eq!(unbounded.count(), 0, "{database}, {}:\n{plan}", check.code());
+        }
     }
 }
 

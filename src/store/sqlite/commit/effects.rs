@@ -11,7 +11,7 @@ use callboard_actors::domain::{
 use callboard_actors::ports::StoreError;
 
 use super::super::super::batch::{Folded, new_runs, place};
-use super::super::jsonb::Rows;
+use super::super::jsonb::{Row, Rows};
 use super::super::rows::get_id;
 use super::super::writer::{Script, Session};
 use super::claims::{CLAIM_EVENTS, INSERT_UNROUTED, event_row, unrouted_row};
@@ -19,8 +19,11 @@ use super::{Claimed, Commit};
 
 const DELETE_JOBS_OF: &str = "DELETE FROM jobs WHERE run_id IN (SELECT value FROM jsonb_each(?))";
 const DELETE_WAITS_OF: &str = "DELETE FROM waits WHERE run_id IN (SELECT value FROM jsonb_each(?))";
+const DELETE_LETTERS_OF: &str = "DELETE FROM dead_letters WHERE run_id IN (SELECT value FROM jsonb_each(?))";
 const DELETE_JOBS: &str = "DELETE FROM jobs WHERE (run_id, key) IN (SELECT value->>0, value->>1 FROM jsonb_each(?))";
 const DELETE_WAITS: &str = "DELETE FROM waits WHERE (run_id, key) IN (SELECT value->>0, value->>1 FROM jsonb_each(?))";
+const DELETE_LETTERS: &str =
+    "DELETE FROM dead_letters WHERE (run_id, key) IN (SELECT value->>0, value->>1 FROM jsonb_each(?))";
 const DELETE_SIGNALS: &str = "DELETE FROM waits
     WHERE name IN (SELECT value FROM jsonb_each(?)) AND path IS NULL AND kind = 'signal'";
 
@@ -57,16 +60,23 @@ const INSERT_SKIPS: &str = "INSERT INTO skips (event_id, seq, function_id, reaso
 const INSERT_RUN_EVENTS: &str = "INSERT INTO run_events (event_id, run_id)
     SELECT value->>0, value->>1 FROM jsonb_each(?) WHERE true ON CONFLICT DO NOTHING";
 
-const INSERT_DEAD_LETTERS: &str = "INSERT INTO dead_letters (run_id, job, function_id, reason, at)
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM jsonb_each(?)";
+const PUT_LETTERS: &str =
+    "INSERT INTO dead_letters (run_id, key, function_id, attempt, due, priority, payload, id, reason)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8
+    FROM jsonb_each(?) WHERE true
+    ON CONFLICT (run_id, key) DO UPDATE SET function_id = excluded.function_id, attempt = excluded.attempt,
+        due = excluded.due, priority = excluded.priority, payload = excluded.payload, id = excluded.id,
+        reason = excluded.reason";
 
 /// For a look at their plans.
 #[cfg(test)]
-pub(super) const STATEMENTS: [(&str, &str); 12] = [
+pub(super) const STATEMENTS: [(&str, &str); 14] = [
     ("delete_jobs_of", DELETE_JOBS_OF),
     ("delete_waits_of", DELETE_WAITS_OF),
+    ("delete_letters_of", DELETE_LETTERS_OF),
     ("delete_jobs", DELETE_JOBS),
     ("delete_waits", DELETE_WAITS),
+    ("delete_letters", DELETE_LETTERS),
     ("delete_signals", DELETE_SIGNALS),
     ("put_jobs", PUT_JOBS),
     ("put_waits", PUT_WAITS),
@@ -74,7 +84,7 @@ pub(super) const STATEMENTS: [(&str, &str); 12] = [
     ("insert_history", INSERT_HISTORY),
     ("insert_skips", INSERT_SKIPS),
     ("insert_run_events", INSERT_RUN_EVENTS),
-    ("insert_dead_letters", INSERT_DEAD_LETTERS),
+    ("put_letters", PUT_LETTERS),
 ];
 
 /// Rows by statement.
@@ -84,6 +94,7 @@ struct Effects {
     ended: Rows,
     jobs_gone: Rows,
     waits_gone: Rows,
+    letters_gone: Rows,
     signals: Rows,
     jobs: Rows,
     waits: Rows,
@@ -91,7 +102,7 @@ struct Effects {
     history: Rows,
     skips: Rows,
     run_events: Rows,
-    dead_letters: Rows,
+    letters: Rows,
 }
 
 /// Writes the effects of a segment and, with `last`, commits. Answers what came of each of its writes.
@@ -154,13 +165,14 @@ impl Effects {
 
     fn new() -> Self {
         let [unrouted, events, ended, jobs_gone, waits_gone, signals, jobs] = std::array::from_fn(|_| Rows::new());
-        let [waits, steps, history, skips, run_events, dead_letters] = std::array::from_fn(|_| Rows::new());
+        let [waits, steps, history, skips, run_events, letters, letters_gone] = std::array::from_fn(|_| Rows::new());
         Self {
             unrouted,
             events,
             ended,
             jobs_gone,
             waits_gone,
+            letters_gone,
             signals,
             jobs,
             waits,
@@ -168,7 +180,7 @@ impl Effects {
             history,
             skips,
             run_events,
-            dead_letters,
+            letters,
         }
     }
 
@@ -179,10 +191,12 @@ impl Effects {
         if !self.ended.is_empty() {
             let ended = self.ended.into_bytes();
             script.with(DELETE_JOBS_OF, ended.clone());
-            script.with(DELETE_WAITS_OF, ended);
+            script.with(DELETE_WAITS_OF, ended.clone());
+            script.with(DELETE_LETTERS_OF, ended);
         }
         script.with_rows(DELETE_JOBS, self.jobs_gone);
         script.with_rows(DELETE_WAITS, self.waits_gone);
+        script.with_rows(DELETE_LETTERS, self.letters_gone);
         script.with_rows(DELETE_SIGNALS, self.signals);
         script.with_rows(PUT_JOBS, self.jobs);
         script.with_rows(PUT_WAITS, self.waits);
@@ -190,7 +204,7 @@ impl Effects {
         script.with_rows(INSERT_HISTORY, self.history);
         script.with_rows(INSERT_SKIPS, self.skips);
         script.with_rows(INSERT_RUN_EVENTS, self.run_events);
-        script.with_rows(INSERT_DEAD_LETTERS, self.dead_letters);
+        script.with_rows(PUT_LETTERS, self.letters);
         emitted
     }
 
@@ -235,14 +249,15 @@ impl Effects {
                 .int(entry.attempt)
                 .text_or_null(entry.detail.as_ref().map(Json::as_str));
         }
-        for letter in &folded.buried {
-            self.dead_letters
-                .row()
-                .shown(letter.run)
-                .text(&letter.job)
-                .shown(letter.function)
-                .text(&letter.reason)
-                .int(letter.at.as_millis());
+        for (key, letter) in &folded.letters {
+            match letter {
+                Some(letter) => drop(
+                    job_row(&mut self.letters, &letter.job)
+                        .shown(letter.id)
+                        .text(&letter.reason),
+                ),
+                None => drop(self.letters_gone.row().shown(run).shown(key)),
+            }
         }
     }
 
@@ -265,15 +280,7 @@ impl Effects {
     }
 
     fn job(&mut self, job: &Job) {
-        self.jobs
-            .row()
-            .shown(job.id.run)
-            .shown(&job.id.key)
-            .shown(job.function)
-            .int(job.attempt)
-            .int(job.due.as_millis())
-            .int(job.priority.seconds())
-            .text_or_null(job.payload.as_ref().map(Json::as_str));
+        job_row(&mut self.jobs, job);
     }
 
     fn wait(&mut self, wait: &Wait) {
@@ -346,4 +353,16 @@ impl Effects {
             seq += 1;
         }
     }
+}
+
+/// A job, as its table and that of the dead letters begin.
+fn job_row<'a>(rows: &'a mut Rows, job: &Job) -> Row<'a> {
+    rows.row()
+        .shown(job.id.run)
+        .shown(&job.id.key)
+        .shown(job.function)
+        .int(job.attempt)
+        .int(job.due.as_millis())
+        .int(job.priority.seconds())
+        .text_or_null(job.payload.as_ref().map(Json::as_str))
 }

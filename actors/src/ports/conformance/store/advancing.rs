@@ -1,7 +1,7 @@
 //! Runs moving on.
 
 use super::fixtures::*;
-use crate::domain::{Change, DeadLetter, HistoryKind, Job, JobKey, RunStatus, StepId, StepState, WaitKey, Written};
+use crate::domain::{Change, HistoryKind, Job, JobKey, RunStatus, StepId, StepState, WaitKey, Written};
 
 /// A decision made from a version that is past, or not yet there, is lost with all its changes.
 pub async fn a_stale_decision_changes_nothing(store: Shared) {
@@ -183,23 +183,4 @@ pub async fn history_keeps_its_order(store: Shared) {
     let view = store.run_view(run.id).await.expect("reads").expect("exists");
     let found: Vec<_> = view.history.into_iter().map(Change::Noted).collect();
     assert_eq!(found, expected);
-}
-
-/// Dead letters are listed from new to old, also after their run has ended.
-pub async fn what_is_buried_is_listed(store: Shared) {
-    let run = start(&store, 1).await;
-    let letter = |reason: &str, millis| DeadLetter {
-        run: run.id,
-        job: "start".to_owned(),
-        function: function("one"),
-        reason: reason.to_owned(),
-        at: at(millis),
-    };
-    let (first, second) = (letter("first", 5), letter("second", 6));
-    let changes = vec![Change::Buried(first.clone()), ended(RunStatus::Failed, 5)];
-    commit_all(&store, &[advance(run.id, 0, changes)]).await;
-    commit_all(&store, &[advance(run.id, 1, vec![Change::Buried(second.clone())])]).await;
-    assert_eq!(store.dead_letters(10).await.expect("reads"), [second.clone(), first]);
-    assert_eq!(store.dead_letters(1).await.expect("reads"), [second]);
-    assert_eq!(store.counts().await.expect("reads").dead_letters, 2);
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::domain::{
-    Accept, Advance, Change, Event, EventId, FunctionId, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, Lookup,
-    NewRun, Priority, RunId, RunState, RunStatus, Step, StepId, StepOp, StepState, Timestamp, Wait, WaitKey, WaitKind,
-    Write, Written,
+    Accept, Advance, Change, DeadLetter, Event, EventId, FunctionId, HistoryEntry, HistoryKind, Job, JobId, JobKey,
+    Json, Lookup, NewRun, Priority, RunId, RunState, RunStatus, Step, StepId, StepOp, StepState, Timestamp, Wait,
+    WaitKey, WaitKind, Write, Written,
 };
-use crate::ports::{Expiry, Store};
+use crate::ports::{DeadLetterFilter, Expiry, Store};
 
 pub(super) type Shared = Arc<dyn Store>;
 
@@ -201,6 +201,20 @@ pub(super) async fn waits(store: &Shared, name: &str, lookups: &[Option<Lookup>]
 pub(super) async fn unrouted(store: &Shared) -> Vec<EventId> {
     let events = store.unrouted(1_000).await.expect("reads");
     events.iter().map(|event| event.id).collect()
+}
+
+/// All dead letters, from new to old.
+pub(super) async fn letters(store: &Shared) -> Vec<DeadLetter> {
+    let filter = DeadLetterFilter {
+        limit: 1_000,
+        ..DeadLetterFilter::default()
+    };
+    store.dead_letters(&filter).await.expect("reads").items
+}
+
+/// A letter about a job of the function `one`, given up at that time.
+pub(super) fn letter(run: RunId, key: JobKey, millis: i64) -> DeadLetter {
+    DeadLetter::new(job(run, key, 0), format!("as of {millis}"), 0, at(millis))
 }
 
 /// Keys of the jobs of a run, in order of their names.

@@ -354,7 +354,7 @@ pub async fn an_empty_store_has_nothing(store: Shared) {
     assert_eq!(store.events_by_id(&[]).await.expect("reads"), []);
     assert_eq!(store.catalog().await.expect("reads").apps, []);
     assert_eq!(store.nodes().await.expect("reads"), []);
-    assert_eq!(store.dead_letters(10).await.expect("reads"), []);
+    assert_eq!(letters(&store).await, []);
     assert_eq!(store.purge(&expiry(at(1), at(1)), 10).await.expect("purges"), 0);
     assert!(!store.remove_app("http://nowhere").await.expect("writes"));
 }

@@ -21,6 +21,8 @@ enum Draft {
     Done(u8, bool),
     JobPut(u8, i64),
     JobDone(u8),
+    Buried(u8),
+    Unburied(u8),
     WaitPut(u8, u8),
     WaitDone(u8),
     Emit,
@@ -40,6 +42,8 @@ fn draft() -> impl Strategy<Value = Draft> {
         6 => (step(), any::<bool>()).prop_map(|(step, failed)| Draft::Done(step, failed)),
         4 => (0..12_u8, 0..100_i64).prop_map(|(key, due)| Draft::JobPut(key, due)),
         4 => (0..12_u8).prop_map(Draft::JobDone),
+        2 => (0..12_u8).prop_map(Draft::Buried),
+        2 => (0..12_u8).prop_map(Draft::Unburied),
         2 => (step(), 0..3_u8).prop_map(|(step, name)| Draft::WaitPut(step, name)),
         2 => step().prop_map(Draft::WaitDone),
         1 => Just(Draft::Emit),
@@ -90,6 +94,8 @@ fn change(draft: &Draft, state: &RunState, unique: i64) -> Change {
         }
         Draft::JobPut(key, due) => Change::JobPut(job(state.id, job_key(*key), *due)),
         Draft::JobDone(key) => Change::JobDone(job_key(*key)),
+        Draft::Buried(key) => Change::Buried(letter(state.id, job_key(*key), unique)),
+        Draft::Unburied(key) => Change::Unburied(job_key(*key)),
         Draft::WaitPut(id, 0) => Change::WaitPut(signal(state.id, step_id(*id).as_str(), "go")),
         Draft::WaitPut(id, name) => Change::WaitPut(wait(
             state.id,

@@ -1,6 +1,6 @@
 //! Whatever text goes in comes out, byte by byte.
 
-use super::fixtures::*;
+use super::fixtures::{self, *};
 use crate::domain::{
     Change, DeadLetter, Event, HistoryEntry, HistoryKind, Job, JobKey, Json, Lookup, RunStatus, Step, StepId,
     StepState, Wait, limits,
@@ -64,13 +64,11 @@ pub async fn texts_come_back_as_they_went_in(store: Shared) {
         attempt: u32::MAX,
         detail: Some(canonical()),
     };
-    let letter = DeadLetter {
-        run: id,
-        job: ODD.to_owned(),
-        function: function("one"),
-        reason: ODD.to_owned(),
-        at: at(5),
+    let given_up = Job {
+        payload: Some(canonical()),
+        ..fixtures::job(id, JobKey::Discover(odd_step.clone()), 9)
     };
+    let letter = DeadLetter::new(given_up, ODD.to_owned(), 0, at(5));
     let changes = vec![
         Change::StepPut(step.clone()),
         Change::JobPut(job.clone()),
@@ -92,7 +90,7 @@ pub async fn texts_come_back_as_they_went_in(store: Shared) {
     );
     assert_eq!(waits(&store, ODD, std::slice::from_ref(&wait.lookup)).await, [wait]);
     assert_eq!(store.wait_paths(ODD).await.expect("reads"), [Some(ODD.to_owned())]);
-    assert_eq!(store.dead_letters(1).await.expect("reads"), [letter]);
+    assert_eq!(letters(&store).await, [letter]);
     let change = Change::Ended {
         status: RunStatus::Completed,
         output: canonical(),
