@@ -1,22 +1,33 @@
-//! Kills a server at random instants under load, and audits the promises P1 to P5 when everything has settled.
+//! Does to servers under load what befalls them in production, and audits the promises P1 to P5 when everything has settled.
 //!
-//! The instants follow from a seed: `CHAOS_SEED=7 cargo test --test it chaos -- --nocapture`. `CHAOS_KILLS` makes it
-//! longer. The audit reads the database itself and the app's own books; what the server says of itself counts for
-//! nothing.
+//! Here: one server on what is built in, killed. [`cluster`]: an installation that shares PostgreSQL and Redis, and all
+//! kinds of faults. What is done when follows from a seed: `CHAOS_SEED=7 cargo test --test it chaos -- --nocapture`.
+//! `CHAOS_KILLS` makes it longer here, `CHAOS_SECONDS` there. The audit reads the database itself and the app's own books;
+//! what the server says of itself counts for nothing.
 
 mod audit;
+mod cluster;
+mod database;
+mod faults;
 mod load;
 mod workflow;
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::server::Server;
-use audit::{Account, Database};
-use load::Load;
+use audit::Account;
+use database::Database;
+use load::{Doors, Load};
 use workflow::Workflow;
 
 /// The longest that what is under way may take once nothing kills the server any more.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Attempts at the same thing after which the app gives up.
+const RETRIES: u32 = 3;
+/// Milliseconds between two events of a sender.
+const PAUSE: RangeInclusive<u64> = 40..=240;
 
 /// A number from the environment.
 fn number(name: &str) -> Option<u64> {
@@ -48,31 +59,43 @@ fn server() -> Server {
         .start()
 }
 
-/// Waits until nothing is under way, and stops the server, so that the database is whole.
-fn settle(server: &mut Server, database: &Database) {
+/// The seed that was asked for, or any.
+fn seed() -> u64 {
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    number("CHAOS_SEED").unwrap_or_else(|| clock.map_or(1, |now| u64::from(now.subsec_nanos())))
+}
+
+/// Waits until nothing is under way. `diagnosis` is for when that takes too long.
+fn wait_until_quiet(database: &Database, diagnosis: impl Fn() -> String) {
     let start = Instant::now();
     while !database.is_quiet() {
         assert!(
             start.elapsed() < SETTLED_WITHIN,
             "still under way: {}\n{}",
             database.leftovers(),
-            server.diagnosis()
+            diagnosis()
         );
         std::thread::sleep(Duration::from_millis(100));
     }
+    println!("chaos: quiet after {:.1} s", start.elapsed().as_secs_f64());
+}
+
+/// Waits until nothing is under way, and stops the server, so that the database is whole.
+fn settle(server: &mut Server, database: &Database) {
+    wait_until_quiet(database, || server.diagnosis());
     assert!(server.terminate().success(), "{}", server.diagnosis());
 }
 
 #[test]
 fn nothing_is_lost_and_nothing_done_twice_whenever_the_server_is_killed() {
-    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let seed = number("CHAOS_SEED").unwrap_or_else(|| clock.map_or(1, |now| u64::from(now.subsec_nanos())));
+    let seed = seed();
     let kills = number("CHAOS_KILLS").unwrap_or(6);
     println!("chaos: CHAOS_SEED={seed} CHAOS_KILLS={kills}");
 
     let mut server = server();
-    let workflow = Workflow::start(&server, Duration::from_millis(40));
-    let load = Load::start(&server, seed);
+    let doors = Doors::of(&server);
+    let workflow = Workflow::start(&server, doors.clone(), Duration::from_millis(40), RETRIES);
+    let load = Load::start(&doors, seed, &PAUSE);
     let mut dice = Dice(seed);
     for _ in 0..kills {
         // The instant is what is tested.
@@ -101,8 +124,9 @@ fn nothing_is_lost_and_nothing_done_twice_whenever_the_server_is_killed() {
 fn a_termination_under_load_loses_nothing_and_repeats_no_step() {
     let mut server = server();
     // Calls that take a while, so that many are under way at any instant.
-    let workflow = Workflow::start(&server, Duration::from_millis(400));
-    let load = Load::start(&server, 11);
+    let doors = Doors::of(&server);
+    let workflow = Workflow::start(&server, doors.clone(), Duration::from_millis(400), RETRIES);
+    let load = Load::start(&doors, 11, &PAUSE);
     for _ in 0..2 {
         workflow.wait_for_executions_under_way(3);
         let ended = server.terminate();

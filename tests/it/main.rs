@@ -11,6 +11,7 @@ mod bad_input;
 mod cancelling;
 mod chaos;
 mod cli;
+mod cluster;
 mod containers;
 mod dead_letters;
 mod events;

@@ -7,7 +7,8 @@
 //! Inputs of one run are decided one after another, in the order in which they came; different runs, and the calls of
 //! parallel steps of one run, go side by side. A decision that can't be committed because the run has moved on is made
 //! again from the state in the database, and so is the verdict that a job has nothing left to do. A call that another
-//! process may have made before is made from the state in the database, never from one remembered here.
+//! process may have made before is made from the state in the database, never from one remembered here, and never from one
+//! that was read a while ago: a process that stood still does not know it.
 //!
 //! Each call runs in a task of its own, so a panic there fails one attempt and nothing else. What a dying executor had in
 //! hand goes back to the queue by itself (see [`Assignment`]).
@@ -27,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::assignment::Assignment;
 use crate::catalog::SharedCatalog;
-use crate::domain::{Function, FunctionId, RunId};
+use crate::domain::{Function, FunctionId, RunId, Timestamp};
 use crate::engine::{self, Context as Deciding, Input, Next, RetryPolicy};
 use crate::kernel::{AddressBook, Boot, Observation, Supervised};
 use crate::link;
@@ -44,6 +45,12 @@ const IDLE: Duration = Duration::from_secs(60);
 const SETBACK: Duration = Duration::from_millis(500);
 /// Decisions on one input that may lose against somebody faster before the job is handed back.
 const TRIES: u32 = 5;
+
+/// How old what is known of a run may be when its app is called. Less than the shortest time for which a silent process
+/// keeps its leases, 3 s: nobody else can have gone on meanwhile, even if this process stood still.
+const FRESH: Duration = Duration::from_secs(2);
+/// Times that a run is loaded anew for one job. A database that always takes longer than [`FRESH`] must not stop all work.
+const DOUBTS: u32 = 3;
 
 /// Do this job.
 #[derive(Debug)]
@@ -150,6 +157,7 @@ impl Executor {
             }
             if slot.state.is_none() {
                 slot.is_busy = true;
+                slot.loaded_at = Some(Instant::now());
                 return self.load(run, ctx);
             }
             let Some(task) = slot.tasks.pop_front() else { return };
@@ -190,7 +198,7 @@ impl Executor {
             mut assignment,
             input,
             tries,
-            is_doubted,
+            doubts,
         } = task;
         let Some(slot) = self.slots.get_mut(&run) else { return };
         let Some(state) = slot.state.as_deref() else { return };
@@ -203,14 +211,14 @@ impl Executor {
         }
         // Nor is a job given up that a state held since before does not know.
         let is_last_word = assignment.poisoned().is_some();
-        if !is_doubted && (is_last_word || is_for_others_too(assignment.lease())) {
-            slot.state = None;
-            slot.tasks.push_front(Task {
-                tries,
-                is_doubted: true,
-                ..Task::new(assignment)
-            });
-            return;
+        let is_doubtful = match doubts {
+            0 => is_last_word || is_for_others_too(assignment.lease(), self.parts.clock.now()),
+            // While this process stood still, others may have gone on after the state was read.
+            1..DOUBTS => slot.loaded_at.is_some_and(|at| at.elapsed() > FRESH),
+            _ => false,
+        };
+        if is_doubtful {
+            return slot.doubt(assignment, tries, doubts);
         }
         if let Some(reason) = assignment.poisoned() {
             let input = Input::Poisoned(Box::new(assignment.lease().job.clone()), reason.to_owned());
@@ -219,14 +227,7 @@ impl Executor {
         let request_id = RunId::new(self.parts.clock.now(), self.parts.random.bits()).to_string();
         match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request_id)) {
             // The router writes the jobs of waits without the executor: a state held since before does not know them.
-            Next::Stale if !is_doubted && !state.status.is_final() => {
-                slot.state = None;
-                slot.tasks.push_front(Task {
-                    tries,
-                    is_doubted: true,
-                    ..Task::new(assignment)
-                });
-            }
+            Next::Stale if doubts == 0 && !state.status.is_final() => slot.doubt(assignment, tries, doubts),
             Next::Stale => self.acknowledge(assignment),
             Next::Decide(input) => {
                 // What follows, follows from this.
@@ -369,8 +370,8 @@ impl Executor {
 
 /// Whether another process may have done this call, or moved its run on since: a step whose result is recorded must not be
 /// called again (P3), and what is remembered here may not know of it.
-fn is_for_others_too(lease: &Lease) -> bool {
-    !lease.is_first && lease.job.id.key.is_call()
+fn is_for_others_too(lease: &Lease, now: Timestamp) -> bool {
+    lease.job.id.key.is_call() && (!lease.is_first || now.since(lease.since) > FRESH)
 }
 
 impl Actor for Executor {

@@ -13,6 +13,8 @@ use crate::engine::Input;
 pub(super) struct Slot {
     /// Its state, unless it is being loaded or a decision about it is being committed.
     pub(super) state: Option<Box<RunState>>,
+    /// When it was last begun to be loaded.
+    pub(super) loaded_at: Option<Instant>,
     /// Whether it is being loaded, or a decision is being committed.
     pub(super) is_busy: bool,
     /// Calls in flight.
@@ -21,6 +23,18 @@ pub(super) struct Slot {
     pub(super) replied_at: Option<Instant>,
     /// What is to be decided upon, in order.
     pub(super) tasks: VecDeque<Task>,
+}
+
+impl Slot {
+    /// Has the run loaded anew before the job is looked at again.
+    pub(super) fn doubt(&mut self, assignment: Assignment, tries: u32, doubts: u32) {
+        self.state = None;
+        self.tasks.push_front(Task {
+            tries,
+            doubts: doubts + 1,
+            ..Task::new(assignment)
+        });
+    }
 }
 
 /// A job that has come due, or come back from its call.
@@ -32,8 +46,8 @@ pub(super) struct Task {
     pub(super) input: Option<Input>,
     /// Decisions on it that lost against somebody faster.
     pub(super) tries: u32,
-    /// Whether it looked as if the run had moved past it, and the run was loaded anew to be sure.
-    pub(super) is_doubted: bool,
+    /// How often it looked as if the run might have moved past it, and the run was loaded anew to be sure.
+    pub(super) doubts: u32,
 }
 
 impl Task {
@@ -43,7 +57,7 @@ impl Task {
             assignment,
             input: None,
             tries: 0,
-            is_doubted: false,
+            doubts: 0,
         }
     }
 }

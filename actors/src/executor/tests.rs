@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use crate::domain::{Advance, CancelRule, Change, Function, Job, Json, Reply, RunStatus, Target, Write};
+use crate::domain::{Advance, CancelRule, Change, Function, Job, Json, Reply, RunId, RunStatus, Target, Write};
 use crate::engine::RetryPolicy;
 use crate::orchestrator::Settings;
 use crate::ports::{Origin, Queue, Store};
@@ -416,40 +416,88 @@ fn a_commit_that_was_made_and_reported_as_failed_is_not_made_twice() {
     });
 }
 
+/// Starts a run and lets its first attempt fail. Answers the job of the next one, due now.
+async fn failed_once(rig: &Rig) -> Job {
+    rig.start(&charge(), "order/paid", &json!({})).await;
+    rig.until("the attempt failed", |rig| {
+        rig.store.jobs().iter().any(|job| job.attempt == 1) && rig.queue.leased() == 0
+    })
+    .await;
+    Job {
+        due: rig.now(),
+        ..rig.store.jobs().remove(0)
+    }
+}
+
+/// What another process writes that has done the job.
+async fn end_elsewhere(rig: &Rig, run: RunId) {
+    let state = rig.store.run(run).expect("a run");
+    let end = Change::Ended {
+        status: RunStatus::Completed,
+        output: Json::null(),
+        at: rig.now(),
+    };
+    let elsewhere = Write::Advance(Advance {
+        run,
+        expected: state.version,
+        changes: vec![end],
+    });
+    rig.store.commit(&[elsewhere]).await.expect("commits");
+}
+
+async fn failing_once(cache_bytes: usize) -> Rig {
+    let settings = Settings {
+        retry: RetryPolicy::Fixed(Duration::from_secs(3_600)),
+        cache_bytes,
+        ..Settings::default()
+    };
+    Rig::with(vec![charge()], FakeApp::new(|_| Answer::Panic), settings).await
+}
+
 #[test]
 fn a_call_that_others_may_have_made_is_made_from_the_state_in_the_database() {
     virtually(async {
-        let app = FakeApp::new(|_| Answer::Panic);
-        let settings = Settings {
-            retry: RetryPolicy::Fixed(Duration::from_secs(3_600)),
-            ..Settings::default()
-        };
-        let rig = Rig::with(vec![charge()], app, settings).await;
+        let rig = failing_once(Settings::default().cache_bytes).await;
         rig.queue.share();
-        let run = rig.start(&charge(), "order/paid", &json!({})).await;
-        rig.until("the attempt failed", |rig| {
-            rig.store.jobs().iter().any(|job| job.attempt == 1) && rig.queue.leased() == 0
-        })
-        .await;
-        let retry = rig.store.jobs().remove(0);
-        // Another process does the second attempt, and this one hears of the job only.
-        let state = rig.store.run(run).expect("a run");
-        let end = Change::Ended {
-            status: RunStatus::Completed,
-            output: Json::null(),
-            at: rig.now(),
-        };
-        let elsewhere = Write::Advance(Advance {
-            run,
-            expected: state.version,
-            changes: vec![end],
-        });
-        rig.store.commit(&[elsewhere]).await.expect("commits");
-        let job = Job {
-            due: rig.now(),
-            ..retry
-        };
+        let job = failed_once(&rig).await;
+        end_elsewhere(&rig, job.id.run).await;
+        // This process hears of the job only.
         rig.queue.push(vec![job], Origin::Sweep).await;
+        rig.until("the job is done with", |rig| rig.queue.jobs().is_empty())
+            .await;
+        assert_eq!(rig.app.seen().len(), 1, "P3: {:?}", rig.app.seen());
+    });
+}
+
+#[test]
+fn a_process_that_stood_still_with_a_job_in_hand_looks_before_it_calls() {
+    virtually(async {
+        let rig = failing_once(Settings::default().cache_bytes).await;
+        let job = failed_once(&rig).await;
+        end_elsewhere(&rig, job.id.run).await;
+        rig.queue.lag(Duration::from_secs(4));
+        rig.queue.push(vec![job], Origin::Commit).await;
+        rig.until("the job is done with", |rig| rig.queue.jobs().is_empty())
+            .await;
+        assert_eq!(rig.app.seen().len(), 1, "P3: {:?}", rig.app.seen());
+    });
+}
+
+#[test]
+fn a_process_that_stood_still_while_it_read_a_run_reads_it_again() {
+    virtually(async {
+        let rig = failing_once(0).await;
+        rig.queue.share();
+        let job = failed_once(&rig).await;
+        let run = job.id.run;
+        // The second read, the one that is to make sure, answers with what was true four seconds ago.
+        rig.store.fail_loads(&[Fault::None, Fault::Hang]);
+        let before = rig.store.loads();
+        rig.queue.push(vec![job], Origin::Sweep).await;
+        rig.until("it reads", |rig| rig.store.loads() == before + 2).await;
+        end_elsewhere(&rig, run).await;
+        rig.pass(Duration::from_secs(4)).await;
+        rig.store.thaw();
         rig.until("the job is done with", |rig| rig.queue.jobs().is_empty())
             .await;
         assert_eq!(rig.app.seen().len(), 1, "P3: {:?}", rig.app.seen());

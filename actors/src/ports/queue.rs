@@ -96,6 +96,9 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// Takes jobs in. A job that is known already is replaced, unless it is leased: then its new version waits until
     /// the lease ends (and is dropped if it is the same). A job that waits and is pushed again unchanged stays as it
     /// is, with the delay a release gave it.
+    ///
+    /// Attempts only go up, so a version with fewer of them than the newest that is known comes late (it was read from the
+    /// store before, or its push was held up) and changes nothing. Nobody would bring the newer one again soon.
     async fn push(&self, jobs: Vec<Job>, origin: Origin) -> Pushed;
 
     /// Hands out at most `max` jobs that are due at `now`, no function more than `per_function` at a time (leases that

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -37,6 +38,7 @@ pub(crate) struct FakeQueue {
     news: Notify,
     lost: Notify,
     is_shared: AtomicBool,
+    lag_ms: AtomicU64,
 }
 
 impl FakeQueue {
@@ -83,6 +85,12 @@ impl FakeQueue {
     /// From now on others may have had every job that is handed out.
     pub(crate) fn share(&self) {
         self.is_shared.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on jobs were handed out so long ago.
+    pub(crate) fn lag(&self, lag: Duration) {
+        let lag = u64::try_from(lag.as_millis()).expect("a short time");
+        self.lag_ms.store(lag, Ordering::Relaxed);
     }
 
     /// Forgets everything, as the port says it may at any instant.
@@ -168,11 +176,12 @@ impl Queue for FakeQueue {
                 match inner.entries.get_mut(&job.id) {
                     Some(entry) if entry.lease.is_some() => {
                         entry.is_forgotten = false;
-                        if entry.job != job {
+                        let newest = entry.pending.as_ref().unwrap_or(&entry.job).attempt;
+                        if entry.job != job && job.attempt >= newest {
                             entry.pending = Some(job);
                         }
                     }
-                    Some(entry) if entry.job == job => {}
+                    Some(entry) if entry.job == job || job.attempt < entry.job.attempt => {}
                     None if is_full => {
                         pushed.spilled += 1;
                         inner.spilled += 1;
@@ -206,7 +215,7 @@ impl Queue for FakeQueue {
                 leases.push(Lease {
                     job: entry.job.clone(),
                     epoch: inner.epoch,
-                    since: now,
+                    since: now.before(Duration::from_millis(self.lag_ms.load(Ordering::Relaxed))),
                     is_first: !self.is_shared.load(Ordering::Relaxed),
                 });
             }

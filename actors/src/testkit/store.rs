@@ -425,17 +425,20 @@ impl Store for FakeStore {
     }
 
     async fn load_runs(&self, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
-        let fault = self.lock().load_faults.pop_front();
+        let (fault, states) = {
+            let mut inner = self.lock();
+            inner.loads += ids.len();
+            let states = ids.iter().filter_map(|id| inner.load(*id)).collect();
+            (inner.load_faults.pop_front(), states)
+        };
         tokio::task::yield_now().await;
         match fault {
-            None => {}
+            None | Some(Fault::None) => {}
             Some(Fault::Hang) => self.thawed.notified().await,
             Some(Fault::Panic | Fault::PanicAfter) => panic!("the store panics, as the test wants it"),
             Some(fault) => return Err(error(fault)),
         }
-        let mut inner = self.lock();
-        inner.loads += ids.len();
-        Ok(ids.iter().filter_map(|id| inner.load(*id)).collect())
+        Ok(states)
     }
 
     async fn jobs_due(

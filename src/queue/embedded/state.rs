@@ -148,11 +148,12 @@ impl State {
             let same = entry.is(&job, function);
             if let Some(held) = &mut entry.held {
                 held.forgotten = false;
-                if !same {
+                let newest = held.pending.as_ref().map_or(entry.attempt, |pending| pending.attempt);
+                if !same && job.attempt >= newest {
                     held.pending = Some(job);
                 }
                 pushed.accepted += 1;
-            } else if same {
+            } else if same || job.attempt < entry.attempt {
                 pushed.accepted += 1;
             } else {
                 self.remove(slot);

@@ -1,7 +1,7 @@
 //! A Redis server, or any that speaks its protocol: `CALLBOARD_TEST_REDIS` names the program (`redis-server` if not set).
 //!
-//! It runs under a small shell that waits for the end of its input and then kills it. The input is a pipe from this process,
-//! so the server ends with it, however it ends.
+//! It runs under a small shell that waits for the end of its input and then kills it and removes its files. The input is a
+//! pipe from this process, so the server ends with it, however it ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -206,7 +206,7 @@ impl Redis {
             set("cluster-enabled", "yes".to_owned());
         }
         // `exec 3<&0` because a background command of a shell has no input.
-        let script = "exec 3<&0; \"$@\" >redis.log 2>&1 3<&- & id=$!; echo $id; read -r _ <&3; kill -9 $id 2>/dev/null; wait $id 2>/dev/null";
+        let script = "exec 3<&0; \"$@\" >redis.log 2>&1 3<&- & id=$!; echo $id; read -r word <&3; kill -9 $id 2>/dev/null; wait $id 2>/dev/null; [ \"$word\" = keep ] || rm -rf \"$PWD\"";
         let mut shell = Command::new("sh")
             .args(["-c", script, "sh", &program])
             .args(&arguments)
@@ -246,7 +246,9 @@ impl Redis {
 }
 
 impl Process {
+    /// Ends it; its files stay.
     fn end(mut self) {
+        let _ = self.input.write_all(b"keep\n");
         drop(self.input);
         let _ = self.shell.wait();
     }

@@ -2,62 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use serde_json::{Value, json};
 
+use super::database::{Database, Row};
 use super::load::Sent;
 use super::workflow::Workflow;
-use crate::support::server::Server;
-
-/// The server's database, read from outside.
-#[derive(Debug)]
-pub(super) struct Database(PathBuf);
-
-impl Database {
-    pub(super) fn of(server: &Server) -> Self {
-        Self(server.data_dir().join("callboard.db"))
-    }
-
-    /// The rows of a query, each as what `read` makes of it.
-    pub(super) fn rows<T>(&self, sql: &'static str, read: impl Fn(&SqliteRow) -> T) -> Vec<T> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(async {
-            let options = SqliteConnectOptions::new().filename(&self.0).read_only(true);
-            let mut connection = options.connect().await.expect("the database opens");
-            let rows = sqlx::query(sql).fetch_all(&mut connection).await;
-            let rows = rows.unwrap_or_else(|error| panic!("{sql}: {error}"));
-            connection.close().await.expect("the database closes");
-            rows.iter().map(read).collect()
-        })
-    }
-
-    pub(super) fn count(&self, sql: &'static str) -> i64 {
-        self.rows(sql, |row| row.get(0))[0]
-    }
-
-    /// Whether nothing is under way.
-    pub(super) fn is_quiet(&self) -> bool {
-        let under_way = "SELECT (SELECT count(*) FROM runs WHERE ended_at IS NULL) + (SELECT count(*) FROM unrouted)";
-        self.count(under_way) == 0
-    }
-
-    /// What is still under way, for people.
-    pub(super) fn leftovers(&self) -> String {
-        let sql = "SELECT runs.id, runs.status, runs.event_name, group_concat(jobs.key || ' at ' || jobs.due, ', ')
-            FROM runs LEFT JOIN jobs ON jobs.run_id = runs.id WHERE ended_at IS NULL GROUP BY runs.id LIMIT 20";
-        let lines = self.rows(sql, |row| {
-            let text = |index| row.get::<Option<String>, usize>(index).unwrap_or_default();
-            format!("{} {} of {}: {}", text(0), text(1), text(2), text(3))
-        });
-        format!(
-            "{} unrouted; {}",
-            self.count("SELECT count(*) FROM unrouted"),
-            lines.join("; ")
-        )
-    }
-}
 
 /// The outcome.
 #[derive(Debug, Default)]
@@ -66,6 +16,8 @@ pub(super) struct Account {
     pub(super) runs: i64,
     pub(super) steps: usize,
     pub(super) repeated: usize,
+    /// Ticks of the cron.
+    pub(super) ticks: i64,
     pub(super) violations: Vec<String>,
 }
 
@@ -73,10 +25,11 @@ impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} events acknowledged, {} runs, {} steps of user code, {} executions repeated, {} violations",
+            "{} events acknowledged, {} runs, {} steps of user code, {} ticks, {} executions repeated, {} violations",
             self.acknowledged,
             self.runs,
             self.steps,
+            self.ticks,
             self.repeated,
             self.violations.len()
         )?;
@@ -92,6 +45,7 @@ impl Account {
         let mut account = Self {
             acknowledged: sent.len(),
             runs: database.count("SELECT count(*) FROM runs"),
+            ticks: database.count("SELECT count(*) FROM events WHERE name = 'inngest/scheduled.timer'"),
             ..Self::default()
         };
         account.violations.append(&mut workflow.book().violations);
@@ -99,6 +53,7 @@ impl Account {
         account.rules(database);
         account.invokes(database, workflow);
         account.steps(database, workflow);
+        account.outputs(database);
         account
     }
 
@@ -109,19 +64,19 @@ impl Account {
     /// P1 and P2: every acknowledged event is there, with one run of each function, or the reason why not.
     fn events(&mut self, database: &Database, workflow: &Workflow, sent: &[Sent]) {
         let known = database.rows("SELECT id, external_id FROM events WHERE name = 'load/go'", |row| {
-            (row.get::<String, _>(0), row.get::<String, _>(1))
+            (row.text(0), row.text(1))
         });
         let starts = database.rows(
             "SELECT events.external_id, functions.slug, count(*) FROM runs JOIN functions ON functions.id = function_id
                 JOIN events ON events.id = event_id WHERE events.name = 'load/go' GROUP BY 1, 2",
-            |row| ((row.get::<String, _>(0), row.get::<String, _>(1)), row.get::<i64, _>(2)),
+            |row| ((row.text(0), row.text(1)), row.number(2)),
         );
         let starts: HashMap<(String, String), i64> = starts.into_iter().collect();
         let skips = database.rows(
             "SELECT event_id, slug, reason FROM skips JOIN functions ON functions.id = function_id",
             |row| {
-                let key = (row.get::<String, _>(0), row.get::<String, _>(1));
-                (key, row.get::<String, _>(2))
+                let key = (row.text(0), row.text(1));
+                (key, row.text(2))
             },
         );
         let skips: HashMap<(String, String), String> = skips.into_iter().collect();
@@ -163,7 +118,7 @@ impl Account {
 
     /// What holds of every database at rest.
     fn rules(&mut self, database: &Database) {
-        const RULES: [(&str, &str); 10] = [
+        const RULES: [(&str, &str); 12] = [
             (
                 "runs that never end",
                 "SELECT count(*) FROM runs WHERE ended_at IS NULL",
@@ -183,7 +138,7 @@ impl Account {
             (
                 "steps that completed twice in a history",
                 "SELECT count(*) FROM (SELECT 1 FROM history WHERE kind IN ('step.completed', 'step.failed')
-                    GROUP BY run_id, step_id HAVING count(*) <> 1)",
+                    GROUP BY run_id, step_id HAVING count(*) <> 1) AS twice",
             ),
             (
                 "steps without their line of history, or the reverse",
@@ -191,9 +146,22 @@ impl Account {
                     - (SELECT count(*) FROM history WHERE kind IN ('step.completed', 'step.failed')))",
             ),
             (
+                "ticks that came twice",
+                "SELECT count(*) FROM (SELECT 1 FROM events WHERE name = 'inngest/scheduled.timer'
+                    GROUP BY ts HAVING count(*) <> 1) AS twice",
+            ),
+            (
+                "ticks without exactly one run",
+                "SELECT count(*) FROM events
+                    LEFT JOIN (SELECT event_id, count(*) AS runs FROM runs GROUP BY event_id) AS started ON event_id = id
+                    WHERE name = 'inngest/scheduled.timer' AND coalesce(runs, 0) <> 1",
+            ),
+            (
                 "runs that did not end once in their history",
-                "SELECT count(*) FROM runs WHERE 1 <>
-                    (SELECT count(*) FROM history WHERE run_id = runs.id AND kind = 'run.ended')",
+                "SELECT count(*) FROM runs
+                    LEFT JOIN (SELECT run_id, count(*) AS ends FROM history WHERE kind = 'run.ended' GROUP BY run_id)
+                        AS ended ON run_id = id
+                    WHERE coalesce(ends, 0) <> 1",
             ),
         ];
         for (what, sql) in RULES {
@@ -210,7 +178,7 @@ impl Account {
         let slug = workflow.slug("child");
         let runs = database.rows(
             "SELECT slug, count(*) FROM runs JOIN functions ON functions.id = function_id GROUP BY 1",
-            |row| (row.get::<String, _>(0), row.get::<i64, _>(1)),
+            |row| (row.text(0), row.number(1)),
         );
         let children = runs
             .iter()
@@ -221,11 +189,17 @@ impl Account {
         }
     }
 
-    /// P3: no code of a step ran after its result was recorded, and what the app was told is what is recorded.
+    /// P3: no code of a step ran after its result was recorded, the result is that of an execution, and what the app was
+    /// told is what is recorded. App, database and audit are on one machine and read the same clock.
     fn steps(&mut self, database: &Database, workflow: &Workflow) {
-        let recorded = database.rows("SELECT run_id, step_id, ended_at, memo FROM steps", |row| {
-            let key = (row.get::<String, _>(0), row.get::<String, _>(1));
-            (key, (row.get::<i64, _>(2), row.get::<String, _>(3)))
+        // SQLite's one writer decides and commits before anybody else can call the app. PostgreSQL says when it committed.
+        let recorded = match database {
+            Database::Sqlite(_) => "SELECT run_id, step_id, ended_at, memo FROM steps",
+            Database::Postgres(_) => "SELECT run_id, step_id, committed_at, memo FROM steps",
+        };
+        let recorded = database.rows(recorded, |row| {
+            let key = (row.text(0), row.text(1));
+            (key, (row.number(2), row.text(3)))
         });
         let recorded: HashMap<_, _> = recorded.into_iter().collect();
         let book = workflow.book();
@@ -234,15 +208,22 @@ impl Account {
             self.steps += 1;
             let allowed = if key.1 == "flaky" { 2 } else { 1 };
             self.repeated += times.len().saturating_sub(allowed);
-            let Some((ended_at, _)) = recorded.get(key) else {
+            let Some((recorded_at, memo)) = recorded.get(key) else {
                 violations.push(format!("P3: {key:?} was run and is not recorded"));
                 continue;
             };
             let last = times.last().copied().and_then(|at| i64::try_from(at).ok());
-            if last.is_some_and(|last| last > *ended_at) {
+            if last.is_some_and(|last| last > *recorded_at) {
                 violations.push(format!(
-                    "P3: {key:?} ran at {last:?}, after it was recorded at {ended_at}"
+                    "P3: {key:?} was run at {times:?}, and recorded at {recorded_at}"
                 ));
+            }
+            let is_of_an_execution = (1..=times.len()).any(|count| {
+                let memo: Option<Value> = serde_json::from_str(memo).ok();
+                memo == Some(json!({ "data": { "execution": count } }))
+            });
+            if !is_of_an_execution {
+                violations.push(format!("P3: {key:?} is recorded as {memo}, which no execution gave"));
             }
         }
         for (key, memo) in &book.memos {
@@ -253,5 +234,25 @@ impl Account {
         }
         drop(book);
         self.violations.append(&mut violations);
+    }
+
+    /// P3: what a run has put out, which is what it was told of its steps, is what is recorded.
+    fn outputs(&mut self, database: &Database) {
+        let mut recorded: HashMap<String, serde_json::Map<String, Value>> = HashMap::new();
+        for (run, step, memo) in database.rows("SELECT run_id, step_id, memo FROM steps", |row| {
+            (row.text(0), row.text(1), row.text(2))
+        }) {
+            let memo = serde_json::from_str(&memo).unwrap_or(Value::Null);
+            recorded.entry(run).or_default().insert(step, memo);
+        }
+        let outputs = database.rows("SELECT id, output FROM runs WHERE status = 'completed'", |row: &Row| {
+            (row.text(0), row.text(1))
+        });
+        for (run, output) in outputs {
+            let steps = recorded.remove(&run).map_or(json!({}), Value::Object);
+            if serde_json::from_str::<Value>(&output).ok() != Some(steps.clone()) {
+                self.blame(format!("P3: run {run} has put out {output}, recorded is {steps}"));
+            }
+        }
     }
 }

@@ -1,18 +1,55 @@
 //! Senders that remember what was acknowledged.
 
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::Dice;
-use crate::support::http::Request;
-use crate::support::server::Server;
+use crate::support::http::{Request, Response};
+use crate::support::installation::Installation;
+use crate::support::server::{EVENT_KEY, Server};
 
 /// Senders at a time.
 const SENDERS: u64 = 3;
+/// How long a sender waits for an answer if there is another server to try.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where events may be sent.
+#[derive(Debug, Clone)]
+pub(super) struct Doors {
+    addresses: Vec<SocketAddr>,
+    key: &'static str,
+}
+
+impl Doors {
+    pub(super) fn of(server: &Server) -> Self {
+        Self {
+            addresses: vec![server.address()],
+            key: "key",
+        }
+    }
+
+    pub(super) fn all(installation: &Installation) -> Self {
+        Self {
+            addresses: installation.iter().map(Server::address).collect(),
+            key: EVENT_KEY,
+        }
+    }
+
+    /// Tries one of them.
+    pub(super) fn send(&self, event: &Value, which: usize) -> std::io::Result<Response> {
+        let mut request = Request::post(format!("/e/{}", self.key), event);
+        if self.addresses.len() > 1 {
+            request = request.within(PATIENCE);
+        }
+        request.try_send(self.addresses[which % self.addresses.len()])
+    }
+}
 
 /// An event that was acknowledged.
 #[derive(Debug, Clone)]
@@ -29,21 +66,25 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) struct Load {
     is_over: Arc<AtomicBool>,
+    refused: Arc<AtomicU64>,
     senders: Vec<JoinHandle<Vec<Sent>>>,
 }
 
 impl Load {
-    pub(super) fn start(server: &Server, seed: u64) -> Self {
+    /// Every sender pauses for so many milliseconds between two events.
+    pub(super) fn start(doors: &Doors, seed: u64, pause: &RangeInclusive<u64>) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
+        let refused = Arc::new(AtomicU64::new(0));
         let senders = (0..SENDERS).map(|sender| {
-            let (is_over, to) = (Arc::clone(&is_over), server.address());
+            let (is_over, refused) = (Arc::clone(&is_over), Arc::clone(&refused));
+            let (doors, pause) = (doors.clone(), pause.clone());
             let mut dice = Dice(seed ^ (sender << 32));
             std::thread::spawn(move || {
                 let mut sent = Vec::new();
                 let mut n = sender * 1_000_000;
                 while !is_over.load(Ordering::Relaxed) {
                     n += 1;
-                    std::thread::sleep(Duration::from_millis(dice.between(40, 240)));
+                    std::thread::sleep(Duration::from_millis(dice.between(*pause.start(), *pause.end())));
                     let even = n.is_multiple_of(2);
                     // Some senders insist, as SDKs do, with an id that makes it safe; others send once.
                     let key = (!dice.roll().is_multiple_of(3)).then(|| format!("load-{n}"));
@@ -51,8 +92,11 @@ impl Load {
                     if let Some(key) = &key {
                         event["id"] = json!(key);
                     }
-                    loop {
-                        let answer = Request::post("/e/key", &event).try_send(to);
+                    let first = usize::try_from(dice.between(0, 7)).unwrap_or(0);
+                    for door in first.. {
+                        let answer = doors.send(&event, door);
+                        let is_refused = answer.as_ref().is_ok_and(|answer| answer.status == 503);
+                        refused.fetch_add(u64::from(is_refused), Ordering::Relaxed);
                         if let Some(id) = answer.ok().and_then(|answer| acknowledged(answer.status, &answer.body)) {
                             sent.push(Sent { id, even, key });
                             break;
@@ -67,7 +111,16 @@ impl Load {
             })
         });
         let senders = senders.collect();
-        Self { is_over, senders }
+        Self {
+            is_over,
+            refused,
+            senders,
+        }
+    }
+
+    /// How many events were answered with 503 so far.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Ends the load; answers what was acknowledged.

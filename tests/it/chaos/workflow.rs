@@ -1,15 +1,14 @@
 //! The app: functions with every kind of step, which keep books of what they were asked and told.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::load::Doors;
 use crate::support::DEADLINE;
 use crate::support::fake::{Call, FakeApp, Reply};
-use crate::support::http::Request;
 use crate::support::server::Server;
 
 /// A step of a run.
@@ -25,13 +24,25 @@ pub(super) struct Book {
     /// What must never happen, and did.
     pub(super) violations: Vec<String>,
     under_way: usize,
+    mood: Mood,
+}
+
+/// How the app feels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Mood {
+    #[default]
+    Well,
+    /// The code of every step takes so much longer.
+    Slow(Duration),
+    /// Every call is only answered after so long, with what was true at its beginning.
+    Hanging(Duration),
 }
 
 #[derive(Debug)]
 struct Shared {
     book: Mutex<Book>,
     changed: Condvar,
-    server: SocketAddr,
+    doors: Doors,
     pace: Duration,
 }
 
@@ -43,26 +54,30 @@ pub(super) struct Workflow {
 }
 
 impl Workflow {
-    /// An app whose steps take at most about `pace`.
-    pub(super) fn start(server: &Server, pace: Duration) -> Self {
+    /// An app whose steps take at most about `pace`, registered at one server and to be reached through all doors.
+    /// `retries` is how many attempts at the same thing it can do without.
+    pub(super) fn start(server: &Server, doors: Doors, pace: Duration, retries: u32) -> Self {
         let shared = Arc::new(Shared {
             book: Mutex::default(),
             changed: Condvar::new(),
-            server: server.address(),
+            doors,
             pace,
         });
         let known = Arc::clone(&shared);
         let app = FakeApp::start(move |call| known.answer(call));
-        let mut fussy = app.function("fussy", "load/go", 3);
+        let mut fussy = app.function("fussy", "load/go", retries);
         fussy["triggers"] = json!([{ "event": "load/go", "expression": "event.data.even == true" }]);
-        let child = app.function("child", "load/never", 3);
+        let child = app.function("child", "load/never", retries);
+        let mut tick = app.function("tick", "load/never", retries);
+        tick["triggers"] = json!([{ "cron": "* * * * *" }]);
         app.register(
             server,
             &[
-                app.function("mixed", "load/go", 3),
-                app.function("short", "load/go", 3),
+                app.function("mixed", "load/go", retries),
+                app.function("short", "load/go", retries),
                 fussy,
                 child,
+                tick,
             ],
         );
         Self { app, shared }
@@ -79,6 +94,10 @@ impl Workflow {
 
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
         self.shared.book()
+    }
+
+    pub(super) fn set_mood(&self, mood: Mood) {
+        self.book().mood = mood;
     }
 
     /// Waits until the code of so many steps runs at the same time.
@@ -109,25 +128,36 @@ impl Shared {
     }
 
     fn answer(&self, call: &Call) -> Reply {
+        let at = now();
+        let reply = self.react(call, at);
+        let mood = self.book().mood;
+        if let Mood::Hanging(delay) = mood {
+            std::thread::sleep(delay);
+        }
+        reply
+    }
+
+    fn react(&self, call: &Call, at: u64) -> Reply {
         let body = call.json();
         let run = body["ctx"]["run_id"].as_str().unwrap_or_default().to_owned();
         self.compare(&run, &body);
         let target = call.parameter("stepId").unwrap_or("step");
         if target != "step" {
-            return self.execute(&run, target, call);
+            return self.execute(&run, target, call, at);
         }
         let function = call.function().rsplit('-').next().unwrap_or_default();
         match function {
-            "mixed" => self.mixed(&run, &body, call),
-            "short" | "child" | "fussy" if call.has_step("only") => Reply::done(&json!("done")),
-            "short" | "child" | "fussy" => self.execute(&run, "only", call),
+            "mixed" => self.mixed(&run, &body, call, at),
+            // What a run puts out is what it was told of its steps.
+            "short" | "child" | "fussy" | "tick" if call.has_step("only") => Reply::done(&body["steps"]),
+            "short" | "child" | "fussy" | "tick" => self.execute(&run, "only", call, at),
             other => Reply::error(&format!("no function {other}"), true),
         }
     }
 
-    fn mixed(&self, run: &str, body: &Value, call: &Call) -> Reply {
+    fn mixed(&self, run: &str, body: &Value, call: &Call, at: u64) -> Reply {
         if !call.has_step("first") {
-            return self.execute(run, "first", call);
+            return self.execute(run, "first", call, at);
         }
         if !call.has_step("nap") {
             let mut sleep = op("Sleep", "nap");
@@ -155,28 +185,34 @@ impl Shared {
             return Reply::ops(&json!([invoke]));
         }
         if !call.has_step("last") {
-            return self.execute(run, "last", call);
+            return self.execute(run, "last", call, at);
         }
-        Reply::done(&json!("done"))
+        Reply::done(&body["steps"])
     }
 
-    /// Runs the code of a step.
-    fn execute(&self, run: &str, step: &str, call: &Call) -> Reply {
+    /// Runs the code of a step, for which the app was called at that time.
+    fn execute(&self, run: &str, step: &str, call: &Call, at: u64) -> Reply {
         let key = (run.to_owned(), step.to_owned());
         let mut book = self.book();
         let times = book.executions.entry(key.clone()).or_default();
-        times.push(now());
+        times.push(at);
         let count = times.len();
         if let Some(memo) = book.memos.get(&key) {
             let violation = format!("P3: step {step} of run {run} was called after its result {memo} was recorded");
             book.violations.push(violation);
         }
         book.under_way += 1;
+        let mood = book.mood;
         drop(book);
         self.changed.notify_all();
         // User code takes its time, so that there is something to kill.
         let share = u32::try_from(call.index % 5).unwrap_or(0);
-        std::thread::sleep(self.pace * share / 4);
+        let strain = if let Mood::Slow(delay) = mood {
+            delay
+        } else {
+            Duration::ZERO
+        };
+        std::thread::sleep(self.pace * share / 4 + strain);
         self.book().under_way -= 1;
         if step == "flaky" && call.attempt() == 0 {
             let mut failure = op("StepError", step);
@@ -203,16 +239,18 @@ impl Shared {
 
     /// Sends what a run waits for, a moment after it has said so, until it is acknowledged.
     fn tell_soon(&self, n: Value) {
-        let to = self.server;
+        let doors = self.doors.clone();
         std::thread::spawn(move || {
             let event = json!({ "name": "load/news", "data": { "n": n } });
             let start = Instant::now();
             std::thread::sleep(Duration::from_millis(150));
+            let mut door = usize::try_from(n.as_u64().unwrap_or(0)).unwrap_or(0);
             while start.elapsed() < DEADLINE {
-                match Request::post("/e/key", &event).try_send(to) {
+                match doors.send(&event, door) {
                     Ok(answer) if answer.status == 200 => return,
                     _ => std::thread::sleep(Duration::from_millis(50)),
                 }
+                door += 1;
             }
         });
     }

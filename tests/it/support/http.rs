@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// For one read or write.
+/// For one read or write, unless a request has less.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An answer.
@@ -50,6 +50,7 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    patience: Duration,
 }
 
 impl Request {
@@ -59,7 +60,14 @@ impl Request {
             path: path.into(),
             headers: Vec::new(),
             body: Vec::new(),
+            patience: PATIENCE,
         }
+    }
+
+    /// Waits so long for one read or write, at most: for servers that may be frozen.
+    pub(crate) fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     pub(crate) fn get(path: impl Into<String>) -> Self {
@@ -99,7 +107,7 @@ impl Request {
             head += &format!("{name}: {value}\r\n");
         }
         head += "\r\n";
-        let mut stream = connect(to)?;
+        let mut stream = connect_within(to, self.patience)?;
         stream.write_all(head.as_bytes())?;
         // A server that refuses a body early may close before it has read all of it; its answer counts.
         let written = stream.write_all(&self.body);
@@ -119,9 +127,13 @@ impl Request {
 
 /// A connection whose reads and writes end.
 pub(crate) fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    connect_within(to, PATIENCE)
+}
+
+fn connect_within(to: SocketAddr, patience: Duration) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }

@@ -5,6 +5,7 @@
 pub(crate) mod command;
 pub(crate) mod fake;
 pub(crate) mod http;
+pub(crate) mod installation;
 pub(crate) mod process;
 pub(crate) mod sdk;
 pub(crate) mod server;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -60,6 +60,21 @@ impl Builder {
     /// Starts it, and waits until it listens.
     pub(crate) fn start(self) -> Server {
         Server::start_in(self, tempfile::tempdir().expect("a directory can be made"))
+    }
+
+    /// Starts it at a port that is free just now, and does not wait for anything: it may have to wait itself. See
+    /// [`Server::wait_until_up`].
+    pub(crate) fn begin(self) -> Server {
+        let dir = tempfile::tempdir().expect("a directory can be made");
+        let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+        let address = free.expect("a port is free");
+        let process = launch(&self, dir.path(), address.port());
+        Server {
+            process,
+            address,
+            builder: self,
+            dir,
+        }
     }
 }
 
@@ -127,6 +142,28 @@ impl Server {
         let (process, address) = spawn(&self.builder, self.dir.path(), self.address.port());
         self.process = process;
         self.address = address;
+    }
+
+    /// The same without waiting for anything, once the process that was asked to end has ended.
+    pub(crate) fn revive(&mut self) {
+        self.process.kill();
+        self.process = launch(&self.builder, self.dir.path(), self.address.port());
+    }
+
+    /// Waits until it takes work and can do it.
+    #[track_caller]
+    pub(crate) fn wait_until_up(&mut self) {
+        let up = wait_quietly(DEADLINE, || {
+            let is_up = self.is_up_within(Duration::from_secs(5));
+            (is_up || !self.process.is_alive()).then_some(is_up)
+        });
+        assert_eq!(up, Some(true), "not up after {DEADLINE:?}: {}", self.diagnosis());
+    }
+
+    /// Whether it says, in that time, that it can work.
+    pub(crate) fn is_up_within(&self, patience: Duration) -> bool {
+        let answer = Request::get("/health/ready").within(patience).try_send(self.address);
+        answer.is_ok_and(|answer| answer.status == 200)
     }
 
     /// Changes the flags for the next start.
@@ -266,13 +303,16 @@ impl Server {
         })
     }
 
-    /// What a failing test has to show: the supervisor's snapshot, and the end of the log.
+    /// What a failing test has to show: the supervisor's snapshot, nodes and backlog, and the end of the log.
     pub(crate) fn diagnosis(&self) -> String {
         let mut text = format!("--- server at {}\n", self.url());
-        let _ = match self.with_key(Request::get("/api/v1/supervisor")).try_send(self.address) {
-            Ok(snapshot) => writeln!(text, "supervisor: {}", snapshot.text()),
-            Err(error) => writeln!(text, "supervisor: {error}"),
-        };
+        for path in ["/api/v1/supervisor", "/api/v1/nodes"] {
+            let request = self.with_key(Request::get(path)).within(Duration::from_secs(5));
+            let _ = match request.try_send(self.address) {
+                Ok(answer) => writeln!(text, "{path}: {}", answer.text()),
+                Err(error) => writeln!(text, "{path}: {error}"),
+            };
+        }
         let log = std::fs::read_to_string(log_file(self.dir.path())).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         for line in &lines[lines.len().saturating_sub(TAIL)..] {
@@ -322,13 +362,13 @@ fn log_file(dir: &Path) -> PathBuf {
     dir.join("server.log")
 }
 
-fn spawn(builder: &Builder, dir: &Path, port: u16) -> (Process, SocketAddr) {
+/// Starts the process; what it logs is added to the file.
+fn launch(builder: &Builder, dir: &Path, port: u16) -> Process {
     let log: File = OpenOptions::new()
         .create(true)
         .append(true)
         .open(log_file(dir))
         .expect("a log can be written");
-    let offset = log.metadata().map_or(0, |metadata| metadata.len());
     let mut command = command::binary();
     let mode: &[&str] = if builder.is_production {
         &["start"]
@@ -346,7 +386,12 @@ fn spawn(builder: &Builder, dir: &Path, port: u16) -> (Process, SocketAddr) {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::from(log));
-    let mut process = Process::start(&mut command, Some(dir)).expect("the built binary starts");
+    Process::start(&mut command, Some(dir)).expect("the built binary starts")
+}
+
+fn spawn(builder: &Builder, dir: &Path, port: u16) -> (Process, SocketAddr) {
+    let offset = log_file(dir).metadata().map_or(0, |metadata| metadata.len());
+    let mut process = launch(builder, dir, port);
     let address = if builder.is_production {
         listening(&mut process, &log_file(dir), offset)
     } else {

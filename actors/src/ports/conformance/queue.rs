@@ -38,6 +38,7 @@ macro_rules! queue_conformance {
             a_waiting_job_is_replaced
             an_unchanged_job_stays_as_it_is
             a_leased_job_is_replaced_when_its_lease_ends
+            a_version_that_comes_late_changes_nothing
             a_release_yields_to_the_new_version
             a_released_job_comes_back
             stale_epochs_are_ignored

@@ -1,7 +1,8 @@
 -- Layout, records and lines: what every other part of the script stands on. The keys are described in mod.rs.
 --
 -- Times are texts of 15 digits (milliseconds), so that they compare as texts and need no formatting. A *field* is a run's
--- id (26 characters) and the job's key; a *version* is a job as it was pushed: function (36), rank (15), due (15), the rest.
+-- id (26 characters) and the job's key; a *version* is a job as it was pushed: function (36), rank (15), due (15), the due
+-- time as it was, attempt and the rest, with `|` between.
 --
 -- A record is one of
 --   W <not before:15> <origin> | <version>
@@ -31,6 +32,10 @@ local function plain(number) return format('%.0f', number) end
 local function function_of(version) return sub(version, 1, 36) end
 local function rank_of(version) return sub(version, 37, 51) end
 local function due_of(version) return sub(version, 52, 66) end
+local function attempt_of(version)
+    local bar = find(version, '|', 67, true)
+    return tonumber(sub(version, bar + 1, find(version, '|', bar + 1, true) - 1))
+end
 
 -- What the script knows of the whole queue; written back by `save`.
 local now, epoch, turn, count
@@ -77,18 +82,50 @@ end
 -- Functions whose line of ready jobs, or of delayed ones, has changed since `settle`.
 local ready_dirty, delayed_dirty = {}, {}
 
+-- Scores and members on their way into lines, by key. A command costs far more than what it does to one member, so they go
+-- together: `enter_lines` before anything looks at a line.
+local entering, has_entering = {}, false
+
+local function enter(line, score, member)
+    local list = entering[line]
+    if not list then
+        list = {}
+        entering[line] = list
+        has_entering = true
+    end
+    list[#list + 1] = score
+    list[#list + 1] = member
+end
+
+-- Calls `command` with all of a list, some at a time.
+local function call_with(command, key, list)
+    for i = 1, #list, 1000 do
+        call(command, key, unpack(list, i, min(i + 999, #list)))
+    end
+end
+
+local function enter_lines()
+    if has_entering then
+        for line, list in pairs(entering) do
+            call_with('ZADD', line, list)
+        end
+        entering, has_entering = {}, false
+    end
+end
+
 local function line_up(field, nb, version)
     local fn = function_of(version)
     if nb <= now then
-        call('ZADD', ready_of(fn), rank_of(version), nb .. field)
+        enter(ready_of(fn), rank_of(version), nb .. field)
         ready_dirty[fn] = true
     else
-        call('ZADD', delayed_of(fn), nb, rank_of(version) .. field)
+        enter(delayed_of(fn), nb, rank_of(version) .. field)
         delayed_dirty[fn] = true
     end
 end
 
 local function leave_line(field, nb, version)
+    enter_lines()
     local fn = function_of(version)
     if call('ZREM', ready_of(fn), nb .. field) == 1 then
         ready_dirty[fn] = true
@@ -105,6 +142,7 @@ end
 
 -- Brings the rotation and the due times in line with the lines.
 local function settle()
+    enter_lines()
     for fn in pairs(ready_dirty) do
         if call('EXISTS', ready_of(fn)) == 0 then
             call('ZREM', TURNS, fn)

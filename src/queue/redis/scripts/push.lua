@@ -28,7 +28,18 @@ end
 -- Takes in a job that is known. One that waits stays or is replaced; for one that is leased the newer version waits.
 -- What should be in a line and is not, because Redis has lost a key, is put there.
 local function push_known(field, version, origin, job, clock, ttl)
+    local newest, newest_origin = job.version, job.origin
+    local pending = job.flag == 'p' and call('HGET', run_of(field), 'p' .. key_of(field))
+    if pending then
+        local bar = find(pending, '|', 1, true)
+        newest, newest_origin = sub(pending, bar + 1), sub(pending, 1, bar - 1)
+    end
+    if attempt_of(version) < attempt_of(newest) then
+        -- It comes late. The newest one is meant.
+        version, origin = newest, newest_origin
+    end
     if job.waits and job.version == version then
+        enter_lines()
         local fn = function_of(version)
         if not call('ZSCORE', ready_of(fn), job.nb .. field)
             and not call('ZSCORE', delayed_of(fn), rank_of(version) .. field) then
@@ -101,7 +112,11 @@ local function push(first, number, session, capacity, share, clock, ttl)
                 recount()
                 call('HSET', META, 'counted', plain(clock))
             end
-            local length = lengths[fn] or call('ZCARD', ready_of(fn)) + call('ZCARD', delayed_of(fn))
+            local length = lengths[fn]
+            if not length then
+                enter_lines()
+                length = call('ZCARD', ready_of(fn)) + call('ZCARD', delayed_of(fn))
+            end
             if count >= capacity or length >= share then
                 is_in = false
                 lengths[fn] = length

@@ -205,7 +205,8 @@ impl Model {
             return;
         };
         known.forgotten = false;
-        if known.job == job {
+        let newest = known.pending.as_ref().unwrap_or(&known.job).attempt;
+        if known.job == job || job.attempt < newest {
             return;
         }
         if known.lease.is_some() {

@@ -78,6 +78,39 @@ pub async fn a_leased_job_is_replaced_when_its_lease_ends(factory: impl Fn() -> 
     assert_eq!(lease_all(&queue, 10_000).await, [], "the same version was dropped");
 }
 
+/// A version of an earlier attempt takes the place of no newer one, wherever that is: waiting, leased, or waiting for the
+/// end of a lease.
+pub async fn a_version_that_comes_late_changes_nothing(factory: impl Fn() -> Arc<dyn Queue>) {
+    let queue = factory();
+    let first = job("a", run(0), 0);
+    let attempt = |attempt, due| Job {
+        attempt,
+        ..job("a", run(0), due)
+    };
+    let accepted = Pushed {
+        accepted: 1,
+        spilled: 0,
+    };
+    queue.push(vec![attempt(1, 100)], Origin::Commit).await;
+    assert_eq!(queue.push(vec![first.clone()], Origin::Sweep).await, accepted);
+    assert_eq!(lease_all(&queue, 99).await, []);
+    let lease = lease_one(&queue, 100).await;
+    assert_eq!(lease.job, attempt(1, 100));
+
+    queue.push(vec![attempt(2, 200)], Origin::Commit).await;
+    for late in [first.clone(), attempt(1, 150)] {
+        assert_eq!(queue.push(vec![late], Origin::Sweep).await, accepted);
+    }
+    queue.acknowledge(&lease.job.id, lease.epoch).await;
+    assert_eq!(lease_all(&queue, 199).await, []);
+    let lease = lease_one(&queue, 200).await;
+    assert_eq!(lease.job, attempt(2, 200));
+
+    queue.push(vec![first], Origin::Commit).await;
+    queue.acknowledge(&lease.job.id, lease.epoch).await;
+    assert_eq!(queue.next_due().await, None, "nothing comes back");
+}
+
 /// A released job gives way to its new version, which waits for the later of the two times.
 pub async fn a_release_yields_to_the_new_version(factory: impl Fn() -> Arc<dyn Queue>) {
     for (due_of_new, due_of_release, expected) in [(50, 80, 80), (80, 50, 80)] {
