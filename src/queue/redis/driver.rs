@@ -12,6 +12,7 @@ use std::time::Duration;
 use callboard_actors::domain::{FunctionId, Timestamp};
 use callboard_actors::ports::{Lease, PartitionStats, QueueStats};
 use redis::{RedisError, RedisResult, Script, Value};
+use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
 use super::desk::{Effects, Step};
@@ -24,6 +25,10 @@ use super::{Shared, codec};
 const RETRY_MIN: Duration = Duration::from_millis(50);
 /// Longest one.
 const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// How often everybody else on the runtime has a turn before an exchange is put together. Two, for who is woken by the first
+/// may be about to leave something with the second: a push and the end of the lease before it come from one commit.
+const COURTESY: usize = 2;
 
 /// The scripts, each with what it stands on.
 #[derive(Debug)]
@@ -124,6 +129,9 @@ impl Driver {
     /// Waits for something to do and does it; true if the connection is of no use any more.
     async fn step(&mut self, backoff: &mut Backoff) -> bool {
         let step = loop {
+            for _ in 0..COURTESY {
+                yield_now().await;
+            }
             let (step, wakes_at) = {
                 let mut desk = self.shared.desk();
                 (desk.step(&self.shared.options), desk.wakes_at())
