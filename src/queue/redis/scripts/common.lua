@@ -82,50 +82,18 @@ end
 -- Functions whose line of ready jobs, or of delayed ones, has changed since `settle`.
 local ready_dirty, delayed_dirty = {}, {}
 
--- Scores and members on their way into lines, by key. A command costs far more than what it does to one member, so they go
--- together: `enter_lines` before anything looks at a line.
-local entering, has_entering = {}, false
-
-local function enter(line, score, member)
-    local list = entering[line]
-    if not list then
-        list = {}
-        entering[line] = list
-        has_entering = true
-    end
-    list[#list + 1] = score
-    list[#list + 1] = member
-end
-
--- Calls `command` with all of a list, some at a time.
-local function call_with(command, key, list)
-    for i = 1, #list, 1000 do
-        call(command, key, unpack(list, i, min(i + 999, #list)))
-    end
-end
-
-local function enter_lines()
-    if has_entering then
-        for line, list in pairs(entering) do
-            call_with('ZADD', line, list)
-        end
-        entering, has_entering = {}, false
-    end
-end
-
 local function line_up(field, nb, version)
     local fn = function_of(version)
     if nb <= now then
-        enter(ready_of(fn), rank_of(version), nb .. field)
+        call('ZADD', ready_of(fn), rank_of(version), nb .. field)
         ready_dirty[fn] = true
     else
-        enter(delayed_of(fn), nb, rank_of(version) .. field)
+        call('ZADD', delayed_of(fn), nb, rank_of(version) .. field)
         delayed_dirty[fn] = true
     end
 end
 
 local function leave_line(field, nb, version)
-    enter_lines()
     local fn = function_of(version)
     if call('ZREM', ready_of(fn), nb .. field) == 1 then
         ready_dirty[fn] = true
@@ -142,7 +110,6 @@ end
 
 -- Brings the rotation and the due times in line with the lines.
 local function settle()
-    enter_lines()
     for fn in pairs(ready_dirty) do
         if call('EXISTS', ready_of(fn)) == 0 then
             call('ZREM', TURNS, fn)

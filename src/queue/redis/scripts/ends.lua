@@ -5,16 +5,6 @@ local function drop(field)
     add(-1)
 end
 
--- Fields on their way out of what sessions hold, by session; `let_go` before anything looks there.
-local released = {}
-
-local function let_go()
-    for session, fields in pairs(released) do
-        call_with('HDEL', held_by(session), fields)
-    end
-    released = {}
-end
-
 -- Ends the lease with this epoch, if there is one. `due` is when the job is to come back, nil if it is done with, and
 -- 'at once' if nobody is known to have done it.
 local function end_lease(field, number, due, clock)
@@ -24,12 +14,7 @@ local function end_lease(field, number, due, clock)
     if not job or job.waits or job.epoch ~= number then
         return false
     end
-    local fields = released[job.session]
-    if not fields then
-        fields = {}
-        released[job.session] = fields
-    end
-    fields[#fields + 1] = field
+    call('HDEL', held_by(job.session), field)
     if due == 'at once' then
         due = job.nb
     end
@@ -103,7 +88,6 @@ local function reap(own, clock)
                     jobs = jobs + 1
                 end
             end
-            released[session] = nil
             call('DEL', held_by(session))
             call('ZREM', SESSIONS, session)
             gone = gone + 1
@@ -111,7 +95,6 @@ local function reap(own, clock)
             call('SET', reaped_mark(session), '1', 'PX', 86400000)
         end
     end
-    let_go()
     return jobs, gone
 end
 
@@ -161,6 +144,5 @@ local function reconcile(session, list, is_new, clock)
             call('HDEL', held, entries[i])
         end
     end
-    let_go()
     return lost
 end

@@ -92,7 +92,6 @@ for i = ends_at, ends_at + ends * 3 - 1, 3 do
     end
     end_lease(ARGV[i], ARGV[i + 1], due, clock)
 end
-let_go()
 for i = forgets_at, forgets_at + forgets - 1 do
     forget(ARGV[i])
 end
@@ -169,7 +168,6 @@ if has('x') then
             end_lease(entries[i], epoch_in(entries[i + 1]), 'at once', clock)
         end
     end
-    let_go()
     settle()
     call('DEL', HELD, base .. 'wake:' .. process)
     call('ZREM', SESSIONS, session)

@@ -120,6 +120,8 @@ local function lease(wanted, limit, rooms, blocked, session)
             call('ZADD', TURNS, 'XX', next_turn(), fn)
         end
     end
-    call_with('HSET', held_by(session), held)
+    for i = 1, #held, 1000 do
+        call('HSET', held_by(session), unpack(held, i, min(i + 999, #held)))
+    end
     return out, wanted
 end

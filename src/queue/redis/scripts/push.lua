@@ -39,7 +39,6 @@ local function push_known(field, version, origin, job, clock, ttl)
         version, origin = newest, newest_origin
     end
     if job.waits and job.version == version then
-        enter_lines()
         local fn = function_of(version)
         if not call('ZSCORE', ready_of(fn), job.nb .. field)
             and not call('ZSCORE', delayed_of(fn), rank_of(version) .. field) then
@@ -112,11 +111,7 @@ local function push(first, number, session, capacity, share, clock, ttl)
                 recount()
                 call('HSET', META, 'counted', plain(clock))
             end
-            local length = lengths[fn]
-            if not length then
-                enter_lines()
-                length = call('ZCARD', ready_of(fn)) + call('ZCARD', delayed_of(fn))
-            end
+            local length = lengths[fn] or call('ZCARD', ready_of(fn)) + call('ZCARD', delayed_of(fn))
             if count >= capacity or length >= share then
                 is_in = false
                 lengths[fn] = length
