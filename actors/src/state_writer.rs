@@ -467,12 +467,12 @@ fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
                 continue;
             }
         };
-        for run in runs
-            .iter()
-            .filter(|run| run.job.due <= soon && !left_out.contains(&run.state.id))
-        {
-            parts.cache.put(run.state.clone(), None);
-            jobs.push(run.job.clone());
+        for run in runs.iter().filter(|run| !left_out.contains(&run.state.id)) {
+            if run.job.due <= soon {
+                parts.cache.put(run.state.clone(), None);
+                jobs.push(run.job.clone());
+            }
+            jobs.extend(run.deadline.iter().filter(|job| job.due <= soon).cloned());
         }
         let taken = takes
             .iter()

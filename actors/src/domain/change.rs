@@ -138,10 +138,12 @@ impl HistoryKind {
 /// key, is recorded as a [`Skip`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewRun {
-    /// Its state, in version 0 and with its first job in `jobs`.
+    /// Its state, in version 0 and with its first jobs in `jobs`.
     pub state: RunState,
     /// Its first job.
     pub job: Job,
+    /// The job that cancels it if it does not start in time.
+    pub deadline: Option<Job>,
     /// The waits of its cancel rules.
     pub waits: Vec<Wait>,
     /// The event id its sender chose.

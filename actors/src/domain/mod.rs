@@ -40,7 +40,7 @@ pub use function::{
     SingletonMode, Throttle, Timeouts,
 };
 pub use ids::{EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
-pub use job::{Job, JobId, JobKey};
+pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};
 pub use node::{Node, NodeState};
 pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};

@@ -149,10 +149,10 @@ impl RunState {
         )
     }
 
-    /// Whether something is going to happen, or somebody to decide (P4).
+    /// Whether something is going to bring it on, or somebody to decide (P4).
     #[must_use]
     pub fn is_owned(&self) -> bool {
-        !self.jobs.is_empty() || !self.held.is_empty()
+        self.jobs.keys().chain(self.held.keys()).any(JobKey::is_owner)
     }
 
     /// Bytes of all memos.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::deadline;
 use crate::domain::{
     Class, Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, Priority, RunId, RunState,
     Timestamp, Wait, WaitKey, WaitKind, limits,
@@ -33,11 +34,14 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> NewRun {
         payload: None,
     };
     state.jobs.insert(JobKey::Start, 0);
+    let deadline = deadline::for_start(function, id);
+    state.jobs.extend(deadline.iter().map(|job| (job.id.key.clone(), 0)));
     let idempotency = event.has_own_id.then(|| event.external_id.clone());
     NewRun {
         waits: cancel_waits(function, event, id, now),
         state,
         job,
+        deadline,
         idempotency,
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "the tables read better with values")]
 
+mod deadlines;
 mod holds;
 mod life;
 mod parallel;
@@ -68,7 +69,8 @@ impl Case {
 
     pub(super) fn with(function: Function, event: &Event) -> Self {
         let new = start(&function, event, NOW);
-        let jobs = HashMap::from([(JobKey::Start, new.job)]);
+        let jobs = [Some(new.job), new.deadline].into_iter().flatten();
+        let jobs = jobs.map(|job| (job.id.key.clone(), job)).collect();
         Self {
             function,
             run: new.state,

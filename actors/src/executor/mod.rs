@@ -263,9 +263,14 @@ impl Executor {
             listeners: &*catalog,
         };
         let (next, changes) = assignment.handle(|_| engine::decide(*state, function, &input, &context));
+        let goes_on = matches!(input, Input::Begun);
         if changes.is_empty() {
             slot.state = Some(Box::new(next));
-            return self.acknowledge(assignment);
+            return if goes_on {
+                slot.tasks.push_front(Task::new(assignment));
+            } else {
+                self.acknowledge(assignment);
+            };
         }
         slot.is_busy = true;
         let (book, metrics, of) = (self.parts.book.clone(), self.parts.metrics.clone(), (run, self.id));
@@ -280,7 +285,11 @@ impl Executor {
                 match outcome {
                     Ok(true) => {
                         slot.state = Some(Box::new(next));
-                        executor.acknowledge(assignment);
+                        if goes_on {
+                            slot.tasks.push_front(Task::begun(assignment));
+                        } else {
+                            executor.acknowledge(assignment);
+                        }
                     }
                     // From here on the state is loaded anew.
                     Ok(false) if tries < TRIES => {

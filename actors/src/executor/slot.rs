@@ -46,4 +46,12 @@ impl Task {
             is_doubted: false,
         }
     }
+
+    /// A job whose run is known to have begun, as of this moment.
+    pub(super) fn begun(assignment: Assignment) -> Self {
+        Self {
+            is_doubted: true,
+            ..Self::new(assignment)
+        }
+    }
 }

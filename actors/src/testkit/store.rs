@@ -292,7 +292,9 @@ impl Inner {
                 self.keys.insert(key, id);
             }
             self.runs.insert(id, run.state.clone());
-            self.jobs.insert(run.job.id.clone(), run.job.clone());
+            for job in [Some(&run.job), run.deadline.as_ref()].into_iter().flatten() {
+                self.jobs.insert(job.id.clone(), job.clone());
+            }
             for wait in &run.waits {
                 self.waits.insert((id, wait.key.to_string()), wait.clone());
             }
@@ -559,7 +561,7 @@ impl Store for FakeStore {
         let inner = self.lock();
         let open = inner.runs.values().filter(|run| !run.status.is_final());
         let orphans = open.filter(|run| {
-            let has_job = inner.jobs.keys().any(|job| job.run == run.id);
+            let has_job = inner.jobs.keys().any(|job| job.run == run.id && job.key.is_owner());
             !has_job && !inner.letters.keys().any(|(held, _)| *held == run.id)
         });
         Ok(orphans.map(|run| run.id).take(limit).collect())

@@ -56,8 +56,10 @@ pub(super) const fn statement(check: Check) -> &'static str {
         Check::OrphanedRun => {
             "SELECT callboard.ulid(id)
              FROM (SELECT id FROM callboard.runs WHERE ended_at IS NULL ORDER BY id DESC LIMIT $1) AS open
-             WHERE NOT EXISTS (SELECT 1 FROM callboard.jobs WHERE jobs.run_id = open.id OFFSET 0)
-                 AND NOT EXISTS (SELECT 1 FROM callboard.dead_letters WHERE dead_letters.run_id = open.id OFFSET 0)"
+             WHERE NOT EXISTS (SELECT 1 FROM callboard.jobs
+                     WHERE jobs.run_id = open.id AND key NOT IN ('deadline:start', 'deadline:finish') OFFSET 0)
+                 AND NOT EXISTS (SELECT 1 FROM callboard.dead_letters
+                     WHERE dead_letters.run_id = open.id AND key NOT IN ('deadline:start', 'deadline:finish') OFFSET 0)"
         }
         Check::StrandedStep => {
             "SELECT callboard.ulid(id) || ' ' || step_id

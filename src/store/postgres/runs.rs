@@ -50,8 +50,9 @@ pub(super) const WAITS: &str =
     FROM callboard.waits WHERE run_id = $1 ORDER BY key";
 
 pub(super) const ORPHANS: &str = "SELECT id FROM callboard.runs WHERE ended_at IS NULL
-    AND NOT EXISTS (SELECT 1 FROM callboard.jobs WHERE run_id = runs.id)
-    AND NOT EXISTS (SELECT 1 FROM callboard.dead_letters WHERE run_id = runs.id) ORDER BY id LIMIT $1";
+    AND NOT EXISTS (SELECT 1 FROM callboard.jobs WHERE run_id = runs.id AND key NOT IN ('deadline:start', 'deadline:finish'))
+    AND NOT EXISTS (SELECT 1 FROM callboard.dead_letters
+        WHERE run_id = runs.id AND key NOT IN ('deadline:start', 'deadline:finish')) ORDER BY id LIMIT $1";
 
 pub(super) async fn load(readers: &Readers, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
     if ids.is_empty() {

@@ -75,6 +75,7 @@ fn accepted_at(at: Timestamp, number: i64) -> (Event, RunState, Write) {
     let run = NewRun {
         state: state.clone(),
         job,
+        deadline: None,
         waits: Vec::new(),
         idempotency: None,
     };

@@ -45,8 +45,9 @@ const WAITS: &str = "SELECT run_id, key, function_id, kind, name, path, lookup_k
     FROM waits WHERE run_id = ?1 ORDER BY key";
 
 pub(super) const ORPHANS: &str = "SELECT id FROM runs WHERE ended_at IS NULL
-    AND NOT EXISTS (SELECT 1 FROM jobs WHERE run_id = runs.id)
-    AND NOT EXISTS (SELECT 1 FROM dead_letters WHERE run_id = runs.id) ORDER BY id LIMIT ?1";
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE run_id = runs.id AND key NOT IN ('deadline:start', 'deadline:finish'))
+    AND NOT EXISTS (SELECT 1 FROM dead_letters
+        WHERE run_id = runs.id AND key NOT IN ('deadline:start', 'deadline:finish')) ORDER BY id LIMIT ?1";
 
 pub(super) async fn load(readers: &SqlitePool, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
     if ids.is_empty() {

@@ -49,6 +49,7 @@ fn accepted(number: i64, data: &str) -> (Event, RunState, Write) {
     let run = NewRun {
         state: state.clone(),
         job,
+        deadline: None,
         waits: Vec::new(),
         idempotency: None,
     };

@@ -264,6 +264,7 @@ impl Effects {
     fn new_run(&mut self, run: &NewRun) {
         let id = run.state.id;
         self.job(&run.job);
+        run.deadline.iter().for_each(|job| self.job(job));
         for wait in &run.waits {
             if wait.kind == WaitKind::Signal {
                 self.signals.item(&wait.name);

@@ -72,6 +72,7 @@ pub(super) fn new_run(event: &Event, name: &str) -> NewRun {
     NewRun {
         state,
         job,
+        deadline: None,
         waits: Vec::new(),
         idempotency: None,
     }
