@@ -62,7 +62,7 @@ fn a_first_call_that_takes_longer_than_the_start_may_is_no_late_start() {
 }
 
 #[test]
-fn a_run_that_sleeps_or_is_being_called_is_cancelled_when_it_had_to_end() {
+fn a_run_that_sleeps_is_cancelled_when_it_had_to_end() {
     virtually(async {
         let app = FakeApp::new(|call| {
             Answer::Now(if call.stack.is_empty() {
@@ -81,6 +81,10 @@ fn a_run_that_sleeps_or_is_being_called_is_cancelled_when_it_had_to_end() {
             "{late:?}"
         );
     });
+}
+
+#[test]
+fn a_run_that_is_being_called_is_cancelled_when_it_had_to_end() {
     virtually(async {
         let (app, held) = parallel(&["a"]);
         let function = timed(None, Some(30));
