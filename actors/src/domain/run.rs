@@ -11,7 +11,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, DeadLetter, EventId, FunctionId, JobKey, Json, Priority, RunId, Step, StepId, StepState, Timestamp,
+    BucketId, Change, DeadLetter, EventId, FunctionId, JobKey, Json, Priority, RunId, Step, StepId, StepState,
+    Timestamp,
 };
 
 /// Where a run stands.
@@ -102,6 +103,8 @@ pub struct RunState {
     pub priority: Priority,
     /// When its first call went out.
     pub started_at: Option<Timestamp>,
+    /// The lock it has held since its creation, unless somebody has taken it.
+    pub lock: Option<BucketId>,
 }
 
 impl RunState {
@@ -131,6 +134,7 @@ impl RunState {
             held: BTreeMap::new(),
             priority: Priority::NONE,
             started_at: None,
+            lock: None,
         }
     }
 
@@ -205,6 +209,7 @@ impl RunState {
             Change::Unburied(key) => {
                 self.held.remove(key);
             }
+            Change::Released(_) => self.lock = None,
             Change::WaitPut(_) | Change::WaitDone(_) | Change::Emit { .. } | Change::Noted(_) => {}
         }
     }

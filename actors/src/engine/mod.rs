@@ -30,6 +30,7 @@
 //! * a step that is under way is not begun again when the SDK reports it again, as it does in every discovery;
 //! * nothing happens to a run that has ended.
 
+mod admission;
 mod complete;
 mod deadline;
 mod decision;
@@ -37,6 +38,7 @@ mod dispatch;
 mod finish;
 mod hold;
 mod plan;
+pub mod rate_limit;
 mod reply;
 pub mod retry;
 mod start;
@@ -45,6 +47,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 
+pub use admission::{Lock, lock};
 pub use dispatch::{Next, dispatch};
 pub(crate) use finish::refused_invoke;
 pub use plan::invoke_key;

@@ -68,7 +68,7 @@ impl Case {
     }
 
     pub(super) fn with(function: Function, event: &Event) -> Self {
-        let new = start(&function, event, NOW);
+        let new = start(&function, event, NOW).expect("starts");
         let jobs = [Some(new.job), new.deadline].into_iter().flatten();
         let jobs = jobs.map(|job| (job.id.key.clone(), job)).collect();
         Self {

@@ -90,6 +90,14 @@ impl Sample {
             events.runs_left_out.value(),
         )?;
         text.counters(
+            "callboard_skips",
+            "Functions not started by an event that they listen to, by the recorded reason.",
+            events
+                .skips
+                .all()
+                .map(|(reason, count)| ([("reason", reason.as_str())], count)),
+        )?;
+        text.counters(
             "callboard_intake_refusals",
             "Requests with events that were refused, wholly or from one event on, by reason.",
             labelled("reason", &self.refusals),

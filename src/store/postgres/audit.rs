@@ -96,6 +96,11 @@ pub(super) const fn statement(check: Check) -> &'static str {
              FROM (SELECT run_id, id FROM callboard.dead_letters ORDER BY run_id, key LIMIT $1) AS stray
              WHERE NOT EXISTS (SELECT 1 FROM callboard.runs WHERE runs.id = stray.run_id AND runs.ended_at IS NULL OFFSET 0)"
         }
+        Check::StrayLock => {
+            "SELECT callboard.ulid(run_id)
+             FROM (SELECT id, run_id FROM callboard.singletons ORDER BY id LIMIT $1) AS stray
+             WHERE NOT EXISTS (SELECT 1 FROM callboard.runs WHERE runs.id = stray.run_id AND runs.ended_at IS NULL OFFSET 0)"
+        }
         Check::OverdueJob => {
             "SELECT callboard.ulid(run_id) || ' ' || key FROM callboard.jobs WHERE due < $2
              ORDER BY due, run_id, key LIMIT $1"

@@ -76,6 +76,8 @@ fn accepted_at(at: Timestamp, number: i64) -> (Event, RunState, Write) {
         state: state.clone(),
         job,
         deadline: None,
+        rate: None,
+        lock: None,
         waits: Vec::new(),
         idempotency: None,
     };

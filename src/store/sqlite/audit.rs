@@ -86,6 +86,10 @@ pub(super) const fn statement(check: Check) -> &'static str {
             "SELECT id FROM (SELECT run_id, id FROM dead_letters ORDER BY run_id, key LIMIT ?1) AS stray
              WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = stray.run_id AND runs.ended_at IS NULL)"
         }
+        Check::StrayLock => {
+            "SELECT run_id FROM (SELECT id, run_id FROM singletons ORDER BY id LIMIT ?1) AS stray
+             WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = stray.run_id AND runs.ended_at IS NULL)"
+        }
         Check::OverdueJob => "SELECT run_id || ' ' || key FROM jobs WHERE due < ?2 ORDER BY due, run_id, key LIMIT ?1",
     }
 }

@@ -50,6 +50,8 @@ fn accepted(number: i64, data: &str) -> (Event, RunState, Write) {
         state: state.clone(),
         job,
         deadline: None,
+        rate: None,
+        lock: None,
         waits: Vec::new(),
         idempotency: None,
     };

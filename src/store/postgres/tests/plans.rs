@@ -40,7 +40,7 @@ const FILL: &str = "
         $$ SELECT (left(callboard.first_at(1750000000000 + n)::text, 13) || '-0000-0000-' || lpad(to_hex(kind), 12, '0'))::uuid $$;
     INSERT INTO callboard.events SELECT pg_temp.id(1, n), n, 1750000000000 + n, false, n::text, 'event/' || n % 50, '{}'
         FROM generate_series(1, 8000) AS n;
-    INSERT INTO callboard.runs SELECT pg_temp.id(2, n), pg_temp.id(3, n % 20), pg_temp.id(1, n), NULL, 1, 1, n,
+    INSERT INTO callboard.runs SELECT pg_temp.id(2, n), pg_temp.id(3, n % 20), pg_temp.id(1, n), NULL, NULL, 1, 1, n,
             CASE WHEN n % 10 > 0 THEN 1750000000000 + n END, 2, 0, false, n % 10 = 1,
             CASE WHEN n % 10 = 0 THEN 'running' WHEN n % 10 = 1 THEN 'failed' ELSE 'completed' END, 'event', '[]', NULL, '{}'
         FROM generate_series(1, 8000) AS n;
@@ -56,6 +56,8 @@ const FILL: &str = "
     INSERT INTO callboard.skips SELECT pg_temp.id(1, n), 0, NULL, 'duplicate', '' FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.run_events SELECT pg_temp.id(1, n), pg_temp.id(2, n + 1) FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.unrouted SELECT pg_temp.id(1, n) FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.rate_limits SELECT pg_temp.id(8, n), n, n FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.singletons SELECT pg_temp.id(9, n), pg_temp.id(2, n * 10) FROM generate_series(1, 800) AS n;
     INSERT INTO callboard.dead_letters SELECT pg_temp.id(2, n), pg_temp.id(3, 1), pg_temp.id(7, n), n, 0, 0, 'start', NULL, ''
         FROM generate_series(1, 8000) AS n;
 ";
@@ -131,6 +133,7 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(runs::WAITS, &["waits_pkey"])]
 #[case(runs::ORPHANS, &["using runs_open on runs", "using jobs_pkey on jobs", "using dead_letters_pkey on dead_letters"])]
 #[case(retention::OLD_RUNS, &["Index Scan using runs_pkey on runs"])]
+#[case(retention::OLD_RATES, &["Index Scan using rate_limits_next on rate_limits"])]
 #[case(retention::OLD_EVENTS, &["using events_pkey on events", "runs_pkey", "run_events_pkey", "unrouted_pkey"])]
 #[tokio::test]
 async fn questions_are_answered_from_an_index(#[case] sql: &str, #[case] expected: &[&str]) {

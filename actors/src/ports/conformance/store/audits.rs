@@ -144,7 +144,7 @@ pub async fn a_healthy_history_gives_no_finding(store: Shared) {
     let mut statuses = HashSet::new();
     for round in 0..40 {
         let event = event(round);
-        let new = engine::start(&function, &event, at(10));
+        let new = engine::start(&function, &event, at(10)).expect("no key to fail");
         let run = new.state.id;
         commit_all(&store, &[accept(&event, vec![new])]).await;
         for _ in 0..12 {
