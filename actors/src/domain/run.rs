@@ -103,7 +103,7 @@ pub struct RunState {
     pub priority: Priority,
     /// When its first call went out.
     pub started_at: Option<Timestamp>,
-    /// The lock it has held since its creation, unless somebody has taken it.
+    /// The lock that it was created with; another run may have taken it since.
     pub lock: Option<BucketId>,
 }
 
@@ -209,8 +209,8 @@ impl RunState {
             Change::Unburied(key) => {
                 self.held.remove(key);
             }
-            Change::Released(_) => self.lock = None,
-            Change::WaitPut(_) | Change::WaitDone(_) | Change::Emit { .. } | Change::Noted(_) => {}
+            Change::Released(_) | Change::WaitPut(_) | Change::WaitDone(_) | Change::Emit { .. } | Change::Noted(_) => {
+            }
         }
     }
 }
