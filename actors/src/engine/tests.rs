@@ -2,6 +2,7 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "the tables read better with values")]
 
+mod admission;
 mod deadlines;
 mod holds;
 mod life;

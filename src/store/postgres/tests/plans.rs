@@ -4,8 +4,9 @@
 use std::sync::OnceLock;
 
 use callboard_actors::domain::{
-    Change, DeadLetter, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, RunState, RunStatus, Step, StepId, StepOp,
-    StepState, Timestamp, Wait, WaitKey, WaitKind,
+    BucketId, Change, DeadLetter, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, LockClaim, NewRun, Rate,
+    RateClaim, RunState, RunStatus, SingletonMode, SkipReason, Step, StepId, StepOp, StepState, Timestamp, Wait,
+    WaitKey, WaitKind,
 };
 use callboard_actors::ports::{Check, Store as _};
 use callboard_backends::postgres::{Server, Settings};
@@ -170,6 +171,41 @@ fn job(state: &RunState, key: JobKey, due: Timestamp) -> Job {
     }
 }
 
+fn ended(at: Timestamp) -> Change {
+    Change::Ended {
+        status: RunStatus::Completed,
+        output: Json::null(),
+        at,
+    }
+}
+
+fn lock() -> BucketId {
+    BucketId::of_lock(accepted(1).1.function, None)
+}
+
+/// Has a run claim everything that may be claimed.
+fn claim(run: &mut NewRun, mode: SingletonMode) {
+    let at = run.state.id.at();
+    run.rate = Some(RateClaim {
+        bucket: BucketId::of_rate(run.state.function, None),
+        rate: Rate {
+            interval: 1,
+            tolerance: 0,
+        },
+        at,
+        reason: SkipReason::RateLimited,
+        rule: String::new(),
+        refusal: Some(Box::new(accepted(500 + at.as_millis() % 100).0)),
+    });
+    run.state.lock = Some(lock());
+    run.lock = Some(LockClaim {
+        bucket: lock(),
+        mode,
+        at,
+        rule: String::new(),
+    });
+}
+
 /// One decision with a change of every kind.
 fn everything(at: Timestamp) -> Vec<Change> {
     let (event, _, _) = accepted(99);
@@ -237,6 +273,21 @@ async fn a_commit_looks_rows_up_one_by_one() {
             }
             other => other,
         };
+        // Two for each bucket: what the database holds, and what the batch brings.
+        let claiming = |numbers: std::ops::Range<i64>, mode| {
+            let writes = numbers.map(move |number| match accepted(number).2 {
+                Write::Accept(mut accept) => {
+                    claim(&mut accept.runs[0], mode);
+                    Write::Accept(accept)
+                }
+                other => other,
+            });
+            writes.collect::<Vec<_>>()
+        };
+        let releasing = |number| {
+            let run = accepted(number).1.id;
+            advance(run, 0, vec![Change::Released(lock()), ended(at)])
+        };
         let taken = job(&state, JobKey::Resume(StepId::from("event")), at);
         let batches = [
             // One that is known, so that what losers cause happens as well.
@@ -254,15 +305,11 @@ async fn a_commit_looks_rows_up_one_by_one() {
                 }],
                 catalog: Some(0),
             })],
-            vec![advance(
-                state.id,
-                1,
-                vec![Change::Ended {
-                    status: RunStatus::Completed,
-                    output: Json::null(),
-                    at,
-                }],
-            )],
+            vec![advance(state.id, 1, vec![ended(at)])],
+            claiming(200..203, SingletonMode::Skip),
+            claiming(210..213, SingletonMode::Cancel),
+            claiming(220..223, SingletonMode::Skip),
+            vec![releasing(212)],
         ];
         for batch in batches {
             store.commit(&batch).await.expect("commits");
