@@ -180,7 +180,7 @@ pub struct EventMetrics {
     pub accepted: Counter,
     /// Events from outside that were known already, by the id that their sender's retry gave them.
     pub known: Counter,
-    /// Runs not created because one exists for the event, or for the id that its sender chose.
+    /// Runs not created although an event asked for them: one exists, or they were skipped.
     pub runs_left_out: Counter,
     /// Functions not started by an event whose name they listen to, by the recorded reason.
     pub skips: Skips,

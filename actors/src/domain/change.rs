@@ -328,3 +328,16 @@ impl Written {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_survive_their_names_and_stand_in_their_places() {
+        for (place, reason) in SkipReason::ALL.into_iter().enumerate() {
+            assert_eq!(SkipReason::parse(reason.as_str()), Some(reason));
+            assert_eq!(reason as usize, place, "counters are found by it");
+        }
+    }
+}

@@ -330,11 +330,7 @@ impl Inner {
                     self.jobs.remove(&letter.job.id);
                     self.letters.insert((id, letter.job.id.key.clone()), letter.clone());
                 }
-                Change::Released(lock) => {
-                    if self.locks.get(lock) == Some(&id) {
-                        self.locks.remove(lock);
-                    }
-                }
+                Change::Released(lock) => self.release(*lock, id),
                 Change::Unburied(key) => drop(self.letters.remove(&(id, key.clone()))),
                 _ => {}
             }

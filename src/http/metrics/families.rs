@@ -86,7 +86,7 @@ impl Sample {
         )?;
         text.counter(
             "callboard_runs_left_out",
-            "Runs not started because there is one for the event, or for the id that its sender chose.",
+            "Runs not created although an event asked for them: there is one already, or they were skipped.",
             events.runs_left_out.value(),
         )?;
         text.counters(

@@ -1,7 +1,7 @@
 //! Runs that are to be created: which of them are.
 
 use super::Inner;
-use crate::domain::{EventId, Job, LeftOut, NewRun, RunId, Skip, SkipReason, WaitKey, Written};
+use crate::domain::{BucketId, EventId, Job, LeftOut, NewRun, RunId, Skip, SkipReason, WaitKey, Written};
 use crate::engine::{Lock, lock, rate_limit};
 
 /// What came of runs to be created.
@@ -54,6 +54,13 @@ impl Inner {
             }
         }
         created
+    }
+
+    /// A run gives a lock up, if it still holds it.
+    pub(super) fn release(&mut self, lock: BucketId, run: RunId) {
+        if self.locks.get(&lock) == Some(&run) {
+            self.locks.remove(&lock);
+        }
     }
 
     /// Whether a run gets all it claims; if not, why.
