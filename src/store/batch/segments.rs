@@ -157,6 +157,6 @@ mod tests {
                 })
             })
             .collect();
-        assert_eq!(split(&batch), [0..500]);
+        assert_eq!(split(&batch).len(), 1);
     }
 }

@@ -22,7 +22,7 @@ pub(in crate::store) struct Refused {
     pub(in crate::store) reason: SkipReason,
     pub(in crate::store) detail: String,
     /// The event that tells whoever invoked it.
-    pub(in crate::store) refusal: Option<Event>,
+    pub(in crate::store) refusal: Option<Box<Event>>,
 }
 
 /// What comes of a segment's claims.
@@ -65,7 +65,7 @@ impl Starts {
             let level = rate_limit::admit(level, claim.rate, claim.at).map_err(|opens| Refused {
                 reason: claim.reason,
                 detail: format!("{}{opens}", claim.rule),
-                refusal: claim.refusal.as_deref().cloned(),
+                refusal: claim.refusal.clone(),
             })?;
             buckets.levels.insert(claim.bucket, level);
             self.levels.insert(claim.bucket, level);

@@ -180,7 +180,7 @@ impl Effects {
             .starts
             .refused
             .values()
-            .filter_map(|refused| refused.refusal.as_ref())
+            .filter_map(|refused| refused.refusal.as_deref())
         {
             unrouted_row(&mut self.unrouted, event, true);
             event_row(&mut self.events, event);
