@@ -20,6 +20,8 @@ use crate::ports::{Clock, Expiry, Random, Store, StoreError};
 const AUDIT: Duration = Duration::from_secs(60);
 /// From one round of deletions to the next, while there is nothing left to delete.
 const PURGE: Duration = Duration::from_secs(600);
+/// How late an event may ask for a run, and still find what its rate limit remembers.
+const SLACK: Duration = Duration::from_secs(60 * 60);
 /// Runs looked at or deleted in one go.
 const PAGE: usize = 500;
 
@@ -123,6 +125,7 @@ impl Janitor {
                 finished_runs: now.before(kept.finished_runs),
                 failed_runs: now.before(kept.failed_runs),
                 events: now.before(kept.events),
+                rates: now.before(SLACK),
             };
             parts.store.purge(&expiry, PAGE).await
         };

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::catalog::Catalog;
-use crate::domain::{Change, FunctionId, HistoryKind, Reply, RunStatus};
+use crate::domain::{Change, FunctionId, HistoryKind, Reply, RunStatus, SkipReason};
 use crate::ports::StoreError;
 
 pub use instrument::{Counter, Histogram, Reading};
@@ -180,8 +180,26 @@ pub struct EventMetrics {
     pub accepted: Counter,
     /// Events from outside that were known already, by the id that their sender's retry gave them.
     pub known: Counter,
-    /// Runs not created because one exists for the event, or for the id that its sender chose.
+    /// Runs not created although an event asked for them: one exists, or they were skipped.
     pub runs_left_out: Counter,
+    /// Functions not started by an event whose name they listen to, by the recorded reason.
+    pub skips: Skips,
+}
+
+/// Recorded reasons why events started no runs, counted.
+#[derive(Debug, Default)]
+pub struct Skips([Counter; SkipReason::ALL.len()]);
+
+impl Skips {
+    /// Counts one.
+    pub fn count(&self, reason: SkipReason) {
+        self.0[reason as usize].increment();
+    }
+
+    /// How many of each.
+    pub fn all(&self) -> impl Iterator<Item = (SkipReason, u64)> {
+        SkipReason::ALL.into_iter().zip(self.0.iter().map(Counter::value))
+    }
 }
 
 /// Calls of apps, all functions together.

@@ -16,8 +16,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    Accept, Class, Event, Failure, Job, JobId, JobKey, Json, Lookup, Priority, Route, Skip, SkipReason, Take,
-    Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
+    Accept, Class, Event, Failure, Function, Job, JobId, JobKey, Json, Lookup, NewRun, Priority, Route, Skip,
+    SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
 };
 use crate::engine;
 use crate::expression::{Equality, Expression, Scope};
@@ -146,7 +146,7 @@ impl Handler<AcceptEvents> for Router {
 
 /// An accepted event with the runs it starts.
 pub(crate) fn accept(catalog: &Catalog, event: Event, now: Timestamp) -> Accept {
-    let (runs, skips) = if event.is_internal() {
+    let Starts { runs, skips, .. } = if event.is_internal() {
         invoked(catalog, &event, now)
     } else {
         matching(catalog, &event, now)
@@ -159,37 +159,73 @@ pub(crate) fn accept(catalog: &Catalog, event: Event, now: Timestamp) -> Accept 
     }
 }
 
-type Starts = (Vec<crate::domain::NewRun>, Vec<Skip>);
+/// What an event starts.
+#[derive(Default)]
+struct Starts {
+    runs: Vec<NewRun>,
+    skips: Vec<Skip>,
+    /// What to tell whoever invoked the target.
+    failure: Option<Failure>,
+}
+
+impl Starts {
+    /// Adds the run of a function, or the reason why there is none.
+    fn add(&mut self, function: &Function, event: &Event, now: Timestamp) {
+        match engine::start(function, event, now) {
+            Ok(run) => self.runs.push(run),
+            Err(skip) => self.skips.push(skip),
+        }
+    }
+}
 
 fn matching(catalog: &Catalog, event: &Event, now: Timestamp) -> Starts {
     let matches = catalog.matching(event, now);
-    (
-        matches
-            .functions
-            .iter()
-            .map(|function| engine::start(function, event, now))
-            .collect(),
-        matches.skips,
-    )
+    let mut starts = Starts {
+        skips: matches.skips,
+        ..Starts::default()
+    };
+    for function in &matches.functions {
+        starts.add(function, event, now);
+    }
+    starts
 }
 
 /// The run of an invoke's target beside those of functions that listen to invokes as such.
 fn invoked(catalog: &Catalog, event: &Event, now: Timestamp) -> Starts {
-    let (mut runs, mut skips) = matching(catalog, event, now);
-    if event.name == "inngest/function.invoked" {
-        let target = invoke_target(event);
-        match catalog.find(&target) {
-            Some(function) if runs.iter().any(|run| run.state.function == function.id) => {}
-            Some(function) => runs.push(engine::start(function, event, now)),
-            None => skips.push(Skip {
-                event: event.id,
-                function: None,
-                reason: SkipReason::UnknownFunction,
-                detail: target,
-            }),
+    let mut starts = matching(catalog, event, now);
+    if event.name != "inngest/function.invoked" {
+        return starts;
+    }
+    let target = invoke_target(event);
+    let Some(function) = catalog.find(&target) else {
+        starts.failure = Some(Failure::new(
+            "Error",
+            format!("could not find function with ID: {target}"),
+        ));
+        starts.skips.push(Skip {
+            event: event.id,
+            function: None,
+            reason: SkipReason::UnknownFunction,
+            detail: target,
+        });
+        return starts;
+    };
+    let is_targets = |run: &NewRun| run.state.function == function.id;
+    if !starts.runs.iter().any(is_targets) {
+        starts.add(function, event, now);
+    }
+    match starts.runs.iter_mut().find(|run| is_targets(run)) {
+        Some(NewRun { rate: Some(rate), .. }) => {
+            let failure = Failure::new("Error", "invoked function is rate limited");
+            rate.refusal = engine::refused_invoke(event, &failure, now).map(Box::new);
+        }
+        Some(_) => {}
+        None => {
+            let reason = starts.skips.last().map_or("", |skip| &skip.detail);
+            starts.failure = Some(Failure::new("Error", reason));
         }
     }
-    (runs, skips)
+    starts
 }
 
 fn invoke_target(event: &Event) -> String {
@@ -291,17 +327,13 @@ impl Pass {
 
     async fn route_one(&self, catalog: &Catalog, event: &Event) -> Result<Vec<Write>, StoreError> {
         let now = self.parts.clock.now();
-        let (runs, skips) = if finds_functions_here(event) {
+        let Starts { runs, skips, failure } = if finds_functions_here(event) {
             invoked(catalog, event, now)
         } else {
             Starts::default()
         };
         let mut writes = Vec::with_capacity(2);
-        if skips.iter().any(|skip| skip.reason == SkipReason::UnknownFunction) {
-            let failure = Failure::new(
-                "Error",
-                format!("could not find function with ID: {}", invoke_target(event)),
-            );
+        if let Some(failure) = failure {
             let answer = engine::refused_invoke(event, &failure, now);
             writes.extend(answer.map(|event| {
                 Write::Accept(Accept {

@@ -19,7 +19,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::domain::{Change, Job, Json, RunId, Write, Written};
+use crate::domain::{Change, Job, Json, NewRun, RunId, Write, Written};
 use crate::kernel::{Observation, Supervised};
 use crate::metrics::Metrics;
 use crate::ports::{Clock, Origin, Queue, Store, StoreError};
@@ -412,9 +412,9 @@ fn is_passing(error: &StoreError) -> bool {
 
 /// Counts events and the runs they start. What becomes of runs is counted where it is decided.
 fn count(metrics: &Metrics, write: &Write, written: &Written) {
-    let (event, runs) = match write {
-        Write::Accept(accept) => (Some(&accept.event), &accept.runs),
-        Write::Route(route) => (None, &route.runs),
+    let (event, runs, skips) = match write {
+        Write::Accept(accept) => (Some(&accept.event), &accept.runs, &accept.skips),
+        Write::Route(route) => (None, &route.runs, &route.skips),
         Write::Advance(_) => return,
     };
     let is_from_outside = event.is_some_and(|event| !event.is_internal());
@@ -424,12 +424,17 @@ fn count(metrics: &Metrics, write: &Write, written: &Written) {
                 metrics.events.accepted.increment();
             }
             for run in runs {
-                if left_out.contains(&run.state.id) {
-                    metrics.events.runs_left_out.increment();
-                } else {
-                    metrics.function(run.state.function).runs_started.increment();
+                match left_out.iter().find(|left| left.run == run.state.id) {
+                    Some(left) => {
+                        metrics.events.runs_left_out.increment();
+                        left.reason
+                            .iter()
+                            .for_each(|reason| metrics.events.skips.count(*reason));
+                    }
+                    None => metrics.function(run.state.function).runs_started.increment(),
                 }
             }
+            skips.iter().for_each(|skip| metrics.events.skips.count(skip.reason));
         }
         Written::Lost if is_from_outside => metrics.events.known.increment(),
         Written::Lost | Written::Outdated => {}
@@ -448,6 +453,7 @@ fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
             left_out,
             missed,
             unrouted,
+            evictions,
         } = written
         else {
             continue;
@@ -467,17 +473,19 @@ fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
                 continue;
             }
         };
-        for run in runs
-            .iter()
-            .filter(|run| run.job.due <= soon && !left_out.contains(&run.state.id))
-        {
-            parts.cache.put(run.state.clone(), None);
-            jobs.push(run.job.clone());
+        let is_left_out = |run: &NewRun| left_out.iter().any(|left| left.run == run.state.id);
+        for run in runs.iter().filter(|run| !is_left_out(run)) {
+            if run.job.due <= soon {
+                parts.cache.put(run.state.clone(), None);
+                jobs.push(run.job.clone());
+            }
+            jobs.extend(run.deadline.iter().filter(|job| job.due <= soon).cloned());
         }
         let taken = takes
             .iter()
             .filter(|take| !missed.iter().any(|(run, key)| *run == take.run && *key == take.key));
         jobs.extend(taken.map(|take| take.job.clone()));
+        jobs.extend(evictions.iter().cloned());
     }
     if has_unrouted {
         parts.unrouted.notify_one();

@@ -62,6 +62,7 @@ CREATE TABLE callboard.runs (
     function_id      uuid NOT NULL,
     event_id         uuid NOT NULL,    -- the first one
     idempotency      uuid,             -- digest of the key, as long as the run holds it
+    singleton        uuid,             -- the lock that it was created with
     version          bigint NOT NULL,
     function_version bigint NOT NULL,
     started_at       bigint,
@@ -167,6 +168,23 @@ CREATE TABLE callboard.dead_letters (
     PRIMARY KEY (run_id, key)
 );
 CREATE UNIQUE INDEX dead_letters_by_id ON callboard.dead_letters (id);
+
+-- What rate limits remember, by a digest of function and key, in nanoseconds since 1970. A row whose `next` has passed
+-- says no more than none.
+CREATE TABLE callboard.rate_limits (
+    id   uuid PRIMARY KEY,
+    next bigint NOT NULL,
+    last bigint NOT NULL
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX rate_limits_next ON callboard.rate_limits (next);
+
+-- Locks of singletons, by a digest of function and key: each is held by a run that has not ended.
+CREATE TABLE callboard.singletons (
+    id     uuid PRIMARY KEY,
+    run_id uuid NOT NULL
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_cost_delay = 0);
 
 -- Numbers there is one of. `catalog` rises with every change of an app or function.
 CREATE TABLE callboard.counters (

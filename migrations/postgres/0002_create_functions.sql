@@ -113,15 +113,28 @@ CREATE FUNCTION callboard.claim(
     new_id uuid[], new_function uuid[], new_status text[], new_version bigint[], new_event uuid[], new_events text[],
     new_event_name text[], new_request_version integer[], new_plan_only boolean[], new_group text[], new_priority integer[],
     new_started bigint[], new_key uuid[], new_key_text text[], new_key_since uuid[], new_owner uuid[],
-    new_skip_seq bigint[],
+    new_skip_seq bigint[], new_singleton uuid[],
+    -- Rate limits that new runs have to pass, by bucket and in order; times in nanoseconds.
+    limit_id uuid[], limit_run uuid[], limit_at bigint[], limit_gap bigint[], limit_tolerance bigint[],
+    limit_owner uuid[], limit_function uuid[], limit_skip_seq bigint[], limit_reason text[], limit_detail text[],
+    -- Events that tell whoever invoked them of runs that did not pass.
+    refusal_run uuid[], refusal_id uuid[], refusal_name text[], refusal_at bigint[], refusal_body text[],
+    -- Locks that runs give up by moving on.
+    freed_id uuid[], freed_run uuid[],
+    -- Locks that new runs are to hold, by lock and in order, with the job for a holder that has to give way.
+    lock_id uuid[], lock_run uuid[], lock_evicts boolean[], lock_owner uuid[], lock_function uuid[],
+    lock_skip_seq bigint[], lock_detail text[], lock_due bigint[], lock_priority integer[], lock_payload text[],
     -- Waits that are taken, with the event that takes them.
     take_run uuid[], take_key text[], take_owner uuid[],
     -- Advances that have lost.
     OUT lost_runs uuid[],
     -- Accepts and routes that have lost, those against an older catalog among them.
     OUT lost_events uuid[], OUT outdated uuid[],
-    -- Runs of other accepts and routes that were not created.
-    OUT left_out uuid[],
+    -- Runs of other accepts and routes that were not created: all of them, and those left out for a reason that is
+    -- recorded.
+    OUT left_out uuid[], OUT duplicates uuid[], OUT limited uuid[], OUT locked_out uuid[],
+    -- Runs that have lost their lock, and those that hold it now.
+    OUT evicted uuid[], OUT evicted_by uuid[],
     -- All runs of which nothing is to be written.
     OUT dropped uuid[],
     -- Waits that were over, or are those of a route that has lost.
@@ -136,11 +149,33 @@ DECLARE
     keys text[];
     some_known boolean := false;
     newest bigint;
+    known uuid[] := '{}';
+    fresh uuid[];
+    asked record;
+    opens bigint[];
+    level_next bigint;
+    level_last bigint;
+    spent_id uuid[] := '{}';
+    spent_next bigint[] := '{}';
+    spent_last bigint[] := '{}';
+    told uuid[];
+    bucket_id uuid;
+    holder uuid;
+    holders uuid[];
+    losers uuid[] := '{}';
+    late uuid[] := '{}';
+    kept_id uuid[] := '{}';
+    kept_run uuid[] := '{}';
 BEGIN
     lost_runs := '{}';
     lost_events := '{}';
     outdated := '{}';
     left_out := '{}';
+    duplicates := '{}';
+    limited := '{}';
+    locked_out := '{}';
+    evicted := '{}';
+    evicted_by := '{}';
     dropped := '{}';
     missed_run := '{}';
     missed_key := '{}';
@@ -169,6 +204,13 @@ BEGIN
             lost_runs := ARRAY(SELECT id FROM unnest(move_run) AS id WHERE id <> ALL (won));
             dropped := lost_runs;
         END IF;
+    END IF;
+
+    IF cardinality(freed_id) + cardinality(lock_id) > 0 THEN
+        -- In one order, or two batches that each give up what the other one wants would wait for each other.
+        PERFORM FROM callboard.singletons WHERE id = ANY (freed_id || lock_id) ORDER BY id FOR UPDATE;
+        DELETE FROM callboard.singletons USING unnest(freed_id, freed_run) AS old (id, run_id)
+        WHERE singletons.id = old.id AND singletons.run_id = old.run_id AND old.run_id <> ALL (lost_runs);
     END IF;
 
     IF cardinality(event_id) + cardinality(route_event) > 0 THEN
@@ -228,18 +270,123 @@ BEGIN
             WHERE runs.function_id = new.function_id AND runs.idempotency = new.key AND runs.id < new.since
                 AND new.owner <> ALL (lost_events);
         END IF;
+        IF cardinality(limit_id) + cardinality(lock_id) > 0 THEN
+            -- What is not new spends nothing and wants no lock.
+            known := ARRAY(
+                SELECT new.id FROM unnest(new_id, new_function, new_key, new_owner) AS new (id, function_id, key, owner)
+                WHERE new.owner = ANY (lost_events)
+                    OR (SELECT true FROM callboard.runs WHERE runs.id = new.id LIMIT 1)
+                    OR (SELECT true FROM callboard.runs
+                        WHERE runs.function_id = new.function_id AND runs.idempotency = new.key LIMIT 1));
+        END IF;
+        IF cardinality(limit_id) > 0 THEN
+            -- The first claim on a bucket that remembers nothing passes. The other buckets are left as they are, and
+            -- locked: also where the condition of DO UPDATE is false.
+            WITH put AS (
+                INSERT INTO callboard.rate_limits AS old (id, next, last)
+                SELECT DISTINCT ON (new.id) new.id, new.at + new.gap, new.at
+                FROM unnest(limit_id, limit_run, limit_at, limit_gap) WITH ORDINALITY AS new (id, run_id, at, gap, place)
+                WHERE new.run_id <> ALL (known)
+                ORDER BY new.id, new.place
+                ON CONFLICT (id) DO UPDATE SET next = old.next WHERE false RETURNING old.id
+            )
+            SELECT coalesce(array_agg(put.id), '{}') INTO fresh FROM put;
+            opens := array_fill(NULL::bigint, ARRAY[cardinality(limit_id)]);
+            -- As `engine::rate_limit` does it, claim by claim.
+            IF cardinality(fresh) < cardinality(limit_id) THEN
+                FOR asked IN
+                    SELECT new.id, new.run_id, new.at, new.gap, new.tolerance, new.place, bucket.next, bucket.last
+                    FROM unnest(limit_id, limit_run, limit_at, limit_gap, limit_tolerance) WITH ORDINALITY
+                            AS new (id, run_id, at, gap, tolerance, place)
+                        CROSS JOIN LATERAL (SELECT old.next, old.last FROM callboard.rate_limits AS old
+                            WHERE old.id = new.id OFFSET 0) AS bucket
+                    WHERE new.run_id <> ALL (known)
+                    ORDER BY new.place
+                LOOP
+                    IF bucket_id IS DISTINCT FROM asked.id THEN
+                        bucket_id := asked.id;
+                        level_next := asked.next;
+                        level_last := asked.last;
+                        CONTINUE WHEN asked.id = ANY (fresh);
+                    END IF;
+                    level_next := least(level_next, level_last + asked.gap + asked.tolerance);
+                    IF level_next - asked.tolerance > asked.at THEN
+                        limited := limited || asked.run_id;
+                        opens[asked.place] := (level_next - asked.tolerance + 999999) / 1000000;
+                        CONTINUE;
+                    END IF;
+                    level_next := greatest(level_next, asked.at) + asked.gap;
+                    level_last := greatest(level_last, asked.at);
+                    IF cardinality(spent_id) = 0 OR spent_id[cardinality(spent_id)] <> asked.id THEN
+                        spent_id := spent_id || asked.id;
+                        spent_next := spent_next || level_next;
+                        spent_last := spent_last || level_last;
+                    ELSE
+                        spent_next[cardinality(spent_id)] := level_next;
+                        spent_last[cardinality(spent_id)] := level_last;
+                    END IF;
+                END LOOP;
+            END IF;
+            IF cardinality(spent_id) > 0 THEN
+                UPDATE callboard.rate_limits SET next = new.next, last = new.last
+                FROM unnest(spent_id, spent_next, spent_last) AS new (id, next, last)
+                WHERE rate_limits.id = new.id;
+            END IF;
+            IF cardinality(limited) > 0 THEN
+                INSERT INTO callboard.skips (event_id, seq, function_id, reason, detail)
+                SELECT new.owner, new.seq, new.function_id, new.reason, new.detail
+                    || to_char(to_timestamp(new.opens / 1000.0) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+                FROM unnest(limit_owner, limit_skip_seq, limit_function, limit_reason, limit_detail, opens)
+                    AS new (owner, seq, function_id, reason, detail, opens)
+                WHERE new.opens IS NOT NULL
+                ON CONFLICT DO NOTHING;
+                WITH put AS (
+                    INSERT INTO callboard.events (id, external_id, has_own_id, name, ts, received_at, body)
+                    SELECT new.id, callboard.ulid(new.id), false, new.name, new.at, new.at, new.body
+                    FROM unnest(refusal_run, refusal_id, refusal_name, refusal_at, refusal_body)
+                        AS new (run_id, id, name, at, body)
+                    WHERE new.run_id = ANY (limited)
+                    ON CONFLICT (id) DO NOTHING RETURNING events.id
+                ), noted AS (
+                    INSERT INTO callboard.unrouted AS old (event_id) SELECT put.id FROM put
+                    ON CONFLICT DO NOTHING RETURNING old.event_id
+                )
+                SELECT coalesce(array_agg(noted.event_id), '{}') INTO told FROM noted;
+                unrouted := unrouted || told;
+                losers := limited;
+            END IF;
+        END IF;
+        IF cardinality(lock_id) > 0 THEN
+            -- Who finds the lock held need not come into being first.
+            holders := array_fill(NULL::uuid, ARRAY[cardinality(lock_id)]);
+            -- But where a run of this batch takes the lock, that one will hold it.
+            fresh := ARRAY(SELECT new.id FROM unnest(lock_id, lock_evicts) AS new (id, evicts) WHERE new.evicts);
+            FOR asked IN
+                SELECT new.run_id, new.place, held.run_id AS holder
+                FROM unnest(lock_id, lock_run) WITH ORDINALITY AS new (id, run_id, place)
+                    CROSS JOIN LATERAL (SELECT old.run_id FROM callboard.singletons AS old
+                        WHERE old.id = new.id OFFSET 0) AS held
+                WHERE new.id <> ALL (fresh) AND new.run_id <> ALL (known || losers)
+            LOOP
+                locked_out := locked_out || asked.run_id;
+                holders[asked.place] := asked.holder;
+            END LOOP;
+            losers := losers || locked_out;
+        END IF;
         WITH put AS (
             INSERT INTO callboard.runs (id, function_id, function_version, status, version, event_id, event_ids,
-                event_name, request_version, priority, plan_only, unsuccessful, step_group, idempotency, started_at)
+                event_name, request_version, priority, plan_only, unsuccessful, step_group, idempotency, started_at,
+                singleton)
             SELECT new.id, new.function_id,
                 coalesce((SELECT functions.version FROM callboard.functions WHERE functions.id = new.function_id), 0),
                 new.status, new.version, new.event_id, new.event_ids::uuid[], new.event_name, new.request_version,
-                new.priority, new.plan_only, false, new.step_group, new.key, new.started_at
+                new.priority, new.plan_only, false, new.step_group, new.key, new.started_at, new.singleton
             FROM unnest(new_id, new_function, new_status, new_version, new_event, new_events, new_event_name,
-                    new_request_version, new_plan_only, new_group, new_priority, new_started, new_key, new_owner)
+                    new_request_version, new_plan_only, new_group, new_priority, new_started, new_key, new_owner,
+                    new_singleton)
                 AS new (id, function_id, status, version, event_id, event_ids, event_name, request_version, plan_only,
-                    step_group, priority, started_at, key, owner)
-            WHERE new.owner <> ALL (lost_events)
+                    step_group, priority, started_at, key, owner, singleton)
+            WHERE new.owner <> ALL (lost_events) AND new.id <> ALL (losers)
             ON CONFLICT DO NOTHING RETURNING runs.id
         )
         SELECT coalesce(array_agg(id), '{}') INTO won FROM put;
@@ -249,13 +396,85 @@ BEGIN
                 SELECT new.id FROM unnest(new_id, new_owner) AS new (id, owner)
                 WHERE new.owner <> ALL (lost_events) AND new.id <> ALL (won));
             -- A run that does not exist now was left out for its key.
+            duplicates := ARRAY(
+                SELECT new.id FROM unnest(new_id, new_key) AS new (id, key)
+                WHERE new.key IS NOT NULL AND new.id = ANY (left_out) AND new.id <> ALL (losers)
+                    AND (SELECT true FROM callboard.runs WHERE runs.id = new.id LIMIT 1) IS NULL);
             INSERT INTO callboard.skips (event_id, seq, function_id, reason, detail)
             SELECT new.owner, new.seq, new.function_id, 'duplicate',
                 'an event with the id `' || new.key || '` has started a run within the last 24 hours'
             FROM unnest(new_id, new_owner, new_skip_seq, new_function, new_key_text)
                 AS new (id, owner, seq, function_id, key)
-            WHERE new.key IS NOT NULL AND new.id = ANY (left_out)
-                AND NOT EXISTS (SELECT 1 FROM callboard.runs WHERE runs.id = new.id)
+            WHERE new.id = ANY (duplicates)
+            ON CONFLICT DO NOTHING;
+        END IF;
+        IF cardinality(lock_id) > cardinality(locked_out) THEN
+            -- As `engine::lock` does it, claim by claim.
+            WITH put AS (
+                INSERT INTO callboard.singletons AS old (id, run_id)
+                SELECT DISTINCT ON (new.id) new.id, new.run_id
+                FROM unnest(lock_id, lock_run) WITH ORDINALITY AS new (id, run_id, place)
+                WHERE new.run_id = ANY (won)
+                ORDER BY new.id, new.place
+                ON CONFLICT (id) DO UPDATE SET run_id = old.run_id WHERE false RETURNING old.id
+            )
+            SELECT coalesce(array_agg(put.id), '{}') INTO fresh FROM put;
+            IF cardinality(fresh) < cardinality(lock_id) THEN
+                bucket_id := NULL;
+                FOR asked IN
+                    SELECT new.id, new.run_id, new.evicts, new.place, held.run_id AS holder
+                    FROM unnest(lock_id, lock_run, lock_evicts) WITH ORDINALITY AS new (id, run_id, evicts, place)
+                        CROSS JOIN LATERAL (SELECT old.run_id FROM callboard.singletons AS old
+                            WHERE old.id = new.id OFFSET 0) AS held
+                    WHERE new.run_id = ANY (won)
+                    ORDER BY new.place
+                LOOP
+                    IF bucket_id IS DISTINCT FROM asked.id THEN
+                        bucket_id := asked.id;
+                        holder := asked.holder;
+                        CONTINUE WHEN asked.id = ANY (fresh);
+                    END IF;
+                    IF NOT asked.evicts THEN
+                        late := late || asked.run_id;
+                        holders[asked.place] := holder;
+                        CONTINUE;
+                    END IF;
+                    evicted := evicted || holder;
+                    evicted_by := evicted_by || asked.run_id;
+                    holder := asked.run_id;
+                    IF cardinality(kept_id) = 0 OR kept_id[cardinality(kept_id)] <> asked.id THEN
+                        kept_id := kept_id || asked.id;
+                        kept_run := kept_run || holder;
+                    ELSE
+                        kept_run[cardinality(kept_id)] := holder;
+                    END IF;
+                END LOOP;
+            END IF;
+            IF cardinality(kept_id) > 0 THEN
+                UPDATE callboard.singletons SET run_id = new.run_id FROM unnest(kept_id, kept_run) AS new (id, run_id)
+                WHERE singletons.id = new.id;
+                INSERT INTO callboard.jobs (run_id, key, function_id, attempt, due, priority, payload)
+                SELECT gone.run_id, 'cancel', new.function_id, 0, new.due, new.priority, new.payload
+                FROM unnest(evicted, evicted_by) AS gone (run_id, by_run)
+                    JOIN unnest(lock_run, lock_function, lock_due, lock_priority, lock_payload)
+                        AS new (run_id, function_id, due, priority, payload) ON new.run_id = gone.by_run
+                ON CONFLICT (run_id, key) DO UPDATE SET function_id = excluded.function_id,
+                    attempt = excluded.attempt, due = excluded.due, priority = excluded.priority,
+                    payload = excluded.payload;
+            END IF;
+            IF cardinality(late) > 0 THEN
+                DELETE FROM callboard.runs WHERE id = ANY (late);
+                dropped := dropped || late;
+                left_out := left_out || late;
+                locked_out := locked_out || late;
+            END IF;
+        END IF;
+        IF cardinality(locked_out) > 0 THEN
+            INSERT INTO callboard.skips (event_id, seq, function_id, reason, detail)
+            SELECT new.owner, new.seq, new.function_id, 'singleton', new.detail || callboard.ulid(new.holder)
+            FROM unnest(lock_owner, lock_skip_seq, lock_function, lock_detail, holders)
+                AS new (owner, seq, function_id, detail, holder)
+            WHERE new.holder IS NOT NULL
             ON CONFLICT DO NOTHING;
         END IF;
     END IF;

@@ -64,6 +64,7 @@ CREATE TABLE runs (
     step_group       TEXT NOT NULL,
     priority         INTEGER NOT NULL, -- head start in seconds
     idempotency      TEXT,             -- as long as it holds the key
+    singleton        TEXT,             -- the lock that it was created with
     started_at       INTEGER,
     ended_at         INTEGER,
     output           TEXT
@@ -149,6 +150,21 @@ CREATE TABLE dead_letters (
     PRIMARY KEY (run_id, key)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX dead_letters_by_id ON dead_letters (id);
+
+-- What rate limits remember, by a digest of function and key, in nanoseconds since 1970. A row whose `next` has passed
+-- says no more than none.
+CREATE TABLE rate_limits (
+    id   TEXT PRIMARY KEY,
+    next INTEGER NOT NULL,
+    last INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX rate_limits_next ON rate_limits (next);
+
+-- Locks of singletons, by a digest of function and key: each is held by a run that has not ended.
+CREATE TABLE singletons (
+    id     TEXT PRIMARY KEY,
+    run_id TEXT NOT NULL
+) WITHOUT ROWID;
 
 -- Numbers there is one of. `catalog` rises with every change of an app or function.
 CREATE TABLE counters (

@@ -3,29 +3,33 @@
 
 mod fold;
 mod segments;
+mod starts;
 
 pub(super) use self::fold::{Folded, place};
 pub(super) use self::segments::split;
+pub(super) use self::starts::{Buckets, Starts, has_claims};
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use callboard_actors::domain::{Change, EventId, NewRun, RunId, WaitKey, Write, Written};
+use callboard_actors::domain::{Change, EventId, Job, LeftOut, NewRun, RunId, SkipReason, WaitKey, Write, Written};
 
 /// What of a segment did not come about, though its writes did.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// Events that are new and have to be routed.
     pub(super) unrouted: HashSet<EventId>,
-    /// Runs that were not created.
-    pub(super) left_out: HashSet<RunId>,
+    /// Runs that were not created, with the reason unless they exist.
+    pub(super) left_out: HashMap<RunId, Option<SkipReason>>,
     /// Waits that were over.
     pub(super) missed: HashSet<(RunId, WaitKey)>,
+    /// Jobs for runs that have lost their lock, by the run that has it now.
+    pub(super) evictions: HashMap<RunId, Job>,
 }
 
 impl Outcome {
     /// What came of a write of the segment that has not lost.
     pub(super) fn of(&self, write: &Write) -> Written {
-        let events: Vec<EventId> = match write {
+        let mut events: Vec<EventId> = match write {
             Write::Accept(accept) => vec![accept.event.id],
             Write::Route(_) => Vec::new(),
             Write::Advance(advance) => advance
@@ -37,14 +41,23 @@ impl Outcome {
                 })
                 .collect(),
         };
-        let runs = new_runs(write).iter().map(|run| run.state.id);
+        let refusals = new_runs(write)
+            .iter()
+            .filter_map(|run| run.rate.as_ref()?.refusal.as_ref());
+        events.extend(refusals.map(|event| event.id));
+        let runs = || new_runs(write).iter().map(|run| run.state.id);
+        let left_out = runs().filter_map(|run| {
+            let reason = *self.left_out.get(&run)?;
+            Some(LeftOut { run, reason })
+        });
         Written::Done {
-            left_out: runs.filter(|run| self.left_out.contains(run)).collect(),
+            left_out: left_out.collect(),
             missed: takes(write).filter(|wait| self.missed.contains(wait)).collect(),
             unrouted: events
                 .into_iter()
                 .filter(|event| self.unrouted.contains(event))
                 .collect(),
+            evictions: runs().filter_map(|run| self.evictions.get(&run).cloned()).collect(),
         }
     }
 }

@@ -23,6 +23,7 @@ mod payloads;
 mod production;
 mod restarts;
 mod signing;
+mod starts;
 mod steps;
 mod support;
 mod waits;

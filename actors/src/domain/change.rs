@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    DeadLetter, Event, EventId, FunctionId, Job, JobKey, Json, RunId, RunState, RunStatus, Step, StepId, Timestamp,
-    Wait, WaitKey,
+    BucketId, DeadLetter, Event, EventId, FunctionId, Job, JobKey, Json, LockClaim, RateClaim, RunId, RunState,
+    RunStatus, Step, StepId, Timestamp, Wait, WaitKey,
 };
 
 /// One change of one run.
@@ -57,6 +57,8 @@ pub enum Change {
     Buried(DeadLetter),
     /// The dead letter about this job goes.
     Unburied(JobKey),
+    /// The run gives this lock up, if it still holds it.
+    Released(BucketId),
 }
 
 /// A line of a run's history.
@@ -133,19 +135,26 @@ impl HistoryKind {
     }
 }
 
-/// A run to be created. Its claim is its id; with `idempotency`, also that no run of the function has used that key
-/// within the window. A run that loses its claim is left out (the rest of the write stands) and, if it lost by its
-/// key, is recorded as a [`Skip`].
+/// A run to be created. Its claims, in this order: its id; with `idempotency`, that no run of the function has used that
+/// key within the window; its rate limit; its lock. A run that loses one is left out (the rest of the write stands) and,
+/// unless it was by its id, recorded as a [`Skip`]. What is not new spends no rate limit; what a rate limit lets pass has
+/// spent it, also if the lock is held.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewRun {
-    /// Its state, in version 0 and with its first job in `jobs`.
+    /// Its state, in version 0 and with its first jobs in `jobs`.
     pub state: RunState,
     /// Its first job.
     pub job: Job,
+    /// The job that cancels it if it does not start in time.
+    pub deadline: Option<Job>,
     /// The waits of its cancel rules.
     pub waits: Vec<Wait>,
     /// The event id its sender chose.
     pub idempotency: Option<String>,
+    /// The rate limit to pass.
+    pub rate: Option<RateClaim>,
+    /// The lock to hold; its bucket is the state's [`RunState::lock`].
+    pub lock: Option<LockClaim>,
 }
 
 /// Why an event started no run of a function whose trigger names it.
@@ -172,9 +181,26 @@ pub enum SkipReason {
     Duplicate,
     /// There is no such function.
     UnknownFunction,
+    /// The function's rate limit let no further run pass.
+    RateLimited,
+    /// By the function's `idempotency`, an equal event started a run within the day.
+    Idempotency,
+    /// Another run of the singleton has not ended.
+    Singleton,
 }
 
 impl SkipReason {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::ExpressionFalse,
+        Self::ExpressionError,
+        Self::Duplicate,
+        Self::UnknownFunction,
+        Self::RateLimited,
+        Self::Idempotency,
+        Self::Singleton,
+    ];
+
     /// The stored name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -183,20 +209,16 @@ impl SkipReason {
             Self::ExpressionError => "expression_error",
             Self::Duplicate => "duplicate",
             Self::UnknownFunction => "unknown_function",
+            Self::RateLimited => "rate_limited",
+            Self::Idempotency => "idempotency",
+            Self::Singleton => "singleton",
         }
     }
 
     /// From the stored name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [
-            Self::ExpressionFalse,
-            Self::ExpressionError,
-            Self::Duplicate,
-            Self::UnknownFunction,
-        ]
-        .into_iter()
-        .find(|reason| reason.as_str() == text)
+        Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
 }
 
@@ -263,18 +285,29 @@ pub struct Advance {
     pub changes: Vec<Change>,
 }
 
+/// A run that was not created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Which.
+    pub run: RunId,
+    /// Why; `None` if it exists.
+    pub reason: Option<SkipReason>,
+}
+
 /// What came of a [`Write`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Written {
     /// It is durable.
     Done {
-        /// Runs that were left out, because they exist or their idempotency key is taken.
-        left_out: Vec<RunId>,
+        /// Runs that were left out.
+        left_out: Vec<LeftOut>,
         /// Waits that were left out, because somebody else took them.
         missed: Vec<(RunId, WaitKey)>,
         /// Events of this write that have to be routed now: a function or a wait may be meant. The wait may be gone by
         /// then; an event that was stored before is not named again.
         unrouted: Vec<EventId>,
+        /// Jobs that were put for runs that have lost their lock to one of this write's.
+        evictions: Vec<Job>,
     },
     /// It was matched against a catalog that is no longer the newest, and nothing was written: read the catalog, and match
     /// again.
@@ -291,6 +324,20 @@ impl Written {
             left_out: Vec::new(),
             missed: Vec::new(),
             unrouted: Vec::new(),
+            evictions: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_survive_their_names_and_stand_in_their_places() {
+        for (place, reason) in SkipReason::ALL.into_iter().enumerate() {
+            assert_eq!(SkipReason::parse(reason.as_str()), Some(reason));
+            assert_eq!(reason as usize, place, "counters are found by it");
         }
     }
 }

@@ -138,6 +138,9 @@ pub struct RateLimit {
     pub period: Duration,
     /// An expression over `event`.
     pub key: Option<String>,
+    /// Whether it is the function's `idempotency` in another form.
+    #[serde(default)]
+    pub idempotency: bool,
 }
 
 /// One start for a burst of events, with the last of them.

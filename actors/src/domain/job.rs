@@ -1,8 +1,8 @@
 //! A job: something that has to happen for a run, now or at a time.
 //!
 //! Jobs are rows of the database, and the queue only knows which of them are ready and who is at work on them. A run
-//! that has not ended always has at least one (P4), or a dead letter in its place: even a wait for an event has the job
-//! that ends it when time is up.
+//! that has not ended always has at least one that [brings it on](JobKey::is_owner) (P4), or a dead letter in its place: even
+//! a wait for an event has the job that ends it when time is up.
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,9 +52,26 @@ pub enum JobKey {
     Resume(StepId),
     /// The run is to be cancelled; the payload says why.
     Cancel,
+    /// The run is to be cancelled, unless this deadline was met or has moved.
+    Deadline(Deadline),
+}
+
+/// A deadline of a run; see [`super::Timeouts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Deadline {
+    /// From its creation to its first call.
+    Start,
+    /// From its first call to its end.
+    Finish,
 }
 
 impl JobKey {
+    /// Whether the run goes on by it. Deadlines only end runs, so they keep none going (P4).
+    #[must_use]
+    pub fn is_owner(&self) -> bool {
+        !matches!(self, Self::Deadline(_))
+    }
+
     /// Whether the app is called.
     #[must_use]
     pub fn is_call(&self) -> bool {
@@ -72,6 +89,8 @@ impl fmt::Display for JobKey {
             Self::Timeout(step) => write!(f, "timeout:{step}"),
             Self::Resume(step) => write!(f, "resume:{step}"),
             Self::Cancel => f.write_str("cancel"),
+            Self::Deadline(Deadline::Start) => f.write_str("deadline:start"),
+            Self::Deadline(Deadline::Finish) => f.write_str("deadline:finish"),
         }
     }
 }
@@ -80,8 +99,8 @@ impl FromStr for JobKey {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let (kind, step) = text.split_once(':').unwrap_or((text, ""));
-        let step = || StepId::from(step);
+        let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
+        let step = || StepId::from(rest);
         match kind {
             "start" => Ok(Self::Start),
             "discover" => Ok(Self::Discover(step())),
@@ -90,6 +109,8 @@ impl FromStr for JobKey {
             "timeout" => Ok(Self::Timeout(step())),
             "resume" => Ok(Self::Resume(step())),
             "cancel" => Ok(Self::Cancel),
+            "deadline" if rest == "start" => Ok(Self::Deadline(Deadline::Start)),
+            "deadline" if rest == "finish" => Ok(Self::Deadline(Deadline::Finish)),
             _ => Err(IdError::new("job", text)),
         }
     }
@@ -116,10 +137,13 @@ mod tests {
             JobKey::Timeout(step.clone()),
             JobKey::Resume(step),
             JobKey::Cancel,
+            JobKey::Deadline(Deadline::Start),
+            JobKey::Deadline(Deadline::Finish),
         ];
         for key in keys {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
         assert!("nap:x".parse::<JobKey>().is_err());
+        assert!("deadline:x".parse::<JobKey>().is_err());
     }
 }

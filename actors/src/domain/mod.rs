@@ -8,6 +8,7 @@
 //! Promises: every value that has been built is valid. Never: no I/O, no clock, no randomness, no decision (those are
 //! the engine's).
 
+pub(crate) mod admission;
 mod call;
 mod change;
 mod dead_letter;
@@ -28,9 +29,10 @@ mod timestamp;
 mod trigger;
 mod wait;
 
+pub use admission::{BucketId, Level, LockClaim, Rate, RateClaim};
 pub use call::{Call, FetchFailure, FetchRequest, FetchResponse, Reply, Target};
 pub use change::{
-    Accept, Advance, Change, HistoryEntry, HistoryKind, NewRun, Route, Skip, SkipReason, Take, Write, Written,
+    Accept, Advance, Change, HistoryEntry, HistoryKind, LeftOut, NewRun, Route, Skip, SkipReason, Take, Write, Written,
 };
 pub use dead_letter::DeadLetter;
 pub use event::{Event, EventError, IncomingEvent};
@@ -40,7 +42,7 @@ pub use function::{
     SingletonMode, Throttle, Timeouts,
 };
 pub use ids::{EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
-pub use job::{Job, JobId, JobKey};
+pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};
 pub use node::{Node, NodeState};
 pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};

@@ -11,7 +11,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, DeadLetter, EventId, FunctionId, JobKey, Json, Priority, RunId, Step, StepId, StepState, Timestamp,
+    BucketId, Change, DeadLetter, EventId, FunctionId, JobKey, Json, Priority, RunId, Step, StepId, StepState,
+    Timestamp,
 };
 
 /// Where a run stands.
@@ -102,6 +103,8 @@ pub struct RunState {
     pub priority: Priority,
     /// When its first call went out.
     pub started_at: Option<Timestamp>,
+    /// The lock that it was created with; another run may have taken it since.
+    pub lock: Option<BucketId>,
 }
 
 impl RunState {
@@ -131,6 +134,7 @@ impl RunState {
             held: BTreeMap::new(),
             priority: Priority::NONE,
             started_at: None,
+            lock: None,
         }
     }
 
@@ -149,10 +153,10 @@ impl RunState {
         )
     }
 
-    /// Whether something is going to happen, or somebody to decide (P4).
+    /// Whether something is going to bring it on, or somebody to decide (P4).
     #[must_use]
     pub fn is_owned(&self) -> bool {
-        !self.jobs.is_empty() || !self.held.is_empty()
+        self.jobs.keys().chain(self.held.keys()).any(JobKey::is_owner)
     }
 
     /// Bytes of all memos.
@@ -205,7 +209,8 @@ impl RunState {
             Change::Unburied(key) => {
                 self.held.remove(key);
             }
-            Change::WaitPut(_) | Change::WaitDone(_) | Change::Emit { .. } | Change::Noted(_) => {}
+            Change::Released(_) | Change::WaitPut(_) | Change::WaitDone(_) | Change::Emit { .. } | Change::Noted(_) => {
+            }
         }
     }
 }

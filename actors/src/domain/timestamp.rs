@@ -32,6 +32,12 @@ impl Timestamp {
         self.0
     }
 
+    /// Nanoseconds since the epoch, up to the year 2262.
+    #[must_use]
+    pub const fn as_nanos(self) -> i64 {
+        self.0.saturating_mul(1_000_000)
+    }
+
     /// `self + duration`, saturating at [`Timestamp::MAX`]; durations count in whole milliseconds, rounded down.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {

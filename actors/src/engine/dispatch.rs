@@ -1,6 +1,6 @@
 //! What a job that has come due leads to: a call, or an input to decide upon.
 
-use super::{Input, is_current};
+use super::{Input, deadline, is_current};
 use crate::domain::{Call, Function, Job, JobKey, Json, RunState, StepId, Target, limits};
 
 /// What to do about a job.
@@ -8,7 +8,7 @@ use crate::domain::{Call, Function, Job, JobKey, Json, RunState, StepId, Target,
 pub enum Next {
     /// Call the app; its answer is an [`Input::Replied`].
     Call(Box<Call>),
-    /// Decide at once.
+    /// Decide at once. After [`Input::Begun`] the same job is to be dispatched again, for its call.
     Decide(Input),
     /// Nothing: the run has ended or has moved past the job.
     Stale,
@@ -22,6 +22,7 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: Stri
         return Next::Stale;
     }
     let (target, stack_current) = match &job.id.key {
+        JobKey::Deadline(which) => return Next::Decide(Input::Missed(*which)),
         JobKey::Wake(step) => return Next::Decide(Input::Woke(step.clone())),
         JobKey::Timeout(step) => return Next::Decide(Input::TimedOut(step.clone())),
         JobKey::Resume(step) => {
@@ -40,6 +41,9 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: Stri
             return Next::Decide(Input::Idle(job.id.key.clone()));
         }
         JobKey::Step(step) => (Target::Step(step.clone()), run.stack.len()),
+        JobKey::Start if run.started_at.is_none() && deadline::matter(&function.flow.timeouts) => {
+            return Next::Decide(Input::Begun);
+        }
         JobKey::Start => (Target::Discovery, 0),
         JobKey::Discover(step) => (
             Target::Discovery,

@@ -42,6 +42,9 @@ fn end(decision: &mut Decision<'_>, status: RunStatus, output: Json, told: Optio
     if decision.run.status.is_final() {
         return;
     }
+    if let Some(lock) = decision.run.lock {
+        decision.push(Change::Released(lock));
+    }
     let at = decision.context.now;
     decision.push(Change::Ended { status, output, at });
     decision.note_end(status);

@@ -61,6 +61,6 @@ fn note(decision: &mut Decision<'_>, kind: HistoryKind, letter: &DeadLetter, rea
 fn step(key: &JobKey) -> Option<&StepId> {
     match key {
         JobKey::Step(step) | JobKey::Wake(step) | JobKey::Timeout(step) | JobKey::Resume(step) => Some(step),
-        JobKey::Start | JobKey::Discover(_) | JobKey::Cancel => None,
+        JobKey::Start | JobKey::Discover(_) | JobKey::Cancel | JobKey::Deadline(_) => None,
     }
 }

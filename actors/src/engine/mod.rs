@@ -18,24 +18,27 @@
 //!                          │                     └─ [Timeout] ── null or error recorded ─────┤
 //!                          └───────────────── [Discover] ◄── when no parallel sibling is left ┘
 //!
-//!   [Cancel] at any time ──► Cancelled                      [Name] is a job
+//!   [Cancel], [Deadline] at any time ──► Cancelled          [Name] is a job
 //!
 //!   any job that is given up ──► held ─┬─ revived ──► the same job, now
 //!                                      └─ discarded ──► Failed
 //! ```
 //!
 //! Promises, each a property test:
-//! * a run that has not ended has a job, or a dead letter that holds it (P4);
+//! * a run that has not ended has a job that brings it on, or a dead letter that holds it (P4);
 //! * a recorded memo never changes (P3): a second report of a step that is done is a no-op;
 //! * a step that is under way is not begun again when the SDK reports it again, as it does in every discovery;
 //! * nothing happens to a run that has ended.
 
+mod admission;
 mod complete;
+mod deadline;
 mod decision;
 mod dispatch;
 mod finish;
 mod hold;
 mod plan;
+pub mod rate_limit;
 mod reply;
 pub mod retry;
 mod start;
@@ -44,6 +47,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 
+pub use admission::{Lock, lock};
 pub use dispatch::{Next, dispatch};
 pub(crate) use finish::refused_invoke;
 pub use plan::invoke_key;
@@ -51,8 +55,8 @@ pub use retry::RetryPolicy;
 pub use start::{invoked_event, start};
 
 use crate::domain::{
-    Change, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json, LetterId, Reply, RunState,
-    RunStatus, StepId, StepOp, Timestamp,
+    Change, Deadline, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json, LetterId, Reply,
+    RunState, RunStatus, StepId, StepOp, Timestamp,
 };
 use decision::Decision;
 
@@ -78,6 +82,10 @@ pub trait Listeners: std::fmt::Debug {
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
+    /// The first call of a run with deadlines is about to go out.
+    Begun,
+    /// A deadline has come.
+    Missed(Deadline),
     /// A call came back.
     Replied(Box<Replied>),
     /// A sleep is over.
@@ -126,6 +134,8 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
         return decision.finish();
     }
     match input {
+        Input::Begun => deadline::begun(&mut decision, context.now),
+        Input::Missed(which) => deadline::missed(&mut decision, *which),
         // Somebody else has done the job, or is at its next attempt: what this one brought comes too late.
         Input::Replied(replied) if !is_current(&decision.run, &replied.job) => {}
         Input::Replied(replied) => reply::replied(&mut decision, replied),

@@ -7,17 +7,14 @@ use serde_json::json;
 use super::complete::{Completion, complete};
 use super::decision::Decision;
 use super::plan::{Plan, Problem, plan};
-use super::{Replied, finish};
+use super::{Replied, deadline, finish};
 use crate::domain::{
     Change, Failure, HistoryKind, JobKey, Json, Opcode, OpcodeKind, Reply, Step, StepId, StepOp, StepState, Timestamp,
     WaitKind,
 };
 
 pub(super) fn replied(decision: &mut Decision<'_>, replied: &Replied) {
-    if decision.run.started_at.is_none() {
-        decision.push(Change::Started { at: replied.called_at });
-        decision.note(HistoryKind::RunStarted, None, 0, None);
-    }
+    deadline::begun(decision, replied.called_at);
     match &replied.reply {
         Reply::Returned(output) => finish::completed(decision, output),
         Reply::Failed {
@@ -97,7 +94,8 @@ fn silence(decision: &Decision<'_>, replied: &Replied, plans: &[(&Opcode, Plan)]
         let answers = |(op, plan): &(&Opcode, Plan)| op.id == *target && does(plan) && !matches!(plan, Plan::Call);
         return (!plans.iter().any(answers)).then_some("the app did not run the step it was asked for");
     }
-    let is_alone = decision.run.jobs.len() == 1 && decision.run.held.is_empty();
+    let owners = decision.run.jobs.keys().filter(|key| key.is_owner()).count();
+    let is_alone = owners == 1 && decision.run.held.is_empty();
     let has_news = plans.iter().any(|(_, plan)| does(plan));
     (is_alone && !has_news).then_some("the app found no step to run and did not return either")
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::admission::Claims;
+use super::deadline;
 use crate::domain::{
-    Class, Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, Priority, RunId, RunState,
+    Class, Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, Priority, RunId, RunState, Skip,
     Timestamp, Wait, WaitKey, WaitKind, limits,
 };
 use crate::expression::{Expression, Scope, time};
@@ -13,8 +15,11 @@ use crate::expression::{Expression, Scope, time};
 /// The run that `event` starts of `function`: always the same one, so that starting it twice starts it once.
 ///
 /// An event of the future starts its run then; the run exists, and can be cancelled, from now on.
-#[must_use]
-pub fn start(function: &Function, event: &Event, now: Timestamp) -> NewRun {
+///
+/// # Errors
+/// The reason why it starts none, whatever the store holds.
+pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRun, Skip> {
+    let Claims { rate, lock } = Claims::of(function, event)?;
     let id = RunId::derive(event.id, function.id);
     let events: Arc<[_]> = Arc::new([event.body.clone()]);
     let mut state = RunState::new(id, function.id, event.name.clone(), vec![event.id], events);
@@ -33,13 +38,19 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> NewRun {
         payload: None,
     };
     state.jobs.insert(JobKey::Start, 0);
+    let deadline = deadline::for_start(function, id);
+    state.jobs.extend(deadline.iter().map(|job| (job.id.key.clone(), 0)));
     let idempotency = event.has_own_id.then(|| event.external_id.clone());
-    NewRun {
+    state.lock = lock.as_ref().map(|lock| lock.bucket);
+    Ok(NewRun {
         waits: cancel_waits(function, event, id, now),
         state,
         job,
+        deadline,
         idempotency,
-    }
+        rate,
+        lock,
+    })
 }
 
 /// The head start of the run: what its function asks for, within bounds. An expression that gives no whole number asks for

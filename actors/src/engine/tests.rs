@@ -2,6 +2,8 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "the tables read better with values")]
 
+mod admission;
+mod deadlines;
 mod holds;
 mod life;
 mod parallel;
@@ -67,8 +69,9 @@ impl Case {
     }
 
     pub(super) fn with(function: Function, event: &Event) -> Self {
-        let new = start(&function, event, NOW);
-        let jobs = HashMap::from([(JobKey::Start, new.job)]);
+        let new = start(&function, event, NOW).expect("starts");
+        let jobs = [Some(new.job), new.deadline].into_iter().flatten();
+        let jobs = jobs.map(|job| (job.id.key.clone(), job)).collect();
         Self {
             function,
             run: new.state,

@@ -157,7 +157,7 @@ impl Executor {
             }
             if slot.state.is_none() {
                 slot.is_busy = true;
-                slot.loaded_at = Some(Instant::now());
+                slot.known_at = Some(Instant::now());
                 return self.load(run, ctx);
             }
             let Some(task) = slot.tasks.pop_front() else { return };
@@ -214,7 +214,7 @@ impl Executor {
         let is_doubtful = match doubts {
             0 => is_last_word || is_for_others_too(assignment.lease(), self.parts.clock.now()),
             // While this process stood still, others may have gone on after the state was read.
-            1..DOUBTS => slot.loaded_at.is_some_and(|at| at.elapsed() > FRESH),
+            1..DOUBTS => slot.known_at.is_some_and(|at| at.elapsed() > FRESH),
             _ => false,
         };
         if is_doubtful {
@@ -264,11 +264,17 @@ impl Executor {
             listeners: &*catalog,
         };
         let (next, changes) = assignment.handle(|_| engine::decide(*state, function, &input, &context));
+        let goes_on = matches!(input, Input::Begun);
         if changes.is_empty() {
             slot.state = Some(Box::new(next));
-            return self.acknowledge(assignment);
+            return if goes_on {
+                slot.tasks.push_front(Task::new(assignment));
+            } else {
+                self.acknowledge(assignment);
+            };
         }
         slot.is_busy = true;
+        let asked_at = Instant::now();
         let (book, metrics, of) = (self.parts.book.clone(), self.parts.metrics.clone(), (run, self.id));
         let committed = async move { link::advance(&book, &metrics, of, expected, changes).await };
         let then = committed
@@ -281,7 +287,12 @@ impl Executor {
                 match outcome {
                     Ok(true) => {
                         slot.state = Some(Box::new(next));
-                        executor.acknowledge(assignment);
+                        slot.known_at = Some(asked_at);
+                        if goes_on {
+                            slot.tasks.push_front(Task::begun(assignment));
+                        } else {
+                            executor.acknowledge(assignment);
+                        }
                     }
                     // From here on the state is loaded anew.
                     Ok(false) if tries < TRIES => {

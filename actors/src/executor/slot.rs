@@ -13,8 +13,8 @@ use crate::engine::Input;
 pub(super) struct Slot {
     /// Its state, unless it is being loaded or a decision about it is being committed.
     pub(super) state: Option<Box<RunState>>,
-    /// When it was last begun to be loaded.
-    pub(super) loaded_at: Option<Instant>,
+    /// As of when it is known: when it was last begun to be loaded, or a decision about it to be committed.
+    pub(super) known_at: Option<Instant>,
     /// Whether it is being loaded, or a decision is being committed.
     pub(super) is_busy: bool,
     /// Calls in flight.
@@ -58,6 +58,14 @@ impl Task {
             input: None,
             tries: 0,
             doubts: 0,
+        }
+    }
+
+    /// A job whose run is known to have begun, as of this moment.
+    pub(super) fn begun(assignment: Assignment) -> Self {
+        Self {
+            doubts: 1,
+            ..Self::new(assignment)
         }
     }
 }

@@ -85,6 +85,7 @@ checks! {
     StrayJob = "stray-job", "P4", "Jobs of runs that have ended or do not exist.";
     StrayWait = "stray-wait", "P4", "Waits of runs that have ended or do not exist.";
     StrayLetter = "stray-letter", "P4", "Dead letters of runs that have ended or do not exist.";
+    StrayLock = "stray-lock", "P4", "Locks of singletons that are held by runs that have ended or do not exist.";
     OverdueJob = "overdue-job", "P5", "Jobs that have been due for too long: no server does them, or not fast enough.";
 }
 

@@ -237,6 +237,8 @@ pub struct Expiry {
     pub failed_runs: Timestamp,
     /// Arrival of events.
     pub events: Timestamp,
+    /// When a rate limit had nothing left to remember.
+    pub rates: Timestamp,
 }
 
 /// Sizes for people and metrics.
@@ -349,7 +351,7 @@ pub trait Store: Audit + Send + Sync {
     async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError>;
 
     /// Deletes runs that have expired with their steps and history, and expired events that no remaining run was started
-    /// by; at most `limit` of each. Answers how many runs and events went.
+    /// by, and what rate limits need no longer remember; at most `limit` of each. Answers how much of all that went.
     async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError>;
 
     /// Dead letters from new to old.

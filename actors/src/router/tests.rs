@@ -1,5 +1,7 @@
 //! Every event finds its functions and its waits, once, whatever fails in between.
 
+mod starts;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -40,13 +40,15 @@ impl Fired {
     /// The tick's event with the run it starts. Its ids follow from function, schedule and tick, so whoever accepts it
     /// second changes nothing.
     pub(super) fn into_accept(self, now: Timestamp) -> Accept {
-        let mut run = engine::start(&self.function, &self.event, now);
-        // Two schedules of one function may tick at the same time; each has its run.
-        run.idempotency = None;
+        let mut started = engine::start(&self.function, &self.event, now);
+        if let Ok(run) = &mut started {
+            // Two schedules of one function may tick at the same time; each has its run.
+            run.idempotency = None;
+        }
         Accept {
             event: self.event,
-            runs: vec![run],
-            skips: Vec::new(),
+            skips: started.as_ref().err().cloned().into_iter().collect(),
+            runs: started.into_iter().collect(),
             // A tick of a function that is being changed elsewhere at this moment still counts.
             catalog: None,
         }

@@ -58,7 +58,7 @@ impl Desk {
 
     fn runs(&self, name: &str, n: u128) -> Vec<NewRun> {
         let at = self.clock.now();
-        vec![engine::start(&self.function, &event(name, &json!({}), n, at), at)]
+        vec![engine::start(&self.function, &event(name, &json!({}), n, at), at).expect("starts")]
     }
 
     fn send(&self, writes: Vec<Write>, fail_fast: bool) -> oneshot::Receiver<CommitResult> {

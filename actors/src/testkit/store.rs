@@ -1,5 +1,7 @@
 //! The store's contract in memory, and every way in which it may fail.
 
+mod starts;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
 
@@ -8,9 +10,9 @@ use tokio::sync::Notify;
 
 use super::EPOCH;
 use crate::domain::{
-    Accept, Advance, App, Change, DeadLetter, Event, EventId, Function, FunctionId, Job, JobId, JobKey, Json, LetterId,
-    Lookup, NewRun, Node, NodeId, Registration, Route, RunId, RunState, RunStatus, Skip, SkipReason, SyncOutcome,
-    Timestamp, Wait, Write, Written,
+    Accept, Advance, App, BucketId, Change, DeadLetter, Event, EventId, Function, FunctionId, Job, JobId, JobKey, Json,
+    LetterId, Level, Lookup, Node, NodeId, Registration, Route, RunId, RunState, RunStatus, Skip, SkipReason,
+    SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, Finding,
@@ -46,6 +48,8 @@ struct Inner {
     waits: BTreeMap<(RunId, String), Wait>,
     skips: Vec<Skip>,
     keys: HashMap<(FunctionId, String), RunId>,
+    levels: HashMap<BucketId, Level>,
+    locks: HashMap<BucketId, RunId>,
     letters: BTreeMap<(RunId, JobKey), DeadLetter>,
     apps: Vec<AppView>,
     revision: u64,
@@ -270,48 +274,15 @@ impl Inner {
         is_unrouted.then_some(event.id).into_iter().collect()
     }
 
-    fn create(&mut self, event: EventId, runs: &[NewRun]) -> Vec<RunId> {
-        let mut left_out = Vec::new();
-        for run in runs {
-            let id = run.state.id;
-            let key = run.idempotency.clone().map(|key| (run.state.function, key));
-            let is_taken = key.as_ref().is_some_and(|key| self.keys.contains_key(key));
-            if self.runs.contains_key(&id) || is_taken {
-                left_out.push(id);
-                if !self.runs.contains_key(&id) {
-                    self.skips.push(Skip {
-                        event,
-                        function: Some(run.state.function),
-                        reason: SkipReason::Duplicate,
-                        detail: String::new(),
-                    });
-                }
-                continue;
-            }
-            if let Some(key) = key {
-                self.keys.insert(key, id);
-            }
-            self.runs.insert(id, run.state.clone());
-            self.jobs.insert(run.job.id.clone(), run.job.clone());
-            for wait in &run.waits {
-                self.waits.insert((id, wait.key.to_string()), wait.clone());
-            }
-        }
-        left_out
-    }
-
     fn accept(&mut self, accept: &Accept) -> Written {
         if self.events.contains_key(&accept.event.id) {
             return Written::Lost;
         }
         let unrouted = self.put_event(&accept.event, false);
         self.skips.extend(accept.skips.iter().cloned());
-        let left_out = self.create(accept.event.id, &accept.runs);
-        Written::Done {
-            left_out,
-            missed: Vec::new(),
-            unrouted,
-        }
+        let mut created = self.create(accept.event.id, &accept.runs);
+        created.unrouted.extend(unrouted);
+        created.into_written(Vec::new())
     }
 
     fn route(&mut self, route: &Route) -> Written {
@@ -319,7 +290,7 @@ impl Inner {
             return Written::Lost;
         }
         self.skips.extend(route.skips.iter().cloned());
-        let left_out = self.create(route.event, &route.runs);
+        let created = self.create(route.event, &route.runs);
         let mut missed = Vec::new();
         for take in &route.takes {
             if self.waits.remove(&(take.run, take.key.to_string())).is_some() {
@@ -328,11 +299,7 @@ impl Inner {
                 missed.push((take.run, take.key.clone()));
             }
         }
-        Written::Done {
-            left_out,
-            missed,
-            unrouted: Vec::new(),
-        }
+        created.into_written(missed)
     }
 
     fn advance(&mut self, advance: &Advance) -> Written {
@@ -363,6 +330,7 @@ impl Inner {
                     self.jobs.remove(&letter.job.id);
                     self.letters.insert((id, letter.job.id.key.clone()), letter.clone());
                 }
+                Change::Released(lock) => self.release(*lock, id),
                 Change::Unburied(key) => drop(self.letters.remove(&(id, key.clone()))),
                 _ => {}
             }
@@ -371,6 +339,7 @@ impl Inner {
             left_out: Vec::new(),
             missed: Vec::new(),
             unrouted,
+            evictions: Vec::new(),
         }
     }
 
@@ -562,7 +531,7 @@ impl Store for FakeStore {
         let inner = self.lock();
         let open = inner.runs.values().filter(|run| !run.status.is_final());
         let orphans = open.filter(|run| {
-            let has_job = inner.jobs.keys().any(|job| job.run == run.id);
+            let has_job = inner.jobs.keys().any(|job| job.run == run.id && job.key.is_owner());
             !has_job && !inner.letters.keys().any(|(held, _)| *held == run.id)
         });
         Ok(orphans.map(|run| run.id).take(limit).collect())

@@ -87,8 +87,16 @@ impl Sample {
         )?;
         text.counter(
             "callboard_runs_left_out",
-            "Runs not started because there is one for the event, or for the id that its sender chose.",
+            "Runs not created although an event asked for them: there is one already, or they were skipped.",
             events.runs_left_out.value(),
+        )?;
+        text.counters(
+            "callboard_skips",
+            "Functions not started by an event that they listen to, by the recorded reason.",
+            events
+                .skips
+                .all()
+                .map(|(reason, count)| ([("reason", reason.as_str())], count)),
         )?;
         text.counters(
             "callboard_intake_refusals",

@@ -93,7 +93,7 @@ async fn jobs(id: Path<String>, state: State) -> Result<HttpResponse, SdkError> 
             Ok(JobKey::Start) => "start",
             Ok(JobKey::Wake(_)) => "sleep",
             Ok(JobKey::Timeout(_)) => "pause",
-            Ok(JobKey::Cancel) => "cancel",
+            Ok(JobKey::Cancel | JobKey::Deadline(_)) => "cancel",
             Ok(JobKey::Discover(_) | JobKey::Step(_) | JobKey::Resume(_)) | Err(_) => "edge",
         };
         json!({

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use callboard_actors::domain::{FunctionId, Job, JobId, JobKey, Json, Priority, RunId, StepId, Timestamp};
+use callboard_actors::domain::{Deadline, FunctionId, Job, JobId, JobKey, Json, Priority, RunId, StepId, Timestamp};
 
 /// Largest number that the scripts' 15 digits hold.
 const MAX_DIGITS: i64 = 999_999_999_999_999;
@@ -41,6 +41,8 @@ fn push_key(field: &mut String, key: &JobKey) {
         JobKey::Timeout(step) => ('4', Some(step)),
         JobKey::Resume(step) => ('5', Some(step)),
         JobKey::Cancel => ('6', None),
+        JobKey::Deadline(Deadline::Start) => ('7', None),
+        JobKey::Deadline(Deadline::Finish) => ('8', None),
     };
     field.push(digit);
     field.push_str(step.map_or("", StepId::as_str));
@@ -56,6 +58,8 @@ fn parse_key(text: &str) -> Option<JobKey> {
         b'4' => JobKey::Timeout(step()?),
         b'5' => JobKey::Resume(step()?),
         b'6' => JobKey::Cancel,
+        b'7' => JobKey::Deadline(Deadline::Start),
+        b'8' => JobKey::Deadline(Deadline::Finish),
         _ => return None,
     })
 }
@@ -116,6 +120,8 @@ mod tests {
             JobKey::Timeout(odd.clone()),
             JobKey::Resume(odd),
             JobKey::Cancel,
+            JobKey::Deadline(Deadline::Start),
+            JobKey::Deadline(Deadline::Finish),
         ];
         let mut fields = Vec::new();
         for (attempt, key) in (0..).zip(keys) {

@@ -200,6 +200,7 @@ fn rate_limit(function: Fields<'_>, problems: &mut Problems) -> Option<RateLimit
             limit: 1,
             period: DAY,
             key: Some(key),
+            idempotency: true,
         });
     }
     let fields = Fields::new(function.object("rateLimit", problems)?, "rateLimit");
@@ -229,6 +230,7 @@ fn rate_limit(function: Fields<'_>, problems: &mut Problems) -> Option<RateLimit
         key: key(fields, problems, |error| {
             (None, format!("Rate limit key is invalid: {error}"))
         }),
+        idempotency: false,
     })
 }
 

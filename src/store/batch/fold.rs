@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use callboard_actors::domain::{
-    Advance, Change, DeadLetter, Event, HistoryEntry, Job, JobKey, Json, RunId, RunStatus, Step, StepId, Timestamp,
-    Wait, WaitKey, WaitKind, Write,
+    Advance, BucketId, Change, DeadLetter, Event, HistoryEntry, Job, JobKey, Json, RunId, RunStatus, Step, StepId,
+    Timestamp, Wait, WaitKey, WaitKind, Write,
 };
 
 /// The sum of an advance.
@@ -34,6 +34,8 @@ pub(in crate::store) struct Folded<'a> {
     pub(in crate::store) history: Vec<(i64, &'a HistoryEntry)>,
     /// Events with whether they have to be routed in any case.
     pub(in crate::store) emits: Vec<(&'a Event, bool)>,
+    /// A lock that is given up, if the run still holds it.
+    pub(in crate::store) released: Option<BucketId>,
     /// Dead letters that come or, `None`, go.
     pub(in crate::store) letters: BTreeMap<&'a JobKey, Option<&'a DeadLetter>>,
 }
@@ -109,6 +111,7 @@ impl<'a> Folded<'a> {
                 self.jobs.insert(&letter.job.id.key, None);
                 self.letters.insert(&letter.job.id.key, Some(letter));
             }
+            Change::Released(lock) => self.released = Some(*lock),
             Change::Unburied(key) => {
                 self.letters.insert(key, None);
             }

@@ -95,3 +95,68 @@ fn new_wait<'a>(wait: &'a Wait, touched: &mut Vec<Touched<'a>>) {
         touched.push(Touched::Signals);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use callboard_actors::domain::{
+        Accept, BucketId, Event, Job, JobId, JobKey, Json, LockClaim, Rate, RateClaim, RunState, SingletonMode,
+        SkipReason, Timestamp,
+    };
+
+    use super::*;
+
+    #[test]
+    fn claims_of_one_bucket_are_no_reason_to_cut() {
+        let at = Timestamp::from_millis(1_750_000_000_000);
+        let function = FunctionId::derive("app", "one");
+        let batch: Vec<Write> = (0..500)
+            .map(|number| {
+                let id = EventId::derive(at, &number.to_string());
+                let event = Event::glued("go", id, id.to_string(), at, "{}");
+                let run = RunId::derive(id, function);
+                let state = RunState::new(run, function, "go".to_owned(), vec![id], [Json::null()].into());
+                let new = NewRun {
+                    job: Job {
+                        id: JobId {
+                            run,
+                            key: JobKey::Start,
+                        },
+                        function,
+                        attempt: 0,
+                        due: at,
+                        priority: state.priority,
+                        payload: None,
+                    },
+                    state,
+                    deadline: None,
+                    waits: Vec::new(),
+                    idempotency: None,
+                    rate: Some(RateClaim {
+                        bucket: BucketId::of_rate(function, None),
+                        rate: Rate {
+                            interval: 1,
+                            tolerance: 0,
+                        },
+                        at,
+                        reason: SkipReason::RateLimited,
+                        rule: String::new(),
+                        refusal: None,
+                    }),
+                    lock: Some(LockClaim {
+                        bucket: BucketId::of_lock(function, None),
+                        mode: SingletonMode::Cancel,
+                        at,
+                        rule: String::new(),
+                    }),
+                };
+                Write::Accept(Accept {
+                    event,
+                    runs: vec![new],
+                    skips: Vec::new(),
+                    catalog: None,
+                })
+            })
+            .collect();
+        assert_eq!(split(&batch).len(), 1);
+    }
+}

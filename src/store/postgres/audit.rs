@@ -56,8 +56,10 @@ pub(super) const fn statement(check: Check) -> &'static str {
         Check::OrphanedRun => {
             "SELECT callboard.ulid(id)
              FROM (SELECT id FROM callboard.runs WHERE ended_at IS NULL ORDER BY id DESC LIMIT $1) AS open
-             WHERE NOT EXISTS (SELECT 1 FROM callboard.jobs WHERE jobs.run_id = open.id OFFSET 0)
-                 AND NOT EXISTS (SELECT 1 FROM callboard.dead_letters WHERE dead_letters.run_id = open.id OFFSET 0)"
+             WHERE NOT EXISTS (SELECT 1 FROM callboard.jobs
+                     WHERE jobs.run_id = open.id AND key NOT IN ('deadline:start', 'deadline:finish') OFFSET 0)
+                 AND NOT EXISTS (SELECT 1 FROM callboard.dead_letters
+                     WHERE dead_letters.run_id = open.id AND key NOT IN ('deadline:start', 'deadline:finish') OFFSET 0)"
         }
         Check::StrandedStep => {
             "SELECT callboard.ulid(id) || ' ' || step_id
@@ -92,6 +94,11 @@ pub(super) const fn statement(check: Check) -> &'static str {
         Check::StrayLetter => {
             "SELECT callboard.ulid(id)
              FROM (SELECT run_id, id FROM callboard.dead_letters ORDER BY run_id, key LIMIT $1) AS stray
+             WHERE NOT EXISTS (SELECT 1 FROM callboard.runs WHERE runs.id = stray.run_id AND runs.ended_at IS NULL OFFSET 0)"
+        }
+        Check::StrayLock => {
+            "SELECT callboard.ulid(run_id)
+             FROM (SELECT id, run_id FROM callboard.singletons ORDER BY id LIMIT $1) AS stray
              WHERE NOT EXISTS (SELECT 1 FROM callboard.runs WHERE runs.id = stray.run_id AND runs.ended_at IS NULL OFFSET 0)"
         }
         Check::OverdueJob => {

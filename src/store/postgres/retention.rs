@@ -4,7 +4,7 @@
 //! never deleted one by one; until then nobody sees it, for its run is gone. Only the default partition, which holds
 //! runs of odd times and what outlived its month, is cleaned row by row.
 
-use callboard_actors::domain::{EventId, RunId};
+use callboard_actors::domain::{EventId, RunId, Timestamp};
 use callboard_actors::ports::{Expiry, StoreError};
 use uuid::Uuid;
 
@@ -27,6 +27,11 @@ pub(super) const OLD_EVENTS: &str = "SELECT id FROM callboard.events WHERE id < 
     AND NOT EXISTS (SELECT 1 FROM callboard.run_events WHERE run_events.event_id = events.id)
     AND NOT EXISTS (SELECT 1 FROM callboard.unrouted WHERE unrouted.event_id = events.id)
     ORDER BY id LIMIT $3";
+
+/// Rate limits that have nothing left to remember.
+pub(super) const OLD_RATES: &str = "SELECT id FROM callboard.rate_limits WHERE next < $1 ORDER BY next LIMIT $2";
+/// One that was used since stays.
+pub(super) const DELETE_RATES: &str = "DELETE FROM callboard.rate_limits WHERE id = ANY ($1) AND next < $2";
 
 /// What is found stays true until it is deleted: an ended run does not open again, and only an unrouted event gets runs.
 pub(super) const DELETE_RUNS: [&str; 4] = [
@@ -64,6 +69,7 @@ pub(super) async fn purge(readers: &Readers, expiry: &Expiry, limit: usize) -> R
         .bind(expiry.events.as_millis())
         .bind(sql_limit(limit));
     gone += delete(readers, events, &DELETE_EVENTS).await?;
+    gone += delete_rates(readers, expiry.rates, limit).await?;
     tend_history(readers, expiry).await;
     Ok(gone)
 }
@@ -81,6 +87,18 @@ async fn tend_history(readers: &Readers, expiry: &Expiry) {
             tracing::warn!(%error, "the partitions of the history were left as they are");
         }
     }
+}
+
+async fn delete_rates(readers: &Readers, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    let before = before.as_nanos();
+    let find = sqlx::query(OLD_RATES).bind(before).bind(sql_limit(limit));
+    let found = readers.single(|session| Box::pin(session.all(find))).await?;
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<Uuid> = found.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
+    let delete = sqlx::query(DELETE_RATES).bind(ids).bind(before);
+    readers.write(|session| Box::pin(session.execute(delete))).await
 }
 
 /// Deletes what a statement finds. Answers how many rows the last statement deleted.

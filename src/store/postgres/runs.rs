@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use callboard_actors::domain::{
-    DeadLetter, EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step, StepId,
-    StepState, WaitKey,
+    BucketId, DeadLetter, EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step,
+    StepId, StepState, WaitKey,
 };
 use callboard_actors::ports::{JobView, RunView, StepView, StoreError, WaitView};
 use sqlx::postgres::PgRow;
@@ -21,10 +21,10 @@ use super::rows::{
 };
 use super::sql_limit;
 
-/// Open runs by id. The columns `event_id` and `event_ids` come last.
+/// Open runs by id. `event_id` and `event_ids` stand side by side.
 pub(super) const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        priority, event_id, event_ids
+        priority, event_id, event_ids, singleton
     FROM callboard.runs WHERE id = ANY ($1) AND ended_at IS NULL";
 
 pub(super) const BODIES: &str = "SELECT id, body FROM callboard.events WHERE id = ANY ($1)";
@@ -50,8 +50,9 @@ pub(super) const WAITS: &str =
     FROM callboard.waits WHERE run_id = $1 ORDER BY key";
 
 pub(super) const ORPHANS: &str = "SELECT id FROM callboard.runs WHERE ended_at IS NULL
-    AND NOT EXISTS (SELECT 1 FROM callboard.jobs WHERE run_id = runs.id)
-    AND NOT EXISTS (SELECT 1 FROM callboard.dead_letters WHERE run_id = runs.id) ORDER BY id LIMIT $1";
+    AND NOT EXISTS (SELECT 1 FROM callboard.jobs WHERE run_id = runs.id AND key NOT IN ('deadline:start', 'deadline:finish'))
+    AND NOT EXISTS (SELECT 1 FROM callboard.dead_letters
+        WHERE run_id = runs.id AND key NOT IN ('deadline:start', 'deadline:finish')) ORDER BY id LIMIT $1";
 
 pub(super) async fn load(readers: &Readers, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
     if ids.is_empty() {
@@ -133,6 +134,7 @@ fn state(row: &PgRow, parts: &mut Parts) -> Result<RunState, StoreError> {
     state.group = serde_json::from_str(get(row, 7)?).map_err(|error| unreadable("a group of steps", error))?;
     state.started_at = get_time_or_null(row, 8)?;
     state.priority = Priority::from_seconds(get(row, 9)?);
+    state.lock = get::<Option<Uuid>>(row, 12)?.map(BucketId::from_uuid);
     let mut done = Vec::new();
     for step in parts.steps.remove(&id).unwrap_or_default() {
         if let StepState::Done { position, .. } = step.state {

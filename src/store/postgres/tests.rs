@@ -6,6 +6,7 @@ mod history;
 mod opening;
 mod plans;
 mod rivals;
+mod starts;
 mod trouble;
 
 use std::sync::Arc;
@@ -76,6 +77,9 @@ fn accepted_at(at: Timestamp, number: i64) -> (Event, RunState, Write) {
     let run = NewRun {
         state: state.clone(),
         job,
+        deadline: None,
+        rate: None,
+        lock: None,
         waits: Vec::new(),
         idempotency: None,
     };

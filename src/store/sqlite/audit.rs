@@ -51,8 +51,10 @@ pub(super) const fn statement(check: Check) -> &'static str {
         }
         Check::OrphanedRun => {
             "SELECT id FROM (SELECT id FROM runs WHERE ended_at IS NULL ORDER BY id DESC LIMIT ?1) AS open
-             WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.run_id = open.id)
-                 AND NOT EXISTS (SELECT 1 FROM dead_letters WHERE dead_letters.run_id = open.id)"
+             WHERE NOT EXISTS (SELECT 1 FROM jobs
+                     WHERE jobs.run_id = open.id AND key NOT IN ('deadline:start', 'deadline:finish'))
+                 AND NOT EXISTS (SELECT 1 FROM dead_letters
+                     WHERE dead_letters.run_id = open.id AND key NOT IN ('deadline:start', 'deadline:finish'))"
         }
         Check::StrandedStep => {
             "SELECT run_id || ' ' || step_id
@@ -82,6 +84,10 @@ pub(super) const fn statement(check: Check) -> &'static str {
         }
         Check::StrayLetter => {
             "SELECT id FROM (SELECT run_id, id FROM dead_letters ORDER BY run_id, key LIMIT ?1) AS stray
+             WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = stray.run_id AND runs.ended_at IS NULL)"
+        }
+        Check::StrayLock => {
+            "SELECT run_id FROM (SELECT id, run_id FROM singletons ORDER BY id LIMIT ?1) AS stray
              WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = stray.run_id AND runs.ended_at IS NULL)"
         }
         Check::OverdueJob => "SELECT run_id || ' ' || key FROM jobs WHERE due < ?2 ORDER BY due, run_id, key LIMIT ?1",

@@ -26,6 +26,12 @@ pub(super) const OLD_EVENTS: &str = "SELECT id FROM events WHERE id < ?1 AND rec
     AND NOT EXISTS (SELECT 1 FROM unrouted WHERE unrouted.event_id = events.id)
     ORDER BY id LIMIT ?3";
 
+/// Rate limits that have nothing left to remember, with what they remember.
+pub(super) const OLD_RATES: &str = "SELECT id, next FROM rate_limits WHERE next < ?1 ORDER BY next LIMIT ?2";
+/// One that was used since stays.
+const DELETE_RATES: &str =
+    "DELETE FROM rate_limits WHERE (id, next) IN (SELECT value->>0, value->>1 FROM jsonb_each(?))";
+
 /// What is found stays true until it is deleted: an ended run does not open again, and only an unrouted event gets runs.
 const DELETE_RUNS: [&str; 4] = [
     "DELETE FROM run_events WHERE (event_id, run_id) IN (SELECT ids.value, runs.id
@@ -60,7 +66,27 @@ pub(super) async fn purge(
     let bound = EventId::first_at(expiry.events.after(CLOCK_SLACK)).to_string();
     let events = find(readers, OLD_EVENTS, bound, &[expiry.events], limit).await?;
     gone += delete(writer, &DELETE_EVENTS, events).await?;
+    gone += delete_rates(writer, readers, expiry.rates, limit).await?;
     Ok(gone)
+}
+
+async fn delete_rates(
+    writer: &Writer,
+    readers: &SqlitePool,
+    before: Timestamp,
+    limit: usize,
+) -> Result<u64, StoreError> {
+    let query = sqlx::query(OLD_RATES).bind(before.as_nanos()).bind(sql_limit(limit));
+    let mut rows = Rows::new();
+    for row in query.fetch_all(readers).await.map_err(from_sqlx)? {
+        rows.row().text(get(&row, 0)?).int(get::<i64>(&row, 1)?);
+    }
+    let mut script = Script::default();
+    let Some(place) = script.with_rows(DELETE_RATES, rows) else {
+        return Ok(0);
+    };
+    let outcomes = writer.session().await?.run(script, true).await?;
+    Ok(outcomes[place].changes)
 }
 
 async fn find(

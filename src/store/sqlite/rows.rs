@@ -42,6 +42,17 @@ where
     text.parse().map_err(|error| unreadable("an id", error))
 }
 
+/// An identifier, if there is one.
+pub(super) fn get_id_or_null<T>(row: &SqliteRow, column: usize) -> Result<Option<T>, StoreError>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    let text: Option<&str> = get(row, column)?;
+    text.map(|text| text.parse().map_err(|error| unreadable("an id", error)))
+        .transpose()
+}
+
 /// A number that was no negative or larger one when it was written.
 pub(super) fn get_number<T: TryFrom<i64>>(row: &SqliteRow, column: usize) -> Result<T, StoreError>
 where

@@ -15,15 +15,15 @@ use super::error::{from_sqlx, unreadable};
 use super::jsonb::Rows;
 use super::letters;
 use super::rows::{
-    event_ids, get, get_id, get_json, get_json_or_null, get_key, get_named, get_number, get_time, get_time_or_null,
-    job, step, summary, wait,
+    event_ids, get, get_id, get_id_or_null, get_json, get_json_or_null, get_key, get_named, get_number, get_time,
+    get_time_or_null, job, step, summary, wait,
 };
 use super::sql_limit;
 
-/// Open runs by id. The columns `event_id` and `event_ids` come last.
+/// Open runs by id. `event_id` and `event_ids` stand side by side.
 const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        priority, event_id, event_ids
+        priority, event_id, event_ids, singleton
     FROM runs WHERE id IN (SELECT value FROM jsonb_each(?1)) AND ended_at IS NULL";
 
 const BODIES: &str = "SELECT id, body FROM events WHERE id IN (SELECT value FROM jsonb_each(?1))";
@@ -45,8 +45,9 @@ const WAITS: &str = "SELECT run_id, key, function_id, kind, name, path, lookup_k
     FROM waits WHERE run_id = ?1 ORDER BY key";
 
 pub(super) const ORPHANS: &str = "SELECT id FROM runs WHERE ended_at IS NULL
-    AND NOT EXISTS (SELECT 1 FROM jobs WHERE run_id = runs.id)
-    AND NOT EXISTS (SELECT 1 FROM dead_letters WHERE run_id = runs.id) ORDER BY id LIMIT ?1";
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE run_id = runs.id AND key NOT IN ('deadline:start', 'deadline:finish'))
+    AND NOT EXISTS (SELECT 1 FROM dead_letters
+        WHERE run_id = runs.id AND key NOT IN ('deadline:start', 'deadline:finish')) ORDER BY id LIMIT ?1";
 
 pub(super) async fn load(readers: &SqlitePool, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
     if ids.is_empty() {
@@ -145,6 +146,7 @@ fn state(row: &SqliteRow, event_ids: Vec<EventId>, parts: &mut Parts) -> Result<
     state.group = serde_json::from_str(get(row, 7)?).map_err(|error| unreadable("a group of steps", error))?;
     state.started_at = get_time_or_null(row, 8)?;
     state.priority = Priority::from_seconds(get(row, 9)?);
+    state.lock = get_id_or_null(row, 12)?;
     let mut done = Vec::new();
     for step in parts.steps.remove(&id).unwrap_or_default() {
         if let StepState::Done { position, .. } = step.state {

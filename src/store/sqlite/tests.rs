@@ -49,6 +49,9 @@ fn accepted(number: i64, data: &str) -> (Event, RunState, Write) {
     let run = NewRun {
         state: state.clone(),
         job,
+        deadline: None,
+        rate: None,
+        lock: None,
         waits: Vec::new(),
         idempotency: None,
     };

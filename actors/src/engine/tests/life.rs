@@ -297,7 +297,7 @@ fn an_event_of_the_future_starts_its_run_then() {
     let later = NOW.after(Duration::from_secs(3600));
     let incoming = serde_json::from_value(json!({"name": "a", "ts": later.as_millis()})).expect("an event");
     let event = Event::accept(incoming, EventId::new(NOW, 7), NOW).expect("valid");
-    assert_eq!(start(&function(0), &event, NOW).job.due, later);
+    assert_eq!(start(&function(0), &event, NOW).expect("starts").job.due, later);
 }
 
 #[test]

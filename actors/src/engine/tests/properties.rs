@@ -67,6 +67,19 @@ fn opcode((kind, id, race): (u8, u8, bool)) -> Value {
     }
 }
 
+/// A run, of a function with deadlines that do not come or of one without.
+fn case(timed: bool) -> Case {
+    let mut function = function(4);
+    if timed {
+        let year = Some(std::time::Duration::from_secs(365 * 24 * 60 * 60));
+        function.flow.timeouts = crate::domain::Timeouts {
+            start: year,
+            finish: year,
+        };
+    }
+    Case::with(function, &event(json!({"id": 7})))
+}
+
 fn apply(case: &mut Case, step: Move) {
     match step {
         Move::Cancel => drop(case.give(Input::Cancelled("test".to_owned()))),
@@ -128,16 +141,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_promises_hold_whatever_happens(history in prop::collection::vec(moves(), 0..40)) {
-        let mut case = Case::new();
+    fn the_promises_hold_whatever_happens(history in prop::collection::vec(moves(), 0..40), timed: bool) {
+        let mut case = case(timed);
         for step in history {
             apply(&mut case, step);
         }
     }
 
     #[test]
-    fn every_run_can_be_brought_to_its_end(history in prop::collection::vec(moves(), 0..30)) {
-        let mut case = Case::new();
+    fn every_run_can_be_brought_to_its_end(history in prop::collection::vec(moves(), 0..30), timed: bool) {
+        let mut case = case(timed);
         for step in history {
             apply(&mut case, step);
         }

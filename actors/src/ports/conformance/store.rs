@@ -16,6 +16,7 @@ mod nodes;
 mod reload;
 mod retention;
 mod routing;
+mod starts;
 mod texts;
 mod waiting;
 
@@ -30,6 +31,7 @@ pub use nodes::*;
 pub use reload::*;
 pub use retention::*;
 pub use routing::*;
+pub use starts::*;
 pub use texts::*;
 pub use waiting::*;
 
@@ -46,6 +48,17 @@ macro_rules! store_conformance {
             an_idempotency_key_is_taken_for_a_day
             an_idempotency_key_counts_within_a_batch
             skips_are_recorded
+            a_deadline_comes_with_its_run_and_keeps_it_from_no_rescue
+            rate_limits_are_exact_however_writes_are_batched
+            hundreds_of_claims_of_one_bucket_fit_one_batch
+            what_is_not_new_spends_nothing
+            a_refused_invoke_is_told
+            rate_limits_are_forgotten
+            a_lock_is_held_until_its_run_ends
+            a_lock_that_is_taken_cancels_its_holder
+            a_batch_takes_a_lock_from_hand_to_hand
+            a_lock_given_up_in_a_batch_is_free_in_it
+            locks_are_exact_however_writes_are_batched
             an_event_that_may_meet_a_wait_is_unrouted
             an_event_is_routed_once
             taking_a_wait_leaves_a_job

@@ -10,7 +10,8 @@ use super::rfc3339;
 /// One thing that an unfinished run is waiting for.
 #[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
 pub(in crate::http::own) struct Pending {
-    /// `call` (the app's answer), `retry`, `start`, `sleep`, `event`, `signal`, `invoke`, `resume` or `cancel`.
+    /// `call` (the app's answer), `retry`, `start`, `sleep`, `event`, `signal`, `invoke`, `resume`, `cancel`
+    /// or `deadline` (when it will be cancelled).
     pub(super) what: &'static str,
     /// Who sees to it: `lease` (an executor, now), `queue`, `timer`, `wait`, or `hold` (you: the job was given up, and is a
     /// dead letter).
@@ -69,6 +70,7 @@ fn of_job(job: &JobView, view: &RunView, leases: &[Lease], now: Timestamp) -> Op
         JobKey::Timeout(step) if view.waits.iter().any(|wait| wait.step.as_ref() == Some(step)) => return None,
         JobKey::Timeout(step) | JobKey::Resume(step) => ("resume", Some(step)),
         JobKey::Cancel => ("cancel", None),
+        JobKey::Deadline(_) => ("deadline", None),
     };
     Some(Pending {
         what,
@@ -102,6 +104,7 @@ fn of_letter(letter: &DeadLetter, view: &RunView) -> Pending {
         JobKey::Wake(step) => ("sleep", Some(step)),
         JobKey::Timeout(step) | JobKey::Resume(step) => ("resume", Some(step)),
         JobKey::Cancel => ("cancel", None),
+        JobKey::Deadline(_) => ("deadline", None),
     };
     Pending {
         what,

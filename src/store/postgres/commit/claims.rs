@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use callboard_actors::domain::{
-    Accept, Advance, Event, EventId, Json, NewRun, Route, RunId, RunStatus, Timestamp, WaitKey, limits,
+    Accept, Advance, BucketId, Event, EventId, Json, NewRun, Route, RunId, RunStatus, SingletonMode, Timestamp,
+    WaitKey, limits,
 };
 use sqlx::postgres::PgArguments;
 use uuid::Uuid;
@@ -82,6 +83,59 @@ rows! {
         owner: Uuid,
         /// Where to record that it was left out for its key.
         skip_seq: i64,
+        singleton: Option<Uuid>,
+    }
+}
+
+rows! {
+    /// A new run that has to pass a rate limit.
+    Limited<'a> {
+        bucket: Uuid,
+        run: Uuid,
+        at: i64,
+        gap: i64,
+        tolerance: i64,
+        owner: Uuid,
+        function: Uuid,
+        skip_seq: i64,
+        reason: &'static str,
+        detail: Cow<'a, str>,
+    }
+}
+
+rows! {
+    /// What is told to whoever invoked a run that does not pass.
+    Refusal<'a> {
+        run: Uuid,
+        id: Uuid,
+        name: Cow<'a, str>,
+        at: i64,
+        body: &'a str,
+    }
+}
+
+rows! {
+    /// A lock that is given up.
+    Freed {
+        lock: Uuid,
+        run: Uuid,
+    }
+}
+
+rows! {
+    /// A new run that is to hold a lock.
+    Locking<'a> {
+        lock: Uuid,
+        run: Uuid,
+        evicts: bool,
+        owner: Uuid,
+        function: Uuid,
+        skip_seq: i64,
+        detail: Cow<'a, str>,
+        /// Of the job for whoever has to give way.
+        due: i64,
+        priority: i32,
+        payload: String,
     }
 }
 
@@ -101,6 +155,10 @@ pub(super) struct Claims<'a> {
     routes: Vec<Routed>,
     events: Vec<Coming<'a>>,
     runs: Vec<New<'a>>,
+    limits: Vec<Limited<'a>>,
+    refusals: Vec<Refusal<'a>>,
+    freed: Vec<Freed>,
+    locks: Vec<Locking<'a>>,
     /// With the event that takes it; the first one counts.
     takes: BTreeMap<(RunId, &'a WaitKey), EventId>,
 }
@@ -110,6 +168,10 @@ impl<'a> Claims<'a> {
         + <Vec<Routed>>::COLUMNS
         + <Vec<Coming<'_>>>::COLUMNS
         + <Vec<New<'_>>>::COLUMNS
+        + <Vec<Limited<'_>>>::COLUMNS
+        + <Vec<Refusal<'_>>>::COLUMNS
+        + <Vec<Freed>>::COLUMNS
+        + <Vec<Locking<'_>>>::COLUMNS
         + <Vec<Taken>>::COLUMNS;
 
     pub(super) fn accept(&mut self, accept: &'a Accept, awaited: &HashSet<&str>) {
@@ -145,6 +207,10 @@ impl<'a> Claims<'a> {
                 .filter(|_| folded.ended_at.is_some())
                 .map(|status| status != RunStatus::Completed),
         });
+        self.freed.extend(folded.released.map(|lock| Freed {
+            lock: lock.as_uuid(),
+            run: advance.run.cell(),
+        }));
         for (event, in_any_case) in &folded.emits {
             let is_heard = *in_any_case || awaited.contains(event.name.as_str());
             self.event(event, Some(advance.run), is_heard, None);
@@ -170,6 +236,8 @@ impl<'a> Claims<'a> {
     fn new_runs(&mut self, owner: EventId, runs: &'a [NewRun], skips: usize, skips_from: i64) {
         for (index, run) in runs.iter().enumerate() {
             let state = &run.state;
+            let skip_seq = skips_from + i64::try_from(skips + index).unwrap_or(i64::MAX - skips_from);
+            self.start(owner, run, skip_seq);
             let oldest = state.created_at().before(limits::IDEMPOTENCY_WINDOW).as_millis() + 1;
             self.runs.push(New {
                 id: state.id.cell(),
@@ -188,7 +256,50 @@ impl<'a> Claims<'a> {
                 key_text: run.idempotency.as_deref().map(text),
                 key_since: RunId::first_at(Timestamp::from_millis(oldest)).cell(),
                 owner: owner.cell(),
-                skip_seq: skips_from + i64::try_from(skips + index).unwrap_or(i64::MAX - skips_from),
+                skip_seq,
+                singleton: state.lock.map(BucketId::as_uuid),
+            });
+        }
+    }
+
+    /// What a new run has to get past.
+    fn start(&mut self, owner: EventId, run: &'a NewRun, skip_seq: i64) {
+        let (id, function) = (run.state.id, run.state.function);
+        if let Some(claim) = &run.rate {
+            self.limits.push(Limited {
+                bucket: claim.bucket.as_uuid(),
+                run: id.cell(),
+                at: claim.at.as_nanos(),
+                gap: claim.rate.interval,
+                tolerance: claim.rate.tolerance,
+                owner: owner.cell(),
+                function: function.cell(),
+                skip_seq,
+                reason: claim.reason.as_str(),
+                detail: text(&claim.rule),
+            });
+            self.refusals.extend(claim.refusal.iter().map(|event| Refusal {
+                run: id.cell(),
+                id: event.id.cell(),
+                name: text(&event.name),
+                at: event.received_at.as_millis(),
+                body: event.body.as_str(),
+            }));
+        }
+        if let Some(claim) = &run.lock {
+            // Whom it is for is known only then.
+            let job = claim.eviction(function, id, id);
+            self.locks.push(Locking {
+                lock: claim.bucket.as_uuid(),
+                run: id.cell(),
+                evicts: claim.mode == SingletonMode::Cancel,
+                owner: owner.cell(),
+                function: function.cell(),
+                skip_seq,
+                detail: text(&claim.rule),
+                due: job.due.as_millis(),
+                priority: job.priority.seconds(),
+                payload: job.payload.map_or_else(String::new, |payload| payload.to_string()),
             });
         }
     }
@@ -199,10 +310,18 @@ impl<'a> Claims<'a> {
         self.routes.sort_by_key(|row| row.event);
         self.events.sort_by_key(|row| row.id);
         self.runs.sort_by_key(|row| row.id);
+        // Stable: claims on one bucket stay in their order.
+        self.limits.sort_by_key(|row| row.bucket);
+        self.freed.sort_by_key(|row| row.lock);
+        self.locks.sort_by_key(|row| row.lock);
         self.moves.bind(arguments);
         self.routes.bind(arguments);
         self.events.bind(arguments);
         self.runs.bind(arguments);
+        self.limits.bind(arguments);
+        self.refusals.bind(arguments);
+        self.freed.bind(arguments);
+        self.locks.bind(arguments);
         let takes = self.takes.into_iter().map(|((run, key), owner)| Taken {
             run: run.cell(),
             key: text(&key.to_string()).into_owned(),

@@ -183,7 +183,9 @@ impl<'a> Effects<'a> {
 
     pub(super) fn new_run(&mut self, run: &'a NewRun) {
         let id = run.state.id;
-        self.jobs.insert((id, &run.job.id.key), (&run.job, None));
+        for job in std::iter::once(&run.job).chain(&run.deadline) {
+            self.jobs.insert((id, &job.id.key), (job, None));
+        }
         for wait in &run.waits {
             if wait.kind == WaitKind::Signal {
                 self.signal(id, &wait.name);

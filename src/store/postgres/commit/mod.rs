@@ -14,11 +14,11 @@ mod claims;
 mod columns;
 mod effects;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::LazyLock;
 
-use callboard_actors::domain::{Accept, Event, EventId, Route, RunId, Write, Written};
+use callboard_actors::domain::{Accept, Event, EventId, Route, RunId, SkipReason, Write, Written};
 use callboard_actors::ports::StoreError;
 use sqlx::postgres::{PgArguments, PgRow};
 use uuid::Uuid;
@@ -39,7 +39,8 @@ static COMMIT: LazyLock<String> = LazyLock::new(|| {
     };
     format!(
         "SELECT claimed.lost_runs, claimed.lost_events, claimed.left_out, claimed.missed_run, claimed.missed_key,
-            claimed.unrouted, claimed.outdated
+            claimed.unrouted, claimed.outdated, claimed.duplicates, claimed.limited, claimed.locked_out,
+            claimed.evicted, claimed.evicted_by
         FROM callboard.claim({}) AS claimed CROSS JOIN LATERAL callboard.effect(claimed.dropped, claimed.missed_run,
             claimed.missed_key, claimed.lost_events, {}) AS done",
         parameters(1, Claims::COLUMNS),
@@ -68,7 +69,7 @@ pub(super) async fn commit(writer: &Writer, batch: &[Write]) -> Result<Vec<Writt
     let rows = writer.run(&COMMIT, calls).await?;
     let mut written = Vec::with_capacity(batch.len());
     for (segment, row) in segments.into_iter().zip(&rows) {
-        let answer = Answer::read(row)?;
+        let answer = Answer::read(row, &batch[segment.clone()])?;
         written.extend(batch[segment].iter().map(|write| answer.of(write)));
     }
     Ok(written)
@@ -115,12 +116,32 @@ struct Answer {
 }
 
 impl Answer {
-    fn read(row: &PgRow) -> Result<Self, StoreError> {
+    fn read(row: &PgRow, writes: &[Write]) -> Result<Self, StoreError> {
         let mut missed = HashSet::new();
         let keys: Vec<String> = get(row, 4)?;
         for (run, key) in get::<Vec<Uuid>>(row, 3)?.into_iter().zip(keys) {
             let key = plain(&key).parse().map_err(|error| unreadable("a key", error))?;
             missed.insert((RunId::from_cell(run), key));
+        }
+        let evicted: Vec<Uuid> = get(row, 10)?;
+        let evicted_by: Vec<Uuid> = get(row, 11)?;
+        let runs = || writes.iter().flat_map(batch::new_runs);
+        let mut evictions = HashMap::new();
+        for (holder, by) in evicted.into_iter().zip(evicted_by) {
+            let (holder, by) = (RunId::from_cell(holder), RunId::from_cell(by));
+            let run = runs().find(|run| run.state.id == by);
+            let job = run.and_then(|run| Some(run.lock.as_ref()?.eviction(run.state.function, holder, by)));
+            evictions.extend(job.map(|job| (by, job)));
+        }
+        let mut left_out: HashMap<RunId, Option<SkipReason>> =
+            ids(row, 2)?.into_iter().map(|run| (run, None)).collect();
+        left_out.extend(ids(row, 7)?.into_iter().map(|run| (run, Some(SkipReason::Duplicate))));
+        left_out.extend(ids(row, 9)?.into_iter().map(|run| (run, Some(SkipReason::Singleton))));
+        let limited: HashSet<RunId> = ids(row, 8)?;
+        if !limited.is_empty() {
+            let limited = runs().filter(|run| limited.contains(&run.state.id));
+            let reasons = limited.filter_map(|run| Some((run.state.id, Some(run.rate.as_ref()?.reason))));
+            left_out.extend(reasons);
         }
         Ok(Self {
             lost_runs: ids(row, 0)?,
@@ -128,8 +149,9 @@ impl Answer {
             outdated: ids(row, 6)?,
             outcome: Outcome {
                 unrouted: ids(row, 5)?,
-                left_out: ids(row, 2)?,
+                left_out,
                 missed,
+                evictions,
             },
         })
     }

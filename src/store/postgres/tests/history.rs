@@ -66,6 +66,7 @@ async fn a_month_is_dropped_when_its_runs_are_gone() {
         finished_runs: at.after(MONTH).after(MONTH),
         failed_runs: at.before(MONTH),
         events: at.before(MONTH),
+        rates: at.before(MONTH),
     };
     store.purge(&expiry, 100).await.expect("purges");
     assert_eq!(lines(&store, gone).await, None);

@@ -4,8 +4,9 @@
 use std::sync::OnceLock;
 
 use callboard_actors::domain::{
-    Change, DeadLetter, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, RunState, RunStatus, Step, StepId, StepOp,
-    StepState, Timestamp, Wait, WaitKey, WaitKind,
+    BucketId, Change, DeadLetter, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, LockClaim, NewRun, Rate,
+    RateClaim, RunState, RunStatus, SingletonMode, SkipReason, Step, StepId, StepOp, StepState, Timestamp, Wait,
+    WaitKey, WaitKind,
 };
 use callboard_actors::ports::{Check, Store as _};
 use callboard_backends::postgres::{Server, Settings};
@@ -40,7 +41,7 @@ const FILL: &str = "
         $$ SELECT (left(callboard.first_at(1750000000000 + n)::text, 13) || '-0000-0000-' || lpad(to_hex(kind), 12, '0'))::uuid $$;
     INSERT INTO callboard.events SELECT pg_temp.id(1, n), n, 1750000000000 + n, false, n::text, 'event/' || n % 50, '{}'
         FROM generate_series(1, 8000) AS n;
-    INSERT INTO callboard.runs SELECT pg_temp.id(2, n), pg_temp.id(3, n % 20), pg_temp.id(1, n), NULL, 1, 1, n,
+    INSERT INTO callboard.runs SELECT pg_temp.id(2, n), pg_temp.id(3, n % 20), pg_temp.id(1, n), NULL, NULL, 1, 1, n,
             CASE WHEN n % 10 > 0 THEN 1750000000000 + n END, 2, 0, false, n % 10 = 1,
             CASE WHEN n % 10 = 0 THEN 'running' WHEN n % 10 = 1 THEN 'failed' ELSE 'completed' END, 'event', '[]', NULL, '{}'
         FROM generate_series(1, 8000) AS n;
@@ -56,6 +57,8 @@ const FILL: &str = "
     INSERT INTO callboard.skips SELECT pg_temp.id(1, n), 0, NULL, 'duplicate', '' FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.run_events SELECT pg_temp.id(1, n), pg_temp.id(2, n + 1) FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.unrouted SELECT pg_temp.id(1, n) FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.rate_limits SELECT pg_temp.id(8, n), n, n FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.singletons SELECT pg_temp.id(9, n), pg_temp.id(2, n * 10) FROM generate_series(1, 800) AS n;
     INSERT INTO callboard.dead_letters SELECT pg_temp.id(2, n), pg_temp.id(3, 1), pg_temp.id(7, n), n, 0, 0, 'start', NULL, ''
         FROM generate_series(1, 8000) AS n;
 ";
@@ -131,6 +134,7 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(runs::WAITS, &["waits_pkey"])]
 #[case(runs::ORPHANS, &["using runs_open on runs", "using jobs_pkey on jobs", "using dead_letters_pkey on dead_letters"])]
 #[case(retention::OLD_RUNS, &["Index Scan using runs_pkey on runs"])]
+#[case(retention::OLD_RATES, &["Index Scan using rate_limits_next on rate_limits"])]
 #[case(retention::OLD_EVENTS, &["using events_pkey on events", "runs_pkey", "run_events_pkey", "unrouted_pkey"])]
 #[tokio::test]
 async fn questions_are_answered_from_an_index(#[case] sql: &str, #[case] expected: &[&str]) {
@@ -165,6 +169,41 @@ fn job(state: &RunState, key: JobKey, due: Timestamp) -> Job {
         priority: state.priority,
         payload: None,
     }
+}
+
+fn ended(at: Timestamp) -> Change {
+    Change::Ended {
+        status: RunStatus::Completed,
+        output: Json::null(),
+        at,
+    }
+}
+
+fn lock() -> BucketId {
+    BucketId::of_lock(accepted(1).1.function, None)
+}
+
+/// Has a run claim everything that may be claimed.
+fn claim(run: &mut NewRun, mode: SingletonMode) {
+    let at = run.state.id.at();
+    run.rate = Some(RateClaim {
+        bucket: BucketId::of_rate(run.state.function, None),
+        rate: Rate {
+            interval: 1,
+            tolerance: 0,
+        },
+        at,
+        reason: SkipReason::RateLimited,
+        rule: String::new(),
+        refusal: Some(Box::new(accepted(500 + at.as_millis() % 100).0)),
+    });
+    run.state.lock = Some(lock());
+    run.lock = Some(LockClaim {
+        bucket: lock(),
+        mode,
+        at,
+        rule: String::new(),
+    });
 }
 
 /// One decision with a change of every kind.
@@ -234,6 +273,21 @@ async fn a_commit_looks_rows_up_one_by_one() {
             }
             other => other,
         };
+        // Two for each bucket: what the database holds, and what the batch brings.
+        let claiming = |numbers: std::ops::Range<i64>, mode| {
+            let writes = numbers.map(move |number| match accepted(number).2 {
+                Write::Accept(mut accept) => {
+                    claim(&mut accept.runs[0], mode);
+                    Write::Accept(accept)
+                }
+                other => other,
+            });
+            writes.collect::<Vec<_>>()
+        };
+        let releasing = |number| {
+            let run = accepted(number).1.id;
+            advance(run, 0, vec![Change::Released(lock()), ended(at)])
+        };
         let taken = job(&state, JobKey::Resume(StepId::from("event")), at);
         let batches = [
             // One that is known, so that what losers cause happens as well.
@@ -251,15 +305,11 @@ async fn a_commit_looks_rows_up_one_by_one() {
                 }],
                 catalog: Some(0),
             })],
-            vec![advance(
-                state.id,
-                1,
-                vec![Change::Ended {
-                    status: RunStatus::Completed,
-                    output: Json::null(),
-                    at,
-                }],
-            )],
+            vec![advance(state.id, 1, vec![ended(at)])],
+            claiming(200..203, SingletonMode::Skip),
+            claiming(210..213, SingletonMode::Cancel),
+            claiming(220..223, SingletonMode::Skip),
+            vec![releasing(212)],
         ];
         for batch in batches {
             store.commit(&batch).await.expect("commits");

@@ -6,11 +6,13 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use callboard_actors::domain::{Event, EventId, NewRun, RunId, RunStatus, WaitKey, Write, limits};
+use callboard_actors::domain::{
+    Event, EventId, NewRun, RunId, RunStatus, SkipReason, Timestamp, WaitKey, Write, limits,
+};
 use callboard_actors::ports::StoreError;
 use sqlx::sqlite::SqliteRow;
 
-use super::super::super::batch::{Folded, new_runs, takes};
+use super::super::super::batch::{Folded, Starts, new_runs, takes};
 use super::super::jsonb::Rows;
 use super::super::rows::{get_id, get_key};
 use super::super::writer::{Outcome, Script, Session};
@@ -77,10 +79,10 @@ const RELEASE_KEYS: &str = "UPDATE runs SET idempotency = NULL FROM jsonb_each(?
 claim!(
     CLAIM_RUNS,
     "INSERT INTO runs (id, function_id, function_version, status, version, event_id, event_ids, event_name,
-        request_version, plan_only, step_group, priority, idempotency, started_at)
+        request_version, plan_only, step_group, priority, idempotency, started_at, singleton)
     SELECT value->>0, value->>1, coalesce((SELECT version FROM functions WHERE id = new.value->>1), 0), value->>2,
         value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9, value->>10, value->>11,
-        value->>12
+        value->>12, value->>13
     FROM jsonb_each(?) AS new WHERE true
     ON CONFLICT DO NOTHING",
     "id"
@@ -153,15 +155,23 @@ pub(super) async fn run(
     commit: &Commit<'_>,
     segment: Range<usize>,
     first: bool,
+    starts: Starts,
 ) -> Result<Verdict, StoreError> {
-    let claims = Claims::of(commit, segment.clone(), first);
+    let claims = Claims::of(commit, segment.clone(), first, &starts);
     let places = [claims.events, claims.versions, claims.routes, claims.runs, claims.waits];
     let outcomes = if claims.script.is_empty() {
         Vec::new()
     } else {
         session.run(claims.script, false).await?
     };
-    let mut claimed = Claimed::default();
+    let mut claimed = Claimed {
+        starts,
+        ..Claimed::default()
+    };
+    for (run, refused) in &claimed.starts.refused {
+        claimed.outcome.left_out.insert(*run, Some(refused.reason));
+    }
+    claimed.outcome.evictions = std::mem::take(&mut claimed.starts.evictions);
     for row in claims.unrouted.map_or(&[][..], |index| &outcomes[index].rows) {
         claimed.outcome.unrouted.insert(get_id(row, 0)?);
     }
@@ -183,7 +193,7 @@ pub(super) async fn run(
 }
 
 impl Claims {
-    fn of(commit: &Commit<'_>, segment: Range<usize>, first: bool) -> Self {
+    fn of(commit: &Commit<'_>, segment: Range<usize>, first: bool, starts: &Starts) -> Self {
         let [mut unrouted, mut events, mut versions, mut routes] = std::array::from_fn(|_| Rows::new());
         let [mut keys, mut runs, mut waits] = std::array::from_fn(|_| Rows::new());
         // Names for which waits are set by writes before the one at hand, but not yet in the database.
@@ -214,10 +224,11 @@ impl Claims {
                 }
             }
             for run in new_runs(write) {
+                if starts.refused.contains_key(&run.state.id) {
+                    continue;
+                }
                 if let Some(key) = &run.idempotency {
-                    let oldest = run.state.created_at().before(limits::IDEMPOTENCY_WINDOW).as_millis() + 1;
-                    let oldest = RunId::first_at(callboard_actors::domain::Timestamp::from_millis(oldest));
-                    keys.row().shown(run.state.function).text(key).shown(oldest);
+                    keys.row().shown(run.state.function).text(key).shown(oldest_holder(run));
                 }
                 run_row(&mut runs, run);
                 awaited.extend(run.waits.iter().map(|wait| wait.name.as_str()));
@@ -279,12 +290,15 @@ impl Winners {
                 kept |= takes(write).any(|wait| self.waits.contains(&wait));
                 continue;
             }
-            for run in new_runs(write).iter().filter(|run| !self.runs.contains(&run.state.id)) {
-                claimed.outcome.left_out.insert(run.state.id);
+            let is_refused = |run: &&NewRun| claimed.starts.refused.contains_key(&run.state.id);
+            let known = new_runs(write).iter().filter(|run| !self.runs.contains(&run.state.id));
+            for run in known.filter(|run| !is_refused(run)) {
+                let mut reason = None;
                 if run.idempotency.is_some() {
                     keyed.item(run.state.id);
-                    claimed.duplicates.insert(run.state.id);
+                    reason = Some(SkipReason::Duplicate);
                 }
+                claimed.outcome.left_out.insert(run.state.id, reason);
             }
             claimed
                 .outcome
@@ -300,7 +314,7 @@ impl Winners {
                 .iter()
                 .flat_map(|outcome| &outcome.rows)
             {
-                claimed.duplicates.remove(&get_id(row, 0)?);
+                claimed.outcome.left_out.insert(get_id(row, 0)?, None);
             }
         }
         Ok(if writes.is_empty() {
@@ -309,6 +323,12 @@ impl Winners {
             Verdict::Lost { writes, kept, claimed }
         })
     }
+}
+
+/// The first run that may still hold an idempotency key when this one wants it.
+pub(super) fn oldest_holder(run: &NewRun) -> RunId {
+    let oldest = run.state.created_at().before(limits::IDEMPOTENCY_WINDOW).as_millis() + 1;
+    RunId::first_at(Timestamp::from_millis(oldest))
 }
 
 pub(super) fn unrouted_row(rows: &mut Rows, event: &Event, in_any_case: bool) {
@@ -331,12 +351,12 @@ fn version_row(rows: &mut Rows, run: RunId, expected: u64, folded: &Folded<'_>) 
         .shown(run)
         .int(i64::try_from(expected).unwrap_or(i64::MAX))
         .text_or_null(folded.status.map(RunStatus::as_str))
-        .int_or_null(folded.started_at.map(callboard_actors::domain::Timestamp::as_millis))
+        .int_or_null(folded.started_at.map(Timestamp::as_millis))
         .int_or_null(folded.request_version.map(i64::from))
         .int_or_null(folded.plan_only.map(i64::from))
         .text_or_null(folded.group.as_deref())
         .text_or_null(folded.output.map(callboard_actors::domain::Json::as_str))
-        .int_or_null(folded.ended_at.map(callboard_actors::domain::Timestamp::as_millis));
+        .int_or_null(folded.ended_at.map(Timestamp::as_millis));
 }
 
 fn run_row(rows: &mut Rows, run: &NewRun) {
@@ -365,5 +385,6 @@ fn run_row(rows: &mut Rows, run: &NewRun) {
         .text(&group)
         .int(state.priority.seconds())
         .text_or_null(run.idempotency.as_deref())
-        .int_or_null(state.started_at.map(callboard_actors::domain::Timestamp::as_millis));
+        .int_or_null(state.started_at.map(Timestamp::as_millis))
+        .text_or_null(state.lock.map(|lock| lock.to_string()).as_deref());
 }

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use callboard_actors::domain::{
-    EventId, Job, Json, NewRun, RunId, Skip, SkipReason, Step, StepId, StepState, Wait, WaitKind, Write, Written,
+    EventId, Job, Json, NewRun, RunId, Skip, Step, StepId, StepState, Wait, WaitKind, Write, Written,
 };
 use callboard_actors::ports::StoreError;
 
@@ -15,6 +15,7 @@ use super::super::jsonb::{Row, Rows};
 use super::super::rows::get_id;
 use super::super::writer::{Script, Session};
 use super::claims::{CLAIM_EVENTS, INSERT_UNROUTED, event_row, unrouted_row};
+use super::starts::{PUT_HOLDERS, PUT_LEVELS, RELEASE};
 use super::{Claimed, Commit};
 
 const DELETE_JOBS_OF: &str = "DELETE FROM jobs WHERE run_id IN (SELECT value FROM jsonb_each(?))";
@@ -103,6 +104,9 @@ struct Effects {
     skips: Rows,
     run_events: Rows,
     letters: Rows,
+    released: Rows,
+    levels: Rows,
+    holders: Rows,
 }
 
 /// Writes the effects of a segment and, with `last`, commits. Answers what came of each of its writes.
@@ -154,18 +158,42 @@ impl Effects {
                 }
             }
             for run in new_runs(write) {
-                if !claimed.outcome.left_out.contains(&run.state.id) {
+                if !claimed.outcome.left_out.contains_key(&run.state.id) {
                     effects.new_run(run);
                     awaited.extend(run.waits.iter().map(|wait| wait.name.as_str()));
                 }
             }
         }
+        effects.starts(claimed);
         effects
+    }
+
+    /// What rate limits remember, who holds locks, and what is told to those concerned.
+    fn starts(&mut self, claimed: &Claimed) {
+        for (id, level) in &claimed.starts.levels {
+            self.levels.row().shown(id).int(level.next).int(level.last);
+        }
+        for (id, holder) in &claimed.starts.holders {
+            self.holders.row().shown(id).shown(holder);
+        }
+        for event in claimed
+            .starts
+            .refused
+            .values()
+            .filter_map(|refused| refused.refusal.as_deref())
+        {
+            unrouted_row(&mut self.unrouted, event, true);
+            event_row(&mut self.events, event);
+        }
+        for job in claimed.outcome.evictions.values() {
+            self.job(job);
+        }
     }
 
     fn new() -> Self {
         let [unrouted, events, ended, jobs_gone, waits_gone, signals, jobs] = std::array::from_fn(|_| Rows::new());
         let [waits, steps, history, skips, run_events, letters, letters_gone] = std::array::from_fn(|_| Rows::new());
+        let [released, levels, holders] = std::array::from_fn(|_| Rows::new());
         Self {
             unrouted,
             events,
@@ -181,6 +209,9 @@ impl Effects {
             skips,
             run_events,
             letters,
+            released,
+            levels,
+            holders,
         }
     }
 
@@ -205,6 +236,9 @@ impl Effects {
         script.with_rows(INSERT_SKIPS, self.skips);
         script.with_rows(INSERT_RUN_EVENTS, self.run_events);
         script.with_rows(PUT_LETTERS, self.letters);
+        script.with_rows(RELEASE, self.released);
+        script.with_rows(PUT_LEVELS, self.levels);
+        script.with_rows(PUT_HOLDERS, self.holders);
         emitted
     }
 
@@ -219,6 +253,9 @@ impl Effects {
         }
         if let Some(run) = folded.ended {
             self.ended.item(run);
+        }
+        if let Some(lock) = folded.released {
+            self.released.row().shown(lock).shown(run);
         }
         for (key, job) in &folded.jobs {
             match job {
@@ -264,6 +301,7 @@ impl Effects {
     fn new_run(&mut self, run: &NewRun) {
         let id = run.state.id;
         self.job(&run.job);
+        run.deadline.iter().for_each(|job| self.job(job));
         for wait in &run.waits {
             if wait.kind == WaitKind::Signal {
                 self.signals.item(&wait.name);
@@ -326,7 +364,8 @@ impl Effects {
         };
     }
 
-    /// What is recorded of functions that an event did not start: those named, and those whose key is taken.
+    /// What is recorded of functions that an event did not start: those named, and those whose run did not get all it
+    /// claims.
     fn skips(&mut self, event: EventId, named: &[Skip], runs: &[NewRun], claimed: &Claimed) {
         let mut seq = 0_i64;
         for skip in named {
@@ -339,17 +378,24 @@ impl Effects {
                 .text(&skip.detail);
             seq += 1;
         }
-        for run in runs.iter().filter(|run| claimed.duplicates.contains(&run.state.id)) {
-            let key = run.idempotency.as_deref().unwrap_or_default();
+        for run in runs {
+            let Some(Some(reason)) = claimed.outcome.left_out.get(&run.state.id) else {
+                continue;
+            };
+            let detail = match claimed.starts.refused.get(&run.state.id) {
+                Some(refused) => refused.detail.clone(),
+                None => format!(
+                    "an event with the id `{}` has started a run within the last 24 hours",
+                    run.idempotency.as_deref().unwrap_or_default()
+                ),
+            };
             self.skips
                 .row()
                 .shown(event)
                 .int(seq)
                 .shown(run.state.function)
-                .text(SkipReason::Duplicate.as_str())
-                .text(&format!(
-                    "an event with the id `{key}` has started a run within the last 24 hours"
-                ));
+                .text(reason.as_str())
+                .text(&detail);
             seq += 1;
         }
     }

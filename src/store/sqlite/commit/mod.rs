@@ -2,7 +2,8 @@
 //!
 //! A batch is cut into segments of writes that have nothing to do with each other ([`batch::split`]); nearly always there is
 //! one. A segment takes two trips to SQLite: the [`claims`] of all its writes, then, for those that won, the [`effects`].
-//! Each trip handles all rows of a kind with one statement.
+//! Before them comes a third one if there are rate limits or locks to [decide upon](starts). Each trip handles all rows of
+//! a kind with one statement.
 //!
 //! At first the claims are only counted. Nearly always all of them win; else the transaction is rolled back and begun
 //! again with claims that answer who won. A write that lost its claim must not keep what else it claimed (the runs of
@@ -13,15 +14,15 @@
 
 mod claims;
 mod effects;
+mod starts;
 
-use std::collections::HashSet;
 use std::ops::Range;
 
-use callboard_actors::domain::{RunId, Write, Written};
+use callboard_actors::domain::{Write, Written};
 use callboard_actors::ports::StoreError;
 
 use self::claims::Verdict;
-use super::super::batch::{self, Folded, Outcome};
+use super::super::batch::{self, Folded, Outcome, Starts};
 use super::writer::{Session, Writer};
 
 /// See [`callboard_actors::ports::Store::commit`].
@@ -76,8 +77,8 @@ struct Commit<'a> {
 #[derive(Default)]
 struct Claimed {
     outcome: Outcome,
-    /// Runs that were not created for their idempotency key.
-    duplicates: HashSet<RunId>,
+    /// What came of rate limits and locks.
+    starts: Starts,
 }
 
 impl Commit<'_> {
@@ -87,7 +88,9 @@ impl Commit<'_> {
         for (index, segment) in self.segments.iter().enumerate() {
             let first = index == 0;
             let last = index + 1 == self.segments.len();
-            let verdict = claims::run(session, self, segment.clone(), first).await?;
+            let starts = starts::run(session, self, segment.clone(), first).await?;
+            let first = first && starts.is_none();
+            let verdict = claims::run(session, self, segment.clone(), first, starts.unwrap_or_default()).await?;
             let mut claimed = match verdict {
                 Verdict::Clear(claimed) => claimed,
                 Verdict::Unclear => {
@@ -120,5 +123,6 @@ impl Commit<'_> {
 /// All statements by name, for a look at their plans.
 #[cfg(test)]
 pub(super) fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
-    claims::STATEMENTS.into_iter().chain(effects::STATEMENTS)
+    let of_claims = claims::STATEMENTS.into_iter().chain(starts::STATEMENTS);
+    of_claims.chain(effects::STATEMENTS)
 }

@@ -33,6 +33,7 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
 #[case(run_list::OF_FUNCTIONS, "runs USING PRIMARY KEY (id>? AND id<?)")]
 #[case(runs::ORPHANS, "jobs USING PRIMARY KEY (run_id=?)")]
 #[case(retention::OLD_RUNS, "runs USING PRIMARY KEY (id<?)")]
+#[case(retention::OLD_RATES, "rate_limits USING COVERING INDEX rate_limits_next (next<?)")]
 #[case(retention::OLD_EVENTS, "events USING PRIMARY KEY (id<?)")]
 #[tokio::test]
 async fn questions_are_answered_from_an_index(#[case] sql: &str, #[case] expected: &str) {

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use super::fixtures::*;
-use crate::domain::{Accept, Event, EventId, Json, NewRun, Route, RunId, Skip, SkipReason, Write, Written, limits};
+use crate::domain::{
+    Accept, Event, EventId, Json, LeftOut, NewRun, Route, RunId, Skip, SkipReason, Write, Written, limits,
+};
 
-fn left_out(runs: &[RunId]) -> Written {
+fn left_out(run: RunId, reason: Option<SkipReason>) -> Written {
     Written::Done {
-        left_out: runs.to_vec(),
+        left_out: vec![LeftOut { run, reason }],
         missed: Vec::new(),
         unrouted: Vec::new(),
+        evictions: Vec::new(),
     }
 }
 
@@ -68,7 +71,7 @@ pub async fn a_known_run_is_left_out(store: Shared) {
     commit_all(&store, &[accept(&first, vec![run.clone()])]).await;
     let other = new_run(&second, "two");
     let written = commit(&store, accept(&second, vec![run.clone(), other.clone()])).await;
-    assert_eq!(written, left_out(&[run.state.id]));
+    assert_eq!(written, left_out(run.state.id, None));
     assert_eq!(load(&store, other.state.id).await, Some(other.state));
     let view = store.event_view(second.id).await.expect("reads").expect("is known");
     assert_eq!(view.skips, []);
@@ -88,7 +91,10 @@ pub async fn an_idempotency_key_is_taken_for_a_day(store: Shared) {
         keyed_run(&second, "three", "other"),
     ];
     let duplicate = runs[0].state.id;
-    assert_eq!(commit(&store, accept(&second, runs)).await, left_out(&[duplicate]));
+    assert_eq!(
+        commit(&store, accept(&second, runs)).await,
+        left_out(duplicate, Some(SkipReason::Duplicate))
+    );
     assert_eq!(duplicates_of(&store, second.id).await, [function("one")]);
     assert_eq!(load(&store, duplicate).await, None);
 
@@ -98,7 +104,10 @@ pub async fn an_idempotency_key_is_taken_for_a_day(store: Shared) {
     let fourth = event_named("other", window + 5);
     let run = keyed_run(&fourth, "one", "k");
     let id = run.state.id;
-    assert_eq!(commit(&store, accept(&fourth, vec![run])).await, left_out(&[id]));
+    assert_eq!(
+        commit(&store, accept(&fourth, vec![run])).await,
+        left_out(id, Some(SkipReason::Duplicate))
+    );
     assert!(
         limits::IDEMPOTENCY_WINDOW >= Duration::from_secs(60),
         "the cases above are distinct"
@@ -117,8 +126,8 @@ pub async fn an_idempotency_key_counts_within_a_batch(store: Shared) {
     let written = store.commit(&writes).await.expect("commits");
     let expected = [
         Written::done(),
-        left_out(&[runs[1].state.id]),
-        left_out(&[runs[2].state.id]),
+        left_out(runs[1].state.id, Some(SkipReason::Duplicate)),
+        left_out(runs[2].state.id, Some(SkipReason::Duplicate)),
     ];
     assert_eq!(written, expected);
     assert_eq!(duplicates_of(&store, events[0].id).await, []);

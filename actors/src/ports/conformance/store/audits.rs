@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::fixtures::*;
 use crate::domain::{
     Change, Event, EventId, Failure, FlowControl, Function, HistoryEntry, HistoryKind, Job, JobKey, Json, Opcode,
-    Reply, Route, RunId, RunState, RunStatus, StepId, StepState, Write,
+    Reply, Route, RunId, RunState, RunStatus, SingletonMode, StepId, StepState, Write,
 };
 use crate::engine::{self, Context, Input, Listeners, Next, Replied, RetryPolicy};
 use crate::ports::{AuditScope, Check, Finding, SAMPLES};
@@ -60,10 +60,10 @@ fn served() -> Function {
 }
 
 /// Numbers that look random and are the same every time (xorshift).
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -144,7 +144,7 @@ pub async fn a_healthy_history_gives_no_finding(store: Shared) {
     let mut statuses = HashSet::new();
     for round in 0..40 {
         let event = event(round);
-        let new = engine::start(&function, &event, at(10));
+        let new = engine::start(&function, &event, at(10)).expect("no key to fail");
         let run = new.state.id;
         commit_all(&store, &[accept(&event, vec![new])]).await;
         for _ in 0..12 {
@@ -237,6 +237,18 @@ pub async fn each_check_finds_what_is_planted(store: Shared) {
         (runs[6], vec![Change::Buried(letter(runs[6], JobKey::Start, 40))]),
         (runs[7], vec![ended(RunStatus::Completed, 50)]),
     ];
+    // Its end forgets the lock.
+    let careless = event(38);
+    let mut locked = new_run(&careless, "one");
+    locked.lock = Some(super::starts::lock_claim("x", SingletonMode::Skip, 38));
+    locked.state.lock = locked.lock.as_ref().map(|lock| lock.bucket);
+    let careless_run = locked.state.id;
+    commit_all(&store, &[accept(&careless, vec![locked])]).await;
+    commit_all(
+        &store,
+        &[advance(careless_run, 0, vec![ended(RunStatus::Completed, 50)])],
+    )
+    .await;
     for (run, changes) in decisions {
         commit_all(&store, &[advance(run, 0, changes)]).await;
     }
@@ -273,6 +285,7 @@ pub async fn each_check_finds_what_is_planted(store: Shared) {
         },
         one(Check::StrayWait, format!("{last} step:a")),
         one(Check::StrayLetter, stray.id.to_string()),
+        one(Check::StrayLock, careless_run.to_string()),
     ];
     assert_eq!(found, expected);
 }

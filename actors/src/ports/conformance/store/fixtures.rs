@@ -72,6 +72,9 @@ pub(super) fn new_run(event: &Event, name: &str) -> NewRun {
     NewRun {
         state,
         job,
+        deadline: None,
+        rate: None,
+        lock: None,
         waits: Vec::new(),
         idempotency: None,
     }
@@ -231,6 +234,7 @@ pub(super) fn done_unrouted(events: &[EventId]) -> Written {
         left_out: Vec::new(),
         missed: Vec::new(),
         unrouted: events.to_vec(),
+        evictions: Vec::new(),
     }
 }
 
@@ -256,5 +260,6 @@ pub(super) fn expiry(runs: Timestamp, events: Timestamp) -> Expiry {
         finished_runs: runs,
         failed_runs: runs,
         events,
+        rates: events,
     }
 }

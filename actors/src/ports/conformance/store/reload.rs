@@ -7,7 +7,9 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tokio::runtime::Handle;
 
 use super::fixtures::*;
-use crate::domain::{Change, HistoryKind, JobKey, RunState, RunStatus, StepId, StepState, WaitKey, Write};
+use crate::domain::{
+    Change, HistoryKind, JobKey, RunState, RunStatus, SingletonMode, StepId, StepState, WaitKey, Write,
+};
 
 /// A change, short of what depends on the state it meets.
 #[derive(Debug, Clone)]
@@ -138,7 +140,10 @@ pub async fn loading_gives_what_applying_gives(store: Shared) {
 }
 
 async fn check(store: &Shared, batches: &[Vec<Vec<Draft>>], millis: i64) -> Result<(), TestCaseError> {
-    let mut state = start(store, millis).await;
+    let event = event(millis);
+    let run = super::starts::locked_run(&event, &format!("lock {millis}"), SingletonMode::Skip);
+    let mut state = run.state.clone();
+    commit_all(store, &[accept(&event, vec![run])]).await;
     // Tells what one case writes from what others do.
     let mut unique = millis * 1_000;
     for drafts in batches {

@@ -110,6 +110,7 @@ pub async fn a_wait_is_taken_once(store: Shared) {
         left_out: Vec::new(),
         missed: vec![(run.id, WaitKey::Step(StepId::from(step)))],
         unrouted: Vec::new(),
+        evictions: Vec::new(),
     };
     let late = Take {
         job: Job {

@@ -168,6 +168,7 @@ pub async fn a_signal_is_taken_over_before_it_is_taken(store: Shared) {
         left_out: Vec::new(),
         missed: vec![(a.id, key)],
         unrouted: Vec::new(),
+        evictions: Vec::new(),
     };
     assert_eq!(store.commit(&batch).await.expect("commits"), [Written::done(), missed]);
     assert_eq!(waits(&store, "go", &[None]).await, [signal(b.id, "s", "go")]);

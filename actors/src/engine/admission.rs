@@ -1,0 +1,128 @@
+//! What a run has to get past: its function's rate limit and lock, with the values of their keys.
+//!
+//! Keys are evaluated here, once, from the event. Who passes is decided by the store when the run is to be created.
+
+use std::cell::OnceCell;
+
+use serde_json::Value;
+
+use crate::domain::admission::{rate_rule, rule};
+use crate::domain::{
+    BucketId, Event, Function, Json, LockClaim, Rate, RateClaim, RateLimit, SingletonMode, Skip, SkipReason,
+};
+use crate::expression::{Expression, Scope};
+
+/// What to do about a run that wants a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock<R> {
+    /// It holds the lock from now on.
+    Held,
+    /// It does, and this run, which has held it, is to be cancelled.
+    Taken(R),
+    /// It is not created, because this run holds the lock.
+    Refused(R),
+}
+
+/// Decides who holds a lock.
+pub fn lock<R>(holder: Option<R>, mode: SingletonMode) -> Lock<R> {
+    match (holder, mode) {
+        (None, _) => Lock::Held,
+        (Some(holder), SingletonMode::Cancel) => Lock::Taken(holder),
+        (Some(holder), SingletonMode::Skip) => Lock::Refused(holder),
+    }
+}
+
+/// The claims of a run that an event starts, in the order in which they are decided.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    pub(super) rate: Option<RateClaim>,
+    pub(super) lock: Option<LockClaim>,
+}
+
+/// What a key comes to.
+enum Key {
+    /// There is none.
+    None,
+    Value(Json),
+    Failed(String),
+}
+
+impl Claims {
+    /// What the function asks of a run by this event.
+    ///
+    /// # Errors
+    /// The key of the rate limit can't be evaluated: the event starts no run. A lock without a key is none.
+    pub(super) fn of(function: &Function, event: &Event) -> Result<Self, Skip> {
+        let flow = &function.flow;
+        if flow.rate_limit.is_none() && flow.singleton.is_none() {
+            return Ok(Self::default());
+        }
+        let body = OnceCell::new();
+        let value = |key: Option<&str>| evaluate(key, event, &body);
+        let mut claims = Self::default();
+        if let Some(limit) = &flow.rate_limit {
+            match value(limit.key.as_deref()) {
+                Key::Failed(error) => {
+                    return Err(Skip {
+                        event: event.id,
+                        function: Some(function.id),
+                        reason: SkipReason::ExpressionError,
+                        detail: format!("the key of the rate limit: {error}"),
+                    });
+                }
+                Key::Value(value) if value.as_str() == "false" => {}
+                Key::Value(value) => claims.rate = Some(rate_claim(function, event, limit, Some(&value))),
+                Key::None => claims.rate = Some(rate_claim(function, event, limit, None)),
+            }
+        }
+        if let Some(singleton) = &flow.singleton {
+            let expression = singleton.key.as_deref().unwrap_or_default();
+            let claim = |value: Option<&Json>| {
+                let key = value.map(|value| (expression, value));
+                LockClaim {
+                    bucket: BucketId::of_lock(function.id, key),
+                    mode: singleton.mode,
+                    at: event.received_at,
+                    rule: rule("one run at a time", key) + ": held by run ",
+                }
+            };
+            claims.lock = match value(singleton.key.as_deref()) {
+                Key::Failed(error) => {
+                    tracing::warn!(function = %function.id, event = %event.id, error, "the key of a singleton");
+                    None
+                }
+                Key::Value(value) if value.as_str() == "false" => None,
+                Key::Value(value) => Some(claim(Some(&value))),
+                Key::None => Some(claim(None)),
+            };
+        }
+        Ok(claims)
+    }
+}
+
+fn rate_claim(function: &Function, event: &Event, limit: &RateLimit, value: Option<&Json>) -> RateClaim {
+    let key = limit.key.as_deref().zip(value);
+    RateClaim {
+        bucket: BucketId::of_rate(function.id, key),
+        rate: Rate::of(limit),
+        at: event.received_at,
+        reason: if limit.idempotency {
+            SkipReason::Idempotency
+        } else {
+            SkipReason::RateLimited
+        },
+        rule: rule(&rate_rule(limit.limit, limit.period), key) + "; the next one passes at ",
+        refusal: None,
+    }
+}
+
+fn evaluate(key: Option<&str>, event: &Event, body: &OnceCell<Value>) -> Key {
+    let Some(source) = key else { return Key::None };
+    let body = body.get_or_init(|| event.body.to_tree());
+    let scope = Scope::of_event(body, event.received_at.to_datetime());
+    let value = Expression::compile(source, &["event"])
+        .map_err(|error| error.to_string())
+        .and_then(|expression| expression.value(&scope).map_err(|error| error.to_string()))
+        .and_then(|value| Json::from_value(&value).map_err(|error| error.to_string()));
+    value.map_or_else(Key::Failed, Key::Value)
+}
