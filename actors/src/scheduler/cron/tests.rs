@@ -3,23 +3,17 @@
 use std::time::Duration;
 
 use super::*;
-use crate::domain::{App, FlowControl, Json};
+use crate::domain::{App, FlowControl, Json, RateLimit, SkipReason};
 use crate::ports::{AppView, CatalogView};
 
 const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_000); // 2026-01-01T00:00:00Z
 
 fn catalog(version: u32, triggers: Vec<Trigger>) -> Catalog {
-    let app = App {
-        name: "app".into(),
-        url: String::new(),
-        sdk: String::new(),
-        framework: None,
-        version: None,
-        checksum: String::new(),
-        error: None,
-        synced_at: NOW,
-    };
-    let function = Function {
+    with(function(version, triggers))
+}
+
+fn function(version: u32, triggers: Vec<Trigger>) -> Function {
+    Function {
         id: FunctionId::derive("app", "f"),
         slug: "f".into(),
         app: "app".into(),
@@ -31,6 +25,19 @@ fn catalog(version: u32, triggers: Vec<Trigger>) -> Catalog {
         flow: FlowControl::default(),
         config: Json::null(),
         archived: false,
+    }
+}
+
+fn with(function: Function) -> Catalog {
+    let app = App {
+        name: "app".into(),
+        url: String::new(),
+        sdk: String::new(),
+        framework: None,
+        version: None,
+        checksum: String::new(),
+        error: None,
+        synced_at: NOW,
     };
     let apps = vec![AppView {
         app,
@@ -137,4 +144,27 @@ fn a_tick_that_waits_for_its_jitter_outlives_a_change_of_its_function() {
     );
     let half_past = plan.next().expect("a tick").as_millis() % 3_600_000;
     assert_eq!(half_past, 1_800_000, "of another schedule nothing is left");
+}
+
+#[test]
+fn a_tick_asks_for_its_run_like_any_event() {
+    let fire = |key: &str| {
+        let mut function = function(1, vec![cron("*/5 * * * *", None)]);
+        function.flow.rate_limit = Some(RateLimit {
+            limit: 1,
+            period: Duration::from_secs(600),
+            key: Some(key.to_owned()),
+            idempotency: false,
+        });
+        let mut plan = Plan::default();
+        plan.follow(&with(function), NOW);
+        let at = plan.next().expect("a tick");
+        plan.due(at).remove(0).into_accept(at)
+    };
+    let accept = fire("event.name");
+    let rate = accept.runs[0].rate.as_ref().expect("it has to pass");
+    assert_eq!(rate.at, NOW.after(Duration::from_secs(300)));
+    let accept = fire("event.ts > duration('1h')");
+    assert_eq!(accept.runs, []);
+    assert_eq!(accept.skips[0].reason, SkipReason::ExpressionError);
 }
