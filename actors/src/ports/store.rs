@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::Audit;
+use super::{Audit, SlotBook};
 
 use crate::domain::{
     App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, LetterId, Lookup, Node, NodeId,
@@ -254,7 +254,7 @@ pub struct Counts {
 
 /// The store.
 #[async_trait]
-pub trait Store: Audit + Send + Sync {
+pub trait Store: Audit + SlotBook + Send + Sync {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
     /// A batch whose future is dropped is written wholly or not at all.
@@ -349,7 +349,8 @@ pub trait Store: Audit + Send + Sync {
     async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError>;
 
     /// Deletes runs that have expired with their steps and history, and expired events that no remaining run was started
-    /// by; at most `limit` of each. Answers how many runs and events went.
+    /// by; at most `limit` of each; and what was noted of slots older than expired events. Answers how many runs and events
+    /// went.
     async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError>;
 
     /// Dead letters from new to old.
