@@ -311,6 +311,3 @@ fn upcoming(function: &Function, lines: &[Line], now: Timestamp) -> Vec<Slot> {
     found.truncate(UPCOMING);
     found
 }
-
-#[cfg(test)]
-mod tests;
