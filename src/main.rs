@@ -40,6 +40,9 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
                 print!("{}", cli::status::render(&status));
             }
         }
+        Command::Slots(args) => {
+            print!("{}", actix_rt::System::new().block_on(cli::slots::run(args))?);
+        }
         Command::DeadLetters(args) => {
             print!("{}", actix_rt::System::new().block_on(cli::dead_letters::run(args))?);
         }

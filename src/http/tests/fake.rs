@@ -17,6 +17,7 @@ use callboard_actors::kernel::{ChildName, ChildState, ChildStatus, Observation, 
 use callboard_actors::metrics::Metrics;
 use callboard_actors::orchestrator::{Cancelled, Refusal, Retried, Tree};
 use callboard_actors::ports::*;
+use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use serde_json::{Map, Value};
 
 use crate::http::{Api, AppState, Intake, Options, StartOptions, Syncer, configure};
@@ -45,6 +46,8 @@ pub(crate) struct World {
     pub(crate) retried: Vec<LetterId>,
     pub(crate) letter_filters: Vec<DeadLetterFilter>,
     pub(crate) run_filters: Vec<RunFilter>,
+    pub(crate) slots: SlotPage,
+    pub(crate) slot_filters: Vec<(FunctionId, SlotFilter)>,
     pub(crate) event_filters: Vec<EventFilter>,
     pub(crate) database: Fate,
     pub(crate) queue: Fate,
@@ -192,6 +195,12 @@ impl Api for FakeApi {
             let has_more = world.dead_letters.len() > count;
             world.letter_filters.push(filter);
             Retried { count, has_more }
+        }))
+    }
+    async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError> {
+        Ok(self.world.with(|world| {
+            world.slot_filters.push((function, filter));
+            Some(world.slots.clone())
         }))
     }
     fn note_sync(&self, url: &str, error: Option<String>) {
@@ -346,6 +355,22 @@ type Read<T> = Result<T, StoreError>;
 #[async_trait]
 impl Audit for FakeStore {
     async fn audit(&self, _scope: &AuditScope) -> Read<Vec<Finding>> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl SlotBook for FakeStore {
+    async fn cron_marks(&self, _: Option<FunctionId>) -> Read<Vec<CronMark>> {
+        Ok(Vec::new())
+    }
+    async fn note_crons(&self, _: &[CronMark], _: &[CronGap]) -> Read<()> {
+        Err(StoreError::Refused("the API never writes".to_owned()))
+    }
+    async fn cron_gaps(&self, _: FunctionId, _: Timestamp, _: Timestamp) -> Read<Vec<CronGap>> {
+        Ok(Vec::new())
+    }
+    async fn ticks(&self, _: &[(EventId, RunId)]) -> Read<Vec<TickView>> {
         Ok(Vec::new())
     }
 }
