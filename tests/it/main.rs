@@ -11,6 +11,7 @@ mod bad_input;
 mod cancelling;
 mod chaos;
 mod cli;
+mod crons;
 mod dead_letters;
 mod events;
 mod failures;

@@ -12,7 +12,7 @@ use super::cells::{Id as _, text};
 use super::readers::{Readers, Statement};
 use super::rows::{get, get_id, get_named, get_text, get_text_or_null, get_time, get_time_or_null};
 
-pub(super) const MARKS: &str = "SELECT function_id, schedule, since, through, ended_at, archived FROM callboard.crons
+const MARKS: &str = "SELECT function_id, schedule, since, through, ended_at, archived FROM callboard.crons
     ORDER BY function_id, schedule";
 
 pub(super) const MARKS_OF: &str =
@@ -28,8 +28,9 @@ const PUT_GAPS: &str = "INSERT INTO callboard.cron_gaps (function_id, last, sche
     SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::bigint[])
     ON CONFLICT (function_id, last, schedule, reason) DO NOTHING";
 
+/// As the bound is written, it is of use for the primary key only.
 pub(super) const GAPS: &str = "SELECT function_id, schedule, first, last, reason FROM callboard.cron_gaps
-    WHERE function_id = $1 AND last >= $2 AND first <= $3 ORDER BY last, schedule, reason";
+    WHERE function_id = $1 AND (function_id, last) >= ($1, $2) AND first <= $3 ORDER BY last, schedule, reason";
 
 pub(super) const TICKS: &str = "SELECT events.id, events.ts, events.received_at, runs.status,
         (SELECT reason FROM callboard.skips WHERE event_id = events.id ORDER BY seq LIMIT 1),

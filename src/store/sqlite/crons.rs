@@ -10,7 +10,7 @@ use super::jsonb::Rows;
 use super::rows::{get, get_id, get_named, get_time, get_time_or_null};
 use super::writer::{Script, Writer};
 
-pub(super) const MARKS: &str =
+const MARKS: &str =
     "SELECT function_id, schedule, since, through, ended_at, archived FROM crons ORDER BY function_id, schedule";
 
 pub(super) const MARKS_OF: &str = "SELECT function_id, schedule, since, through, ended_at, archived FROM crons

@@ -110,7 +110,6 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(letters::LIST, &["Index Scan Backward using dead_letters_by_id on dead_letters"])]
 #[case(letters::BY_ID, &["Index Scan using dead_letters_by_id on dead_letters"])]
 #[case(letters::OF_RUNS, &["Index Scan using dead_letters_pkey on dead_letters"])]
-#[case(crons::MARKS, &["Index Scan using crons_pkey on crons"])]
 #[case(crons::MARKS_OF, &["Index Scan using crons_pkey on crons"])]
 #[case(crons::GAPS, &["Index Scan using cron_gaps_pkey on cron_gaps"])]
 #[case(crons::TICKS, &["events_pkey", "runs_pkey", "skips_pkey"])]

@@ -33,7 +33,7 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
 #[case(run_list::OF_FUNCTIONS, "runs USING PRIMARY KEY (id>? AND id<?)")]
 #[case(crons::MARKS_OF, "crons USING PRIMARY KEY (function_id=?)")]
 #[case(crons::GAPS, "cron_gaps USING PRIMARY KEY (function_id=? AND last>?)")]
-#[case(crons::TICKS, "runs USING PRIMARY KEY (id=?)")]
+#[case(crons::TICKS, "runs USING PRIMARY KEY (id=?) LEFT-JOIN")]
 #[case(crons::OLD[0], "cron_gaps USING INDEX cron_gaps_by_last (last<?)")]
 #[case(crons::OLD[1], "crons USING INDEX crons_ended (ended_at<?)")]
 #[case(runs::ORPHANS, "jobs USING PRIMARY KEY (run_id=?)")]
