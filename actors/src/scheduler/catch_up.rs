@@ -62,11 +62,11 @@ impl CatchUp {
     pub(super) fn judge(self, due: Vec<Tick>, now: Timestamp) -> Verdict {
         let is_fresh = |tick: &Tick| now.since(tick.fires_at) <= LATE;
         let is_within = |tick: &Tick| now.since(tick.at) <= self.window;
-        let candidates = due.iter().filter(|tick| is_fresh(tick) || is_within(tick));
+        let mut candidates = due.iter().filter(|tick| is_fresh(tick) || is_within(tick));
         // The slots from this one on are made up for.
         let from = match self.policy {
             Policy::Nothing => None,
-            Policy::Last => candidates.last().map(|tick| tick.at),
+            Policy::Last => candidates.next_back().map(|tick| tick.at),
             Policy::All => {
                 let missed = candidates.filter(|tick| !is_fresh(tick)).rev().take(MOST);
                 missed.last().map(|tick| tick.at)
@@ -111,7 +111,7 @@ impl Verdict {
                 .filter(|(_, why)| *why == reason)
                 .map(|(tick, _)| tick.at);
             let first = times.next()?;
-            Some((first, times.last().unwrap_or(first), reason))
+            Some((first, times.next_back().unwrap_or(first), reason))
         };
         [GapReason::Down, GapReason::Superseded]
             .into_iter()

@@ -150,7 +150,14 @@ impl Plan {
                     lines.push(line);
                 } else if let Ok(schedule) = Schedule::parse(text) {
                     // Registration refuses schedules that don't parse.
-                    lines.push(Line::begin(function.id, schedule, jitter, mark, now, &mut self.notes));
+                    lines.push(Line::begin(
+                        function.id,
+                        schedule,
+                        jitter,
+                        mark.as_ref(),
+                        now,
+                        &mut self.notes,
+                    ));
                 }
             }
             for line in old {
@@ -240,12 +247,12 @@ impl Line {
         function: FunctionId,
         schedule: Schedule,
         jitter: Option<Duration>,
-        mark: Option<CronMark>,
+        mark: Option<&CronMark>,
         now: Timestamp,
         notes: &mut Notes,
     ) -> Self {
-        let ended = mark.as_ref().and_then(|mark| mark.ended);
-        let (since, opened) = match (&mark, ended) {
+        let ended = mark.and_then(|mark| mark.ended);
+        let (since, opened) = match (mark, ended) {
             // A clock that is behind the one that wrote the mark looks at its slots again.
             (Some(mark), None) => (mark.since, mark.through.min(now)),
             (Some(mark), Some(end)) if end.archived => (mark.since, now),

@@ -1,5 +1,7 @@
 //! The store's contract in memory, and every way in which it may fail.
 
+mod crons;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
 
@@ -14,7 +16,7 @@ use crate::domain::{
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView,
-    Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
+    Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, Store, StoreError,
 };
 
 /// What befalls a commit.
@@ -129,16 +131,6 @@ impl FakeStore {
     /// The database refuses every write that accepts or routes an event of this name.
     pub(crate) fn refuse(&self, event: &str) {
         self.lock().refused.insert(event.to_owned());
-    }
-
-    /// So many notes about crons are lost.
-    pub(crate) fn fail_cron_notes(&self, times: usize) {
-        self.lock().cron_faults = times;
-    }
-
-    /// How often something was noted about crons.
-    pub(crate) fn cron_notes(&self) -> usize {
-        self.lock().cron_notes
     }
 
     /// Another node registers this app's functions in place of the others.
@@ -412,63 +404,6 @@ impl Inner {
 impl Audit for FakeStore {
     async fn audit(&self, _: &AuditScope) -> Result<Vec<Finding>, StoreError> {
         Err(StoreError::Refused("nobody audits here".to_owned()))
-    }
-}
-
-#[async_trait]
-impl SlotBook for FakeStore {
-    async fn cron_marks(&self, function: Option<FunctionId>) -> Result<Vec<CronMark>, StoreError> {
-        let inner = self.lock();
-        let marks = inner.cron_marks.values();
-        let of = |mark: &&CronMark| function.is_none_or(|function| mark.function == function);
-        Ok(marks.filter(of).cloned().collect())
-    }
-
-    async fn note_crons(&self, marks: &[CronMark], gaps: &[CronGap]) -> Result<(), StoreError> {
-        let mut inner = self.lock();
-        if inner.cron_faults > 0 {
-            inner.cron_faults -= 1;
-            return Err(error(Fault::Unavailable));
-        }
-        inner.cron_notes += 1;
-        for mark in marks {
-            let key = (mark.function, mark.schedule.clone());
-            inner.cron_marks.insert(key, mark.clone());
-        }
-        for gap in gaps {
-            if !inner.cron_gaps.contains(gap) {
-                inner.cron_gaps.push(gap.clone());
-            }
-        }
-        Ok(())
-    }
-
-    async fn cron_gaps(
-        &self,
-        function: FunctionId,
-        from: Timestamp,
-        until: Timestamp,
-    ) -> Result<Vec<CronGap>, StoreError> {
-        let inner = self.lock();
-        let gaps = inner.cron_gaps.iter();
-        let touches = |gap: &&CronGap| gap.function == function && gap.last >= from && gap.first <= until;
-        Ok(gaps.filter(touches).cloned().collect())
-    }
-
-    async fn ticks(&self, ids: &[(EventId, RunId)]) -> Result<Vec<TickView>, StoreError> {
-        let inner = self.lock();
-        let tick = |(event, run): &(EventId, RunId)| {
-            let event = inner.events.get(event)?;
-            let skip = inner.skips.iter().find(|skip| skip.event == event.id);
-            Some(TickView {
-                event: event.id,
-                due_at: event.ts,
-                fired_at: event.received_at,
-                status: inner.runs.get(run).map(|run| run.status),
-                skip: skip.map(|skip| (skip.reason, skip.detail.clone())),
-            })
-        };
-        Ok(ids.iter().filter_map(tick).collect())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Path, Query};
+use callboard_actors::domain::RunStatus;
 use callboard_actors::scheduler::ledger::{Outcome, PastSlot, Slot as StoredSlot, SlotFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -104,7 +105,7 @@ impl Slot {
                 slot.status = if late.is_some() { "late" } else { "ran" };
                 slot.event_id = Some(event.to_string());
                 slot.run_id = Some(run.to_string());
-                slot.run_status = status.map(|status| status.as_str());
+                slot.run_status = status.map(RunStatus::as_str);
                 slot.fired_at = Some(fired_at.to_rfc3339());
                 slot.late_ms = late.map(|late| u64::try_from(late.as_millis()).unwrap_or(u64::MAX));
             }

@@ -1,5 +1,7 @@
 //! A fake orchestrator: it remembers what it was asked, and answers what it was told to.
 
+mod crons;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -355,22 +357,6 @@ type Read<T> = Result<T, StoreError>;
 #[async_trait]
 impl Audit for FakeStore {
     async fn audit(&self, _scope: &AuditScope) -> Read<Vec<Finding>> {
-        Ok(Vec::new())
-    }
-}
-
-#[async_trait]
-impl SlotBook for FakeStore {
-    async fn cron_marks(&self, _: Option<FunctionId>) -> Read<Vec<CronMark>> {
-        Ok(Vec::new())
-    }
-    async fn note_crons(&self, _: &[CronMark], _: &[CronGap]) -> Read<()> {
-        Err(StoreError::Refused("the API never writes".to_owned()))
-    }
-    async fn cron_gaps(&self, _: FunctionId, _: Timestamp, _: Timestamp) -> Read<Vec<CronGap>> {
-        Ok(Vec::new())
-    }
-    async fn ticks(&self, _: &[(EventId, RunId)]) -> Read<Vec<TickView>> {
         Ok(Vec::new())
     }
 }

@@ -3,7 +3,7 @@
 //! Tests begin at 15:06:40.
 
 use super::*;
-use crate::domain::{Event, FunctionId, Timestamp};
+use crate::domain::{Event, FunctionId, RunStatus, Skip, SkipReason, Timestamp};
 use crate::scheduler::catch_up::{CatchUp, Policy};
 use crate::scheduler::ledger::{Outcome, PastSlot, SlotFilter, SlotPage};
 use crate::testkit::EPOCH;
@@ -315,6 +315,43 @@ fn a_slot_that_nobody_has_dealt_with_is_due() {
         rig.store.thaw();
         rig.pass(MINUTE).await;
         assert_eq!(told(&rig).await, ["15:10 ran"]);
+    });
+}
+
+#[test]
+fn what_is_not_kept_is_not_made_up() {
+    virtually(async {
+        let mut settings = settings(Policy::Last);
+        settings.retention.events = MINUTE * 10;
+        let rig = Rig::with(vec![cron("*/5 * * * *")], idle(), settings).await;
+        rig.pass(MINUTE * 15).await;
+        let filter = SlotFilter {
+            limit: 9,
+            ..SlotFilter::default()
+        };
+        let newest = slots(&rig, filter).await.slots.remove(0);
+        let Outcome::Ran { event, status, .. } = newest.outcome else {
+            panic!("{newest:?}");
+        };
+        assert!(status.is_some_and(RunStatus::is_final));
+        rig.store.skip_run(Skip {
+            event,
+            function: Some(FunctionId::derive("shop", "nightly")),
+            reason: SkipReason::Duplicate,
+            detail: String::new(),
+        });
+        rig.store.expire(false);
+        assert_eq!(told(&rig).await, ["15:20 duplicate", "15:15 ran", "15:10 ran"]);
+        let page = slots(&rig, filter).await;
+        assert!(
+            matches!(page.slots[1].outcome, Outcome::Ran { status: None, .. }),
+            "{page:?}"
+        );
+        rig.store.expire(true);
+        assert_eq!(
+            told(&rig).await,
+            ["15:20 unknown false", "15:15 unknown false", "15:10 unknown true"]
+        );
     });
 }
 
