@@ -16,8 +16,8 @@ pub use build::{BuildError, Settings, World, build};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    DeadLetter, Event, EventId, Failure, Json, LetterId, Node, NodeState, Registration, RunId, SyncOutcome, WaitKey,
-    Written,
+    DeadLetter, Event, EventId, Failure, FunctionId, Json, LetterId, Node, NodeState, Registration, RunId, SyncOutcome,
+    WaitKey, Written,
 };
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::credit::Gauges;
@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use crate::registrar::{self, Registrar};
 use crate::router::{AcceptEvents, Router};
+use crate::scheduler::ledger::{self, SlotFilter, SlotPage};
 use crate::supervisor::{Drain, DrainReport, GetStatus, StopSignal, SupervisorHandle};
 
 /// Decisions that may lose against somebody faster before we give up.
@@ -107,6 +108,8 @@ pub struct Orchestrator {
     node: Node,
     is_shared: bool,
     is_draining: Arc<AtomicBool>,
+    /// How long events are kept.
+    events_kept: Duration,
 }
 
 impl std::fmt::Debug for Orchestrator {
@@ -334,6 +337,20 @@ impl Orchestrator {
             count: retried,
             has_more: page.has_more,
         })
+    }
+
+    /// What became of the slots of a function's crons, and which come next; `None` if there is no such function.
+    ///
+    /// # Errors
+    /// When the store can't.
+    pub async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError> {
+        let catalog = self.catalog();
+        let Some(function) = catalog.function(function) else {
+            return Ok(None);
+        };
+        let now = self.clock.now();
+        let page = ledger::read(&*self.store, function, filter, now, now.before(self.events_kept)).await;
+        self.metrics.store_errors.watch(page).map(Some)
     }
 
     async fn settle(&self, id: LetterId, input: &Input) -> Result<Option<DeadLetter>, Refusal> {

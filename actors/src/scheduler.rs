@@ -4,10 +4,16 @@
 //! disk. New jobs that are due soon reach the queue without the scheduler; it is there for the rest: those that come into
 //! the horizon, those for which there was no room, and, after a restart, all of them.
 //!
-//! A cron tick is an event whose id follows from function, schedule and tick: whoever accepts it first wins, and it fires
-//! once however many instances try, or how often one is restarted.
+//! A cron tick is an event whose id follows from function, schedule and slot: whoever accepts it first wins, and it fires
+//! once however many instances try, or how often one is restarted. How far the slots have been dealt with is noted after
+//! the ticks are durable; what was not noted is looked at again, and changes nothing.
+//!
+//! In reading order: [`catch_up`] (what becomes of slots that were missed), `cron` (the plan of ticks), [`ledger`] (what
+//! became of each slot, for people).
 
+pub mod catch_up;
 mod cron;
+pub mod ledger;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +28,7 @@ use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError};
 use crate::metrics::Metrics;
 use crate::ports::{Clock, Origin, PartitionStats, Queue, QueueStats, Store, StoreError};
+use catch_up::CatchUp;
 use cron::Plan;
 
 /// Jobs read at a time.
@@ -56,6 +63,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// How far ahead jobs are brought to the queue.
     pub horizon: Duration,
+    /// What becomes of cron slots that were missed.
+    pub catch_up: CatchUp,
 }
 
 /// The actor.
@@ -78,11 +87,11 @@ impl Scheduler {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let time = Time {
+            crons: Plan::new(parts.catch_up),
             parts,
             until: Timestamp::MIN,
             swept_at: Timestamp::MIN,
             shortage: None,
-            crons: Plan::default(),
             ticks: Vec::new(),
             turn: Turn::default(),
         };
@@ -173,7 +182,11 @@ impl Time {
         let now = self.parts.clock.now();
         self.bring(now).await?;
         let catalog = self.parts.catalog.current();
-        self.crons.follow(&catalog, now);
+        if !self.crons.follows(&catalog) {
+            let marks = self.parts.store.cron_marks(None).await;
+            let marks = self.parts.metrics.store_errors.watch(marks)?;
+            self.crons.follow(catalog, marks, now);
+        }
         let ticks = self.crons.due(now).into_iter();
         self.ticks
             .extend(ticks.map(|tick| Write::Accept(tick.into_accept(now))));
@@ -181,6 +194,12 @@ impl Time {
             link::commit(&self.parts.book, self.ticks.clone(), false).await?;
             self.turn.fired += u64::try_from(self.ticks.len()).unwrap_or(0);
             self.ticks.clear();
+        }
+        let notes = self.crons.notes();
+        if !notes.is_empty() {
+            let noted = self.parts.store.note_crons(&notes.marks(), &notes.gaps).await;
+            self.parts.metrics.store_errors.watch(noted)?;
+            self.crons.noted();
         }
         let cron = self
             .crons

@@ -209,3 +209,26 @@ CREATE TABLE callboard.turns (
     holder uuid NOT NULL,
     until  bigint NOT NULL
 );
+
+-- The schedules of crons: since when each is known, and how far its slots have been dealt with. Written with each tick.
+CREATE TABLE callboard.crons (
+    function_id uuid NOT NULL,
+    since       bigint NOT NULL,
+    through     bigint NOT NULL,
+    ended_at    bigint,                -- set while the function does not have it
+    archived    boolean,               -- whether because it is archived
+    schedule    text COLLATE "C" NOT NULL,
+    PRIMARY KEY (function_id, schedule)
+) WITH (fillfactor = 70);
+CREATE INDEX crons_ended ON callboard.crons (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Slots that were skipped: those from the first to the last that have no event.
+CREATE TABLE callboard.cron_gaps (
+    function_id uuid NOT NULL,
+    first       bigint NOT NULL,
+    last        bigint NOT NULL,
+    schedule    text COLLATE "C" NOT NULL,
+    reason      text COLLATE "C" NOT NULL,
+    PRIMARY KEY (function_id, last, schedule, reason)
+);
+CREATE INDEX cron_gaps_by_last ON callboard.cron_gaps (last);

@@ -189,3 +189,26 @@ CREATE TABLE turns (
     holder TEXT NOT NULL,
     until  INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+-- The schedules of crons: since when each is known, and how far its slots have been dealt with. Written with each tick.
+CREATE TABLE crons (
+    function_id TEXT NOT NULL,
+    schedule    TEXT NOT NULL,
+    since       INTEGER NOT NULL,
+    through     INTEGER NOT NULL,
+    ended_at    INTEGER,               -- set while the function does not have it
+    archived    INTEGER,               -- whether because it is archived
+    PRIMARY KEY (function_id, schedule)
+) WITHOUT ROWID;
+CREATE INDEX crons_ended ON crons (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Slots that were skipped: those from the first to the last that have no event.
+CREATE TABLE cron_gaps (
+    function_id TEXT NOT NULL,
+    last        INTEGER NOT NULL,
+    schedule    TEXT NOT NULL,
+    reason      TEXT NOT NULL,
+    first       INTEGER NOT NULL,
+    PRIMARY KEY (function_id, last, schedule, reason)
+) WITHOUT ROWID;
+CREATE INDEX cron_gaps_by_last ON cron_gaps (last);

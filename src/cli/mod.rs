@@ -9,6 +9,7 @@ pub mod flags;
 pub mod health;
 pub mod migrate;
 pub mod serve;
+pub mod slots;
 pub mod start;
 pub mod status;
 pub mod timeline;
@@ -42,6 +43,8 @@ pub enum Command {
     Health(health::HealthArgs),
     /// Look at jobs that were given up, and retry or discard them.
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// Show when a function's crons ran or did not, and why, and when they run next.
+    Slots(slots::SlotsArgs),
     /// Check the database against what is promised, without changing anything.
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),

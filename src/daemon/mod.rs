@@ -236,6 +236,7 @@ fn tree_settings(settings: &Settings) -> orchestrator::Settings {
         jobs_in_flight: settings.limits.calls,
         jobs_per_function: settings.limits.calls_per_function,
         horizon: settings.queue.horizon,
+        catch_up: settings.cron.catch_up,
         retention: Retention {
             finished_runs: settings.retention.finished_runs.unwrap_or(CENTURY),
             failed_runs: settings.retention.failed_runs.unwrap_or(CENTURY),

@@ -9,11 +9,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use actix_web::web;
 use async_trait::async_trait;
 use callboard_actors::catalog::Catalog;
-use callboard_actors::domain::{DeadLetter, Event, EventId, Json, LetterId, Node, Registration, RunId, SyncOutcome};
+use callboard_actors::domain::{
+    DeadLetter, Event, EventId, FunctionId, Json, LetterId, Node, Registration, RunId, SyncOutcome,
+};
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
 use callboard_actors::orchestrator::{Cancelled, Orchestrator, Refusal, Retried, Tree};
 use callboard_actors::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
+use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
@@ -36,6 +39,7 @@ pub trait Api: Send + Sync {
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal>;
+    async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError>;
     fn note_sync(&self, url: &str, error: Option<String>);
     fn catalog(&self) -> Arc<Catalog>;
     async fn status(&self) -> Value;
@@ -79,6 +83,9 @@ impl Api for Orchestrator {
     }
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal> {
         Self::retry_dead_letters(self, &filter).await
+    }
+    async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError> {
+        Self::slots(self, function, filter).await
     }
     fn note_sync(&self, url: &str, error: Option<String>) {
         Self::note_sync(self, url, error);

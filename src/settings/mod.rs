@@ -16,6 +16,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use callboard_actors::scheduler::catch_up::{CatchUp, Policy};
+
 use crate::error::{Code, Problem};
 use layers::Layers;
 pub use layers::{Effective, Origin};
@@ -80,6 +82,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// The embedded queue.
     pub queue: QueueSettings,
+    /// Crons.
+    pub cron: CronSettings,
     /// Restarts.
     pub supervision: SupervisionSettings,
     /// How long what is over is kept.
@@ -266,6 +270,15 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
         queue: QueueSettings {
             horizon: from.duration("queue.horizon", SECOND, HOUR),
             capacity: from.integer("queue.capacity", 100, 10_000_000),
+        },
+        cron: CronSettings {
+            catch_up: CatchUp {
+                policy: from.choice(
+                    "cron.catch_up",
+                    &[("none", Policy::Nothing), ("last", Policy::Last), ("all", Policy::All)],
+                ),
+                window: from.duration("cron.catch_up_window", MINUTE, DAY),
+            },
         },
         supervision: SupervisionSettings {
             backoff_base: from.duration("supervision.backoff_base", MILLISECOND, MINUTE),

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use callboard_actors::scheduler::catch_up::CatchUp;
 use secrecy::SecretString;
 
 use super::SecretUrl;
@@ -132,6 +133,13 @@ pub struct QueueSettings {
     pub horizon: Duration,
     /// Jobs kept in memory.
     pub capacity: usize,
+}
+
+/// Crons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CronSettings {
+    /// What to do about times that were missed.
+    pub catch_up: CatchUp,
 }
 
 /// Restarts.

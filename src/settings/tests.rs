@@ -412,3 +412,24 @@ fn flags_make_a_list_whatever_the_environment_says() {
     let settings = load(Mode::Dev, None, environment, &flags).expect("valid").settings;
     assert_eq!(settings.keys.event.len(), 2);
 }
+
+#[rstest]
+#[case("none", "1m", Some((Policy::Nothing, MINUTE)))]
+#[case("last", "1d", Some((Policy::Last, DAY)))]
+#[case("All", "90", Some((Policy::All, Duration::from_secs(90))))]
+#[case("some", "1h", None)]
+#[case("last", "59s", None)]
+#[case("last", "25h", None)]
+fn what_was_missed_is_made_up_for_as_set(
+    #[case] catch_up: &str,
+    #[case] window: &str,
+    #[case] expected: Option<(Policy, Duration)>,
+) {
+    let variables = [
+        ("CALLBOARD__CRON__CATCH_UP", catch_up),
+        ("CALLBOARD__CRON__CATCH_UP_WINDOW", window),
+    ];
+    let loaded = with_env(&variables).ok().map(|loaded| loaded.settings.cron.catch_up);
+    let expected = expected.map(|(policy, window)| CatchUp { policy, window });
+    assert_eq!(loaded, expected);
+}

@@ -13,6 +13,7 @@ mod chaos;
 mod cli;
 mod cluster;
 mod containers;
+mod crons;
 mod dead_letters;
 mod events;
 mod failures;

@@ -103,6 +103,35 @@ impl Schedule {
         // A search that does not move would make its caller loop.
         (next > time).then_some(next)
     }
+
+    /// The last `count` fires after `after` and not after `until`, in order. The work is bounded by `count` and by the
+    /// logarithm of the time in between, however dense the schedule is.
+    #[must_use]
+    pub fn last_fires(&self, after: DateTime<Utc>, until: DateTime<Utc>, count: usize) -> Vec<DateTime<Utc>> {
+        let most = count.saturating_mul(4).saturating_add(64);
+        let mut spans = vec![(after, until)];
+        // From the last span to the first, each in order.
+        let mut parts = Vec::new();
+        let mut missing = count;
+        while let Some((from, to)) = spans.pop().filter(|_| missing > 0) {
+            let mut fires: Vec<_> = self.fires_within(from, to).take(most).collect();
+            if fires.len() == most {
+                let middle = from + (to - from) / 2;
+                spans.extend([(from, middle), (middle, to)]);
+                continue;
+            }
+            let part = fires.split_off(fires.len().saturating_sub(missing));
+            missing -= part.len();
+            parts.push(part);
+        }
+        parts.into_iter().rev().flatten().collect()
+    }
+
+    /// The fires after `after` and not after `until`, in order.
+    fn fires_within(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
+        let next = move |time| self.next_after(time).filter(|fire| *fire <= until);
+        std::iter::successors(next(after), move |fire| next(*fire))
+    }
 }
 
 /// Whether a field consists of lists, ranges, steps, numbers and names only.

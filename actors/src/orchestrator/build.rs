@@ -37,6 +37,7 @@ use crate::presence::{self, Presence};
 use crate::registrar::{self, Registrar};
 use crate::router::{self, Router};
 use crate::run_cache::RunCache;
+use crate::scheduler::catch_up::CatchUp;
 use crate::scheduler::{self, Scheduler};
 use crate::state_writer::{self, StateWriter};
 use crate::supervisor::{self, Refusal, Sources, StartTree, Supervisor};
@@ -77,6 +78,8 @@ pub struct Settings {
     pub jobs_per_function: usize,
     /// How far ahead of their time jobs are held in memory.
     pub horizon: Duration,
+    /// What becomes of cron slots that were missed.
+    pub catch_up: CatchUp,
     /// Bytes of run states kept between two jobs.
     pub cache_bytes: usize,
     /// How long a request made on an app's behalf may take.
@@ -101,6 +104,7 @@ impl Default for Settings {
             jobs_in_flight: 1_000,
             jobs_per_function: 500,
             horizon: Duration::from_secs(10),
+            catch_up: CatchUp::default(),
             cache_bytes: 32 * 1024 * 1024,
             fetch_timeout: Duration::from_secs(300),
             retention: Retention {
@@ -201,6 +205,7 @@ pub async fn build(
         book: book.clone(),
         metrics: metrics.clone(),
         horizon: settings.horizon,
+        catch_up: settings.catch_up,
     };
     let janitor = janitor::Parts {
         store: Arc::clone(&world.store),
@@ -294,6 +299,7 @@ pub async fn build(
         node,
         is_shared,
         is_draining,
+        events_kept: settings.retention.events,
     })
 }
 

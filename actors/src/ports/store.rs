@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::Audit;
+use super::{Audit, SlotBook};
 
 use crate::domain::{
     App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, LetterId, Lookup, Node, NodeId,
@@ -256,7 +256,7 @@ pub struct Counts {
 
 /// The store.
 #[async_trait]
-pub trait Store: Audit + Send + Sync {
+pub trait Store: Audit + SlotBook + Send + Sync {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
     /// A batch whose future is dropped is written wholly or not at all.
@@ -351,7 +351,8 @@ pub trait Store: Audit + Send + Sync {
     async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError>;
 
     /// Deletes runs that have expired with their steps and history, and expired events that no remaining run was started
-    /// by, and what rate limits need no longer remember; at most `limit` of each. Answers how much of all that went.
+    /// by, what rate limits need no longer remember, and what was noted of slots older than expired events; at most `limit`
+    /// of each. Answers how much of all that went, but for the notes.
     async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError>;
 
     /// Dead letters from new to old.

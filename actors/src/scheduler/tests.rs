@@ -1,5 +1,7 @@
 //! Jobs reach the queue in time, and crons fire once.
 
+mod downtime;
+
 use std::sync::Arc;
 use std::time::Duration;
 

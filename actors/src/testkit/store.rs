@@ -1,5 +1,6 @@
 //! The store's contract in memory, and every way in which it may fail.
 
+mod crons;
 mod starts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -15,8 +16,8 @@ use crate::domain::{
     SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use crate::ports::{
-    AppView, Audit, AuditScope, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, Finding,
-    NodeView, Page, RunFilter, RunSummary, RunView, Store, StoreError,
+    AppView, Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView,
+    Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, Store, StoreError,
 };
 
 /// What befalls a commit.
@@ -63,6 +64,10 @@ struct Inner {
     batches: Vec<usize>,
     loads: usize,
     due_queries: usize,
+    cron_marks: BTreeMap<(FunctionId, String), CronMark>,
+    cron_gaps: Vec<CronGap>,
+    cron_notes: usize,
+    cron_faults: usize,
 }
 
 /// The store.
@@ -129,6 +134,13 @@ impl FakeStore {
     /// The database refuses every write that accepts or routes an event of this name.
     pub(crate) fn refuse(&self, event: &str) {
         self.lock().refused.insert(event.to_owned());
+    }
+
+    /// Another node registers this app's functions in place of the others.
+    pub(crate) fn replace_functions(&self, functions: Vec<Function>) {
+        let mut inner = self.lock();
+        inner.apps[0].functions = functions;
+        inner.revision += 1;
     }
 
     /// From now on the database refuses to route this event.

@@ -122,16 +122,37 @@ impl Rig {
     /// As one of several nodes.
     pub(crate) async fn shared(functions: Vec<Function>, app: FakeApp) -> Self {
         let store = Arc::new(FakeStore::with(functions));
-        Self::up(store, app, Settings::default(), true).await
+        Self::up(store, app, Settings::default(), true, Arc::new(VirtualClock::new())).await
+    }
+
+    /// Drained, and up again after a while on the same store, by the same clock.
+    pub(crate) async fn restarted(self, downtime: Duration, settings: Settings) -> Self {
+        self.within(self.orchestrator.drain(Duration::from_secs(1))).await;
+        let (store, app, clock) = (Arc::clone(&self.store), self.app.clone(), Arc::clone(&self.clock));
+        drop(self);
+        tokio::time::sleep(downtime).await;
+        Self::up(store, app, settings, false, clock).await
+    }
+
+    /// Another node on the same store, by the same clock, with a queue of its own.
+    pub(crate) async fn beside(&self, settings: Settings) -> Self {
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        Self::up(store, self.app.clone(), settings, false, clock).await
     }
 
     /// On a store with a past.
     pub(crate) async fn on(store: Arc<FakeStore>, app: FakeApp, settings: Settings) -> Self {
-        Self::up(store, app, settings, false).await
+        Self::up(store, app, settings, false, Arc::new(VirtualClock::new())).await
     }
 
-    async fn up(store: Arc<FakeStore>, app: FakeApp, settings: Settings, is_shared: bool) -> Self {
-        let (queue, clock) = (Arc::new(FakeQueue::default()), Arc::new(VirtualClock::new()));
+    async fn up(
+        store: Arc<FakeStore>,
+        app: FakeApp,
+        settings: Settings,
+        is_shared: bool,
+        clock: Arc<VirtualClock>,
+    ) -> Self {
+        let queue = Arc::new(FakeQueue::default());
         let random = Arc::new(FakeRandom::default());
         let world = World {
             store: Arc::clone(&store) as Arc<dyn Store>,

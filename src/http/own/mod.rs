@@ -12,6 +12,7 @@ mod nodes;
 mod operator;
 mod reading;
 mod runs;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -39,6 +40,7 @@ endpoints! {
     "/runs/{id}" => get runs::get;
     "/runs/{id}/cancel" => post runs::cancel;
     "/functions" => get functions::list, post functions::register;
+    "/functions/{id}/slots" => get slots::list;
     "/apps" => get apps::list;
     "/apps/sync" => post apps::sync;
     "/supervisor" => get operator::supervisor;

@@ -1,6 +1,7 @@
 //! `/api/v1`: what may be asked, and what is answered.
 
 mod letters;
+mod slots;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

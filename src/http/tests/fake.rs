@@ -1,5 +1,7 @@
 //! A fake orchestrator: it remembers what it was asked, and answers what it was told to.
 
+mod crons;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +19,7 @@ use callboard_actors::kernel::{ChildName, ChildState, ChildStatus, Observation, 
 use callboard_actors::metrics::Metrics;
 use callboard_actors::orchestrator::{Cancelled, Refusal, Retried, Tree};
 use callboard_actors::ports::*;
+use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use serde_json::{Map, Value};
 
 use crate::http::{Api, AppState, Intake, Options, StartOptions, Syncer, configure};
@@ -45,6 +48,8 @@ pub(crate) struct World {
     pub(crate) retried: Vec<LetterId>,
     pub(crate) letter_filters: Vec<DeadLetterFilter>,
     pub(crate) run_filters: Vec<RunFilter>,
+    pub(crate) slots: SlotPage,
+    pub(crate) slot_filters: Vec<(FunctionId, SlotFilter)>,
     pub(crate) event_filters: Vec<EventFilter>,
     pub(crate) database: Fate,
     pub(crate) queue: Fate,
@@ -192,6 +197,12 @@ impl Api for FakeApi {
             let has_more = world.dead_letters.len() > count;
             world.letter_filters.push(filter);
             Retried { count, has_more }
+        }))
+    }
+    async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError> {
+        Ok(self.world.with(|world| {
+            world.slot_filters.push((function, filter));
+            Some(world.slots.clone())
         }))
     }
     fn note_sync(&self, url: &str, error: Option<String>) {

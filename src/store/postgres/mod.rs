@@ -12,6 +12,7 @@ mod audit;
 mod catalog;
 mod cells;
 mod commit;
+mod crons;
 mod error;
 mod events;
 mod inspect;
@@ -39,8 +40,8 @@ use callboard_actors::domain::{
     SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
-    Audit, AuditScope, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, Finding, NodeView, Page,
-    RunFilter, RunSummary, RunView, Store, StoreError,
+    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Expiry,
+    Finding, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -100,6 +101,30 @@ impl PostgresStore {
 impl Audit for PostgresStore {
     async fn audit(&self, scope: &AuditScope) -> Result<Vec<Finding>, StoreError> {
         audit::run(&self.readers, scope).await
+    }
+}
+
+#[async_trait]
+impl SlotBook for PostgresStore {
+    async fn cron_marks(&self, function: Option<FunctionId>) -> Result<Vec<CronMark>, StoreError> {
+        crons::marks(&self.readers, function).await
+    }
+
+    async fn note_crons(&self, marks: &[CronMark], gaps: &[CronGap]) -> Result<(), StoreError> {
+        crons::note(&self.readers, marks, gaps).await
+    }
+
+    async fn cron_gaps(
+        &self,
+        function: FunctionId,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<CronGap>, StoreError> {
+        crons::gaps(&self.readers, function, from, until).await
+    }
+
+    async fn ticks(&self, ids: &[(EventId, RunId)]) -> Result<Vec<TickView>, StoreError> {
+        crons::ticks(&self.readers, ids).await
     }
 }
 

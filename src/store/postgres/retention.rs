@@ -9,6 +9,7 @@ use callboard_actors::ports::{Expiry, StoreError};
 use uuid::Uuid;
 
 use super::cells::Id as _;
+use super::crons;
 use super::events::CLOCK_SLACK;
 use super::readers::{Readers, Statement};
 use super::rows::get;
@@ -70,6 +71,7 @@ pub(super) async fn purge(readers: &Readers, expiry: &Expiry, limit: usize) -> R
         .bind(sql_limit(limit));
     gone += delete(readers, events, &DELETE_EVENTS).await?;
     gone += delete_rates(readers, expiry.rates, limit).await?;
+    crons::purge(readers, expiry.events).await?;
     tend_history(readers, expiry).await;
     Ok(gone)
 }

@@ -10,6 +10,7 @@
 mod audit;
 mod catalog;
 mod commit;
+mod crons;
 mod error;
 mod events;
 mod inspect;
@@ -40,8 +41,8 @@ use callboard_actors::domain::{
     SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
-    Audit, AuditScope, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, Finding, NodeView, Page,
-    RunFilter, RunSummary, RunView, Store, StoreError,
+    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Expiry,
+    Finding, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
 };
 use sqlx::SqlitePool;
 
@@ -105,6 +106,30 @@ impl SqliteStore {
 impl Audit for SqliteStore {
     async fn audit(&self, scope: &AuditScope) -> Result<Vec<Finding>, StoreError> {
         audit::run(&self.readers, scope).await
+    }
+}
+
+#[async_trait]
+impl SlotBook for SqliteStore {
+    async fn cron_marks(&self, function: Option<FunctionId>) -> Result<Vec<CronMark>, StoreError> {
+        crons::marks(&self.readers, function).await
+    }
+
+    async fn note_crons(&self, marks: &[CronMark], gaps: &[CronGap]) -> Result<(), StoreError> {
+        crons::note(&self.writer, marks, gaps).await
+    }
+
+    async fn cron_gaps(
+        &self,
+        function: FunctionId,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<CronGap>, StoreError> {
+        crons::gaps(&self.readers, function, from, until).await
+    }
+
+    async fn ticks(&self, ids: &[(EventId, RunId)]) -> Result<Vec<TickView>, StoreError> {
+        crons::ticks(&self.readers, ids).await
     }
 }
 

@@ -6,6 +6,7 @@ use callboard_actors::domain::{EventId, RunId, Timestamp};
 use callboard_actors::ports::{Expiry, StoreError};
 use sqlx::SqlitePool;
 
+use super::crons;
 use super::error::from_sqlx;
 use super::events::CLOCK_SLACK;
 use super::jsonb::Rows;
@@ -67,6 +68,7 @@ pub(super) async fn purge(
     let events = find(readers, OLD_EVENTS, bound, &[expiry.events], limit).await?;
     gone += delete(writer, &DELETE_EVENTS, events).await?;
     gone += delete_rates(writer, readers, expiry.rates, limit).await?;
+    crons::purge(writer, expiry.events).await?;
     Ok(gone)
 }
 

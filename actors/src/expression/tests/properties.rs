@@ -231,3 +231,64 @@ if pattern::validate(&trigger).is_err() || trigger == pattern::CATCH_ALL {
         prop_assert_eq!(offset, cron::jitter(&seed, bound));
     }
 }
+
+fn field(max: u32) -> impl Strategy<Value = String> {
+    prop_oneof![
+        2 => Just("*".to_owned()),
+        2 => (0..max).prop_map(|value| value.to_string()),
+        1 => (2_u32..20).prop_map(|step| format!("*/{step}")),
+        1 => (0..max / 2, max / 2..max).prop_map(|(from, to)| format!("{from}-{to}")),
+    ]
+}
+
+/// Schedules in zones that change their clocks.
+fn schedule() -> impl Strategy<Value = Schedule> {
+    let zone = prop::sample::select(vec![
+        "UTC",
+        "Europe/Paris",
+        "America/Havana",
+        "Australia/Lord_Howe",
+        "Pacific/Chatham",
+    ]);
+    let days = prop::sample::select(vec!["* * *", "1 * *", "* * SUN", "* 3 *", "29 2 *"]);
+    (zone, field(60), field(24), days).prop_map(|(zone, minute, hour, days)| {
+        let text = format!("TZ={zone} {minute} {hour} {days}");
+        Schedule::parse(&text).unwrap_or_else(|error| panic!("{error}"))
+    })
+}
+
+proptest! {
+    /// The slots of a schedule are the same from wherever one looks for them: what a restart in the middle of a clock change
+    /// finds is what it would have found without.
+    #[test]
+    fn slots_do_not_depend_on_where_the_search_begins(
+        schedule in schedule(),
+        begin in 0_i64..365 * 24 * 60,
+        steps in prop::collection::vec(1_i64..7_200, 1..20),
+    ) {
+        let start = super::at("2025-01-01T00:00:30Z") + TimeDelta::minutes(begin);
+        let mut fires = std::iter::successors(schedule.next_after(start), |fire| schedule.next_after(*fire)).peekable();
+        let mut time = start;
+        for step in steps {
+            while fires.next_if(|fire| *fire <= time).is_some() {}
+            prop_assert_eq!(schedule.next_after(time), fires.peek().copied(), "{} from {}", schedule.text(), time);
+            time += TimeDelta::seconds(step);
+        }
+    }
+
+    /// The last fires of a span are the end of all of them.
+    #[test]
+    fn last_fires_are_the_end_of_all(
+        schedule in schedule(),
+        begin in 0_i64..365 * 24 * 60,
+        hours in 0_i64..24 * 60,
+        count in 0_usize..50,
+    ) {
+        let after = super::at("2025-01-01T00:00:00Z") + TimeDelta::minutes(begin);
+        let until = after + TimeDelta::hours(hours);
+        let fires = std::iter::successors(schedule.next_after(after), |fire| schedule.next_after(*fire));
+        let all: Vec<_> = fires.take_while(|fire| *fire <= until).collect();
+        let last = schedule.last_fires(after, until, count);
+        prop_assert_eq!(&last[..], &all[all.len().saturating_sub(count)..]);
+    }
+}

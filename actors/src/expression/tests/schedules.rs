@@ -173,3 +173,75 @@ fn jitter(#[case] millis: u64, #[case] below: Option<u64>) {
         }
     }
 }
+
+/// Zones whose clocks change by an hour, by half an hour, at midnight, or in winter.
+const ZONES: [&str; 8] = [
+    "UTC",
+    "Europe/Paris",
+    "Europe/Dublin",
+    "America/New_York",
+    "America/Havana",
+    "Australia/Lord_Howe",
+    "Asia/Kathmandu",
+    "Pacific/Chatham",
+];
+
+/// A year of fires.
+fn year(schedule: &Schedule, year: i32) -> Vec<DateTime<Utc>> {
+    let [from, end] = [year, year + 1].map(|year| at(&format!("{year}-01-01T00:00:00Z")));
+    std::iter::successors(schedule.next_after(from), |fire| schedule.next_after(*fire))
+        .take_while(|fire| *fire < end)
+        .collect()
+}
+
+/// Of a schedule with a fixed time: each local day that it names has one fire, at that time or, if the clock skips it, at the
+/// first instant after it.
+#[rstest]
+fn a_fixed_time_fires_once_for_each_local_slot(
+    #[values(0, 1, 2, 3, 4, 5, 6, 7)] zone: usize,
+    #[values((0, 0), (0, 30), (1, 0), (1, 45), (2, 15), (2, 45), (3, 0), (23, 59))] (hour, minute): (u32, u32),
+) {
+    let zone = ZONES[zone];
+    let schedule = schedule(&format!("TZ={zone} {minute} {hour} * * *"));
+    let fires = year(&schedule, 2025);
+    assert!(fires.is_sorted_by(|a, b| a < b), "they strictly rise");
+    let local: Vec<_> = fires
+        .iter()
+        .map(|fire| fire.with_timezone(&schedule.zone()).naive_local())
+        .collect();
+    assert!(
+        local
+            .windows(2)
+            .all(|pair| pair[1].date() == pair[0].date().succ_opt().expect("a day")),
+        "one a day"
+    );
+    let slot = chrono::NaiveTime::from_hms_opt(hour, minute, 0).expect("a time");
+    for (fire, local) in fires.iter().zip(&local) {
+        let named = local.date().and_time(slot);
+        match named.and_local_timezone(schedule.zone()) {
+            chrono::LocalResult::Single(instant) => assert_eq!(instant, *fire),
+            chrono::LocalResult::Ambiguous(first, _) => assert_eq!(first, *fire, "the first of the two"),
+            chrono::LocalResult::None => {
+                let before = (*fire - TimeDelta::seconds(1))
+                    .with_timezone(&schedule.zone())
+                    .naive_local();
+                assert!(
+                    before < named && named < *local,
+                    "at the jump: {before} {named} {local}"
+                );
+            }
+        }
+    }
+}
+
+/// Of an interval: it fires at each instant whose local time the schedule names, also at both of a time that comes twice.
+#[rstest]
+fn an_interval_fires_at_each_instant_it_names(#[values(0, 1, 2, 3, 4, 5, 6, 7)] zone: usize) {
+    use chrono::Timelike as _;
+    let schedule = schedule(&format!("TZ={} */15 * * * *", ZONES[zone]));
+    let fires = year(&schedule, 2025);
+    let start = at("2025-01-01T00:00:00Z");
+    let minutes = (1..365 * 24 * 60).map(|minute| start + TimeDelta::minutes(minute));
+    let named = minutes.filter(|instant| instant.with_timezone(&schedule.zone()).minute() % 15 == 0);
+    assert_eq!(fires, named.collect::<Vec<_>>());
+}

@@ -9,6 +9,7 @@ mod advancing;
 mod audits;
 mod batches;
 mod catalog;
+mod crons;
 mod fixtures;
 mod letters;
 mod lists;
@@ -25,6 +26,7 @@ pub use advancing::*;
 pub use audits::*;
 pub use batches::*;
 pub use catalog::*;
+pub use crons::*;
 pub use letters::*;
 pub use lists::*;
 pub use nodes::*;
@@ -114,6 +116,10 @@ macro_rules! store_conformance {
             a_beat_brings_the_revision
             what_was_matched_against_an_older_catalog_is_outdated
             an_unchanged_app_makes_nothing_outdated
+            marks_are_replaced
+            gaps_are_found_by_time
+            ticks_are_shown_with_their_runs
+            notes_of_old_slots_are_purged
             a_healthy_history_gives_no_finding
             each_check_finds_what_is_planted
             what_is_overdue_is_found_and_what_is_not_is_not

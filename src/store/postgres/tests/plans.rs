@@ -13,7 +13,7 @@ use callboard_backends::postgres::{Server, Settings};
 use rstest::rstest;
 
 use super::super::{
-    Options, PostgresStore, audit, events, jobs, letters, open::LOCAL_SESSION, retention, run_list, runs, waits,
+    Options, PostgresStore, audit, crons, events, jobs, letters, open::LOCAL_SESSION, retention, run_list, runs, waits,
 };
 use super::{accepted, advance};
 
@@ -59,6 +59,8 @@ const FILL: &str = "
     INSERT INTO callboard.unrouted SELECT pg_temp.id(1, n) FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.rate_limits SELECT pg_temp.id(8, n), n, n FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.singletons SELECT pg_temp.id(9, n), pg_temp.id(2, n * 10) FROM generate_series(1, 800) AS n;
+    INSERT INTO callboard.crons SELECT pg_temp.id(3, n), n, n, NULL, NULL, '* * * * *' FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.cron_gaps SELECT pg_temp.id(3, n % 20), n, n, '* * * * *', 'down' FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.dead_letters SELECT pg_temp.id(2, n), pg_temp.id(3, 1), pg_temp.id(7, n), n, 0, 0, 'start', NULL, ''
         FROM generate_series(1, 8000) AS n;
 ";
@@ -111,6 +113,11 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(letters::LIST, &["Index Scan Backward using dead_letters_by_id on dead_letters"])]
 #[case(letters::BY_ID, &["Index Scan using dead_letters_by_id on dead_letters"])]
 #[case(letters::OF_RUNS, &["Index Scan using dead_letters_pkey on dead_letters"])]
+#[case(crons::MARKS_OF, &["Index Scan using crons_pkey on crons"])]
+#[case(crons::GAPS, &["Index Scan using cron_gaps_pkey on cron_gaps"])]
+#[case(crons::TICKS, &["events_pkey", "runs_pkey", "skips_pkey"])]
+#[case(crons::OLD[0], &["cron_gaps_by_last"])]
+#[case(crons::OLD[1], &["crons_ended"])]
 #[case(waits::FIND, &["Index Scan using waits_lookup on waits"])]
 #[case(waits::PATHS, &["Index Scan using waits_lookup on waits"])]
 #[case(events::LIST_ALL, &["Index Scan Backward using events_pkey on events"])]

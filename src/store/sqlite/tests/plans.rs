@@ -4,7 +4,7 @@ use rstest::rstest;
 use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
-use super::super::{SqliteStore, commit, events, jobs, retention, run_list, runs, waits};
+use super::super::{SqliteStore, commit, crons, events, jobs, retention, run_list, runs, waits};
 
 /// The steps of a statement's plan.
 async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
@@ -31,6 +31,11 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
     "runs USING INDEX runs_by_function (function_id=? AND id>? AND id<?)"
 )]
 #[case(run_list::OF_FUNCTIONS, "runs USING PRIMARY KEY (id>? AND id<?)")]
+#[case(crons::MARKS_OF, "crons USING PRIMARY KEY (function_id=?)")]
+#[case(crons::GAPS, "cron_gaps USING PRIMARY KEY (function_id=? AND last>?)")]
+#[case(crons::TICKS, "runs USING PRIMARY KEY (id=?) LEFT-JOIN")]
+#[case(crons::OLD[0], "cron_gaps USING INDEX cron_gaps_by_last (last<?)")]
+#[case(crons::OLD[1], "crons USING INDEX crons_ended (ended_at<?)")]
 #[case(runs::ORPHANS, "jobs USING PRIMARY KEY (run_id=?)")]
 #[case(retention::OLD_RUNS, "runs USING PRIMARY KEY (id<?)")]
 #[case(retention::OLD_RATES, "rate_limits USING COVERING INDEX rate_limits_next (next<?)")]
