@@ -3,21 +3,15 @@
 //! Both are claims, decided by the store in the commit that creates the run. Each is on a bucket, which stands for what a
 //! key expression gives for the run's event.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{
-    Class, Event, FunctionId, IdError, Job, JobId, JobKey, Json, Priority, RateLimit, RunId, SingletonMode, SkipReason,
-    Timestamp,
+    BucketId, Class, Event, FunctionId, Job, JobId, JobKey, Json, Priority, RateLimit, RunId, SingletonMode,
+    SkipReason, Timestamp,
 };
-
-/// A bucket: a function's rate limit or lock for one value of its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BucketId(Uuid);
 
 impl BucketId {
     /// The bucket of a rate limit. `key` is the key's expression and its value, if there is a key.
@@ -45,33 +39,7 @@ impl BucketId {
         }
         let digest: [u8; 32] = hasher.finalize().into();
         let (first, _) = digest.split_at(16);
-        Self(Uuid::from_slice(first).expect("sixteen bytes"))
-    }
-
-    /// As a UUID, which holds as many bits.
-    #[must_use]
-    pub fn as_uuid(self) -> Uuid {
-        self.0
-    }
-
-    /// From what [`Self::as_uuid`] gave.
-    #[must_use]
-    pub fn from_uuid(uuid: Uuid) -> Self {
-        Self(uuid)
-    }
-}
-
-impl fmt::Display for BucketId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl FromStr for BucketId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        text.parse().map(Self).map_err(|_| IdError::new("bucket", text))
+        Self::from_uuid(Uuid::from_slice(first).expect("sixteen bytes"))
     }
 }
 

@@ -202,10 +202,58 @@ impl EventIdSeed {
     }
 }
 
-/// A function's stable identity, derived from its app and its slug, so that it survives a new URL or a restart.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct FunctionId(Uuid);
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// As a UUID.
+            #[must_use]
+            pub fn as_uuid(self) -> Uuid {
+                self.0
+            }
+
+            /// From the UUID that [`Self::as_uuid`] gave.
+            #[must_use]
+            pub fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Uuid::parse_str(text).map(Self).map_err(|_| IdError::new($kind, text))
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// A function's stable identity, derived from its app and its slug, so that it survives a new URL or a restart.
+    FunctionId, "function"
+}
+
+uuid_id! {
+    /// A bucket: a function's rate limit or lock for one value of its key.
+    BucketId, "bucket"
+}
 
 impl FunctionId {
     /// Name space of the ids derived here (an arbitrary constant; changing it orphans every stored function).
@@ -221,41 +269,6 @@ impl FunctionId {
     #[must_use]
     pub fn app_uuid(app: &str) -> Uuid {
         Uuid::new_v5(&Self::NAMESPACE, app.as_bytes())
-    }
-
-    /// As a UUID.
-    #[must_use]
-    pub fn as_uuid(self) -> Uuid {
-        self.0
-    }
-
-    /// From the UUID that [`Self::as_uuid`] gave.
-    #[must_use]
-    pub fn from_uuid(uuid: Uuid) -> Self {
-        Self(uuid)
-    }
-}
-
-impl fmt::Display for FunctionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Debug for FunctionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl FromStr for FunctionId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        Uuid::parse_str(text).map(Self).map_err(|_| IdError {
-            kind: "function",
-            text: text.to_owned(),
-        })
     }
 }
 

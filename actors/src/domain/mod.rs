@@ -29,7 +29,7 @@ mod timestamp;
 mod trigger;
 mod wait;
 
-pub use admission::{BucketId, Level, LockClaim, Rate, RateClaim};
+pub use admission::{Level, LockClaim, Rate, RateClaim};
 pub use call::{Call, FetchFailure, FetchRequest, FetchResponse, Reply, Target};
 pub use change::{
     Accept, Advance, Change, HistoryEntry, HistoryKind, LeftOut, NewRun, Route, Skip, SkipReason, Take, Write, Written,
@@ -41,7 +41,7 @@ pub use function::{
     App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, RateLimit, Scope, Singleton,
     SingletonMode, Throttle, Timeouts,
 };
-pub use ids::{EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
+pub use ids::{BucketId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
 pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};
 pub use node::{Node, NodeState};

@@ -1,5 +1,6 @@
 //! A fake orchestrator: it remembers what it was asked, and answers what it was told to.
 
+mod backends;
 mod crons;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 
 use crate::http::{Api, AppState, Intake, Options, StartOptions, Syncer, configure};
 use crate::sdk::{ServerKind, SyncError};
+use backends::{FakeQueue, FakeStore};
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_750_000_000_000);
 
@@ -312,175 +314,6 @@ fn child(name: &str, state: ChildState) -> ChildStatus {
         missed_probes: 0,
         in_flight: 0,
         observation: Arc::new(Observation::default()),
-    }
-}
-
-#[derive(Debug)]
-struct FakeQueue(Shared);
-
-#[async_trait]
-impl Queue for FakeQueue {
-    async fn push(&self, _jobs: Vec<Job>, _origin: callboard_actors::ports::Origin) -> Pushed {
-        Pushed::default()
-    }
-    async fn lease(&self, _now: Timestamp, _max: usize, _per_function: usize) -> Vec<Lease> {
-        Vec::new()
-    }
-    async fn acknowledge(&self, _id: &JobId, _epoch: u64) {}
-    async fn release(&self, _id: &JobId, _epoch: u64, _due: Timestamp) {}
-    async fn forget_run(&self, _run: RunId) {}
-    async fn next_due(&self) -> Option<Timestamp> {
-        None
-    }
-    async fn changed(&self) {}
-    async fn leases_of(&self, run: RunId) -> Vec<Lease> {
-        let mine = |lease: &&Lease| lease.job.id.run == run;
-        self.0.with(|world| world.leases.iter().filter(mine).cloned().collect())
-    }
-    async fn stats(&self) -> QueueStats {
-        let fate = self.0.with(|world| world.queue);
-        let _ = fate.strike(()).await;
-        self.0.with(|world| world.queue_stats.clone())
-    }
-    async fn ping(&self) -> Result<(), QueueError> {
-        let fate = self.0.with(|world| world.queue);
-        fate.strike(QueueError::Unavailable("secret-host: gone".to_owned()))
-            .await
-    }
-}
-
-#[derive(Debug)]
-struct FakeStore(Shared);
-
-type Read<T> = Result<T, StoreError>;
-
-#[async_trait]
-impl Audit for FakeStore {
-    async fn audit(&self, _scope: &AuditScope) -> Read<Vec<Finding>> {
-        Ok(Vec::new())
-    }
-}
-
-#[async_trait]
-impl Store for FakeStore {
-    async fn commit(&self, _batch: &[Write]) -> Read<Vec<Written>> {
-        Err(StoreError::Refused("the API never writes".to_owned()))
-    }
-    async fn load_runs(&self, ids: &[RunId]) -> Read<Vec<RunState>> {
-        let load = |id: &RunId| self.0.with(|world| world.states.get(id).cloned());
-        Ok(ids.iter().filter_map(load).collect())
-    }
-    async fn jobs_due(
-        &self,
-        _: Timestamp,
-        _: Option<(Timestamp, JobId)>,
-        _: &[FunctionId],
-        _: usize,
-    ) -> Read<Vec<Job>> {
-        Ok(Vec::new())
-    }
-    async fn next_due(&self, _from: Timestamp) -> Read<Option<Timestamp>> {
-        Ok(None)
-    }
-    async fn unrouted(&self, _limit: usize) -> Read<Vec<Event>> {
-        Ok(Vec::new())
-    }
-    async fn events_by_id(&self, _ids: &[EventId]) -> Read<Vec<Event>> {
-        Ok(Vec::new())
-    }
-    async fn wait_paths(&self, _name: &str) -> Read<Vec<Option<String>>> {
-        Ok(Vec::new())
-    }
-    async fn waits(&self, _: &str, _: &[Option<Lookup>], _: Option<(RunId, String)>, _: usize) -> Read<Vec<Wait>> {
-        Ok(Vec::new())
-    }
-    async fn catalog(&self) -> Read<CatalogView> {
-        Ok(CatalogView::default())
-    }
-    async fn beat(&self, _node: &Node, _now: Timestamp) -> Read<u64> {
-        Ok(0)
-    }
-    async fn nodes(&self) -> Read<Vec<NodeView>> {
-        Ok(self.0.with(|world| world.nodes.clone()))
-    }
-    async fn leave(&self, _node: NodeId) -> Read<()> {
-        Ok(())
-    }
-    async fn take_turn(&self, _: &str, _: NodeId, _: Timestamp, _: Timestamp) -> Read<bool> {
-        Ok(true)
-    }
-    async fn sync_app(&self, _registration: &Registration) -> Read<SyncOutcome> {
-        Err(StoreError::Refused("the API never writes".to_owned()))
-    }
-    async fn note_sync_error(&self, _url: &str, _error: Option<&str>) -> Read<()> {
-        Ok(())
-    }
-    async fn remove_app(&self, _url: &str) -> Read<bool> {
-        Ok(false)
-    }
-    async fn event_view(&self, id: EventId) -> Read<Option<EventView>> {
-        let found = |view: &&EventView| view.event.id == id;
-        Ok(self.0.with(|world| world.events.iter().find(found).cloned()))
-    }
-    async fn list_events(&self, filter: &EventFilter) -> Read<Page<Event>> {
-        Ok(self.0.with(|world| {
-            world.event_filters.push(filter.clone());
-            Page {
-                items: world
-                    .events
-                    .iter()
-                    .map(|view| view.event.clone())
-                    .take(filter.limit)
-                    .collect(),
-                has_more: world.events.len() > filter.limit,
-            }
-        }))
-    }
-    async fn run_view(&self, id: RunId) -> Read<Option<RunView>> {
-        let found = |view: &&RunView| view.summary.id == id;
-        Ok(self.0.with(|world| world.runs.iter().find(found).cloned()))
-    }
-    async fn list_runs(&self, filter: &RunFilter) -> Read<Page<RunSummary>> {
-        Ok(self.0.with(|world| {
-            world.run_filters.push(filter.clone());
-            Page {
-                items: world
-                    .runs
-                    .iter()
-                    .map(|view| view.summary.clone())
-                    .take(filter.limit)
-                    .collect(),
-                has_more: world.runs.len() > filter.limit,
-            }
-        }))
-    }
-    async fn orphans(&self, _limit: usize) -> Read<Vec<RunId>> {
-        Ok(Vec::new())
-    }
-    async fn purge(&self, _: &Expiry, _: usize) -> Read<u64> {
-        Ok(0)
-    }
-    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Read<Page<DeadLetter>> {
-        Ok(self.0.with(|world| {
-            world.letter_filters.push(filter.clone());
-            Page {
-                items: world.dead_letters.iter().take(filter.limit).cloned().collect(),
-                has_more: world.dead_letters.len() > filter.limit,
-            }
-        }))
-    }
-    async fn dead_letter(&self, id: LetterId) -> Read<Option<DeadLetter>> {
-        let found = |letter: &&DeadLetter| letter.id == id;
-        Ok(self.0.with(|world| world.dead_letters.iter().find(found).cloned()))
-    }
-    async fn counts(&self) -> Read<Counts> {
-        self.ping().await?;
-        Ok(self.0.with(|world| world.counts.clone()))
-    }
-    async fn ping(&self) -> Read<()> {
-        let fate = self.0.with(|world| world.database);
-        fate.strike(StoreError::Unavailable("secret-host: gone".to_owned()))
-            .await
     }
 }
 

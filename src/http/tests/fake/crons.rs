@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use callboard_actors::domain::{EventId, FunctionId, RunId, Timestamp};
 use callboard_actors::ports::{CronGap, CronMark, SlotBook, StoreError, TickView};
 
-use super::{FakeStore, Read};
+use super::backends::{FakeStore, Read};
 
 #[async_trait]
 impl SlotBook for FakeStore {
