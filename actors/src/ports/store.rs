@@ -10,8 +10,8 @@ use super::{Audit, SlotBook};
 
 use crate::domain::{
     App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, LetterId, Lookup, Node, NodeId,
-    Registration, RunId, RunState, RunStatus, Skip, StepId, StepOp, SyncOutcome, Timestamp, Wait, WaitKind, Write,
-    Written,
+    Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp, StepState, SyncOutcome, Timestamp, Wait,
+    WaitKey, WaitKind, Write, Written,
 };
 
 /// Why the store can't.
@@ -252,6 +252,57 @@ pub struct Counts {
     pub waits: u64,
     /// Dead letters.
     pub dead_letters: u64,
+}
+
+impl From<Step> for StepView {
+    fn from(step: Step) -> Self {
+        let (status, ended_at, until, memo) = match step.state {
+            StepState::Planned => ("planned", None, None, None),
+            StepState::Parked { until } => ("parked", None, Some(until), None),
+            StepState::Done {
+                memo,
+                failed: false,
+                at,
+                ..
+            } => ("completed", Some(at), None, Some(memo)),
+            StepState::Done { memo, at, .. } => ("failed", Some(at), None, Some(memo)),
+        };
+        Self {
+            id: step.id,
+            op: step.op,
+            label: step.label,
+            status,
+            started_at: step.started_at,
+            ended_at,
+            until,
+            memo,
+        }
+    }
+}
+
+impl From<Job> for JobView {
+    fn from(job: Job) -> Self {
+        Self {
+            key: job.id.key.to_string(),
+            attempt: job.attempt,
+            due: job.due,
+        }
+    }
+}
+
+impl From<Wait> for WaitView {
+    fn from(wait: Wait) -> Self {
+        Self {
+            kind: wait.kind.as_str(),
+            step: match wait.key {
+                WaitKey::Step(step) => Some(step),
+                WaitKey::Cancel(_) => None,
+            },
+            name: wait.name,
+            condition: wait.condition,
+            expires_at: wait.expires_at,
+        }
+    }
 }
 
 /// The store.

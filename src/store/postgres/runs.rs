@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use callboard_actors::domain::{
     BucketId, DeadLetter, EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step,
-    StepId, StepState, WaitKey,
+    StepId, StepState,
 };
 use callboard_actors::ports::{JobView, RunView, StepView, StoreError, WaitView};
 use sqlx::postgres::PgRow;
@@ -166,44 +166,26 @@ pub(super) async fn view(readers: &Readers, id: RunId) -> Result<Option<RunView>
     let Some((run, steps, history, jobs, waits, mut held)) = found.await? else {
         return Ok(None);
     };
-    let mut jobs: Vec<JobView> = jobs.iter().map(job_view).collect::<Result<_, _>>()?;
+    let mut jobs: Vec<JobView> = jobs
+        .iter()
+        .map(|row| job(row).map(JobView::from))
+        .collect::<Result<_, _>>()?;
     jobs.sort_by(|a, b| (a.due, &a.key).cmp(&(b.due, &b.key)));
     held.sort_by(|a, b| a.job.id.key.cmp(&b.job.id.key));
     Ok(Some(RunView {
         summary: summary(&run)?,
         steps: steps
             .iter()
-            .map(|row| step(row).map(step_view))
+            .map(|row| step(row).map(StepView::from))
             .collect::<Result<_, _>>()?,
         history: history.iter().map(entry).collect::<Result<_, _>>()?,
         jobs,
-        waits: waits.iter().map(wait_view).collect::<Result<_, _>>()?,
+        waits: waits
+            .iter()
+            .map(|row| wait(row).map(WaitView::from))
+            .collect::<Result<_, _>>()?,
         held,
     }))
-}
-
-fn step_view(step: Step) -> StepView {
-    let (status, ended_at, until, memo) = match step.state {
-        StepState::Planned => ("planned", None, None, None),
-        StepState::Parked { until } => ("parked", None, Some(until), None),
-        StepState::Done {
-            memo,
-            failed: false,
-            at,
-            ..
-        } => ("completed", Some(at), None, Some(memo)),
-        StepState::Done { memo, at, .. } => ("failed", Some(at), None, Some(memo)),
-    };
-    StepView {
-        id: step.id,
-        op: step.op,
-        label: step.label,
-        status,
-        started_at: step.started_at,
-        ended_at,
-        until,
-        memo,
-    }
 }
 
 fn entry(row: &PgRow) -> Result<HistoryEntry, StoreError> {
@@ -213,29 +195,6 @@ fn entry(row: &PgRow) -> Result<HistoryEntry, StoreError> {
         step: get::<Option<&str>>(row, 2)?.map(|step| StepId::from(&*plain(step))),
         attempt: get_number(row, 3)?,
         detail: get_json_or_null(row, 4)?,
-    })
-}
-
-fn job_view(row: &PgRow) -> Result<JobView, StoreError> {
-    let job = job(row)?;
-    Ok(JobView {
-        key: job.id.key.to_string(),
-        attempt: job.attempt,
-        due: job.due,
-    })
-}
-
-fn wait_view(row: &PgRow) -> Result<WaitView, StoreError> {
-    let wait = wait(row)?;
-    Ok(WaitView {
-        kind: wait.kind.as_str(),
-        step: match wait.key {
-            WaitKey::Step(step) => Some(step),
-            WaitKey::Cancel(_) => None,
-        },
-        name: wait.name,
-        condition: wait.condition,
-        expires_at: wait.expires_at,
     })
 }
 

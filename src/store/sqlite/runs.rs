@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use callboard_actors::domain::{
     DeadLetter, EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step, StepId,
-    StepState, WaitKey,
+    StepState,
 };
 use callboard_actors::ports::{JobView, RunView, StepView, StoreError, WaitView};
 use sqlx::SqlitePool;
@@ -191,37 +191,19 @@ pub(super) async fn view(readers: &SqlitePool, id: RunId) -> Result<Option<RunVi
         summary: summary(&run)?,
         steps: steps
             .iter()
-            .map(|row| Ok(step_view(step(row)?.1)))
+            .map(|row| Ok(StepView::from(step(row)?.1)))
             .collect::<Result<_, _>>()?,
         history: history.iter().map(entry).collect::<Result<_, _>>()?,
-        jobs: jobs.iter().map(job_view).collect::<Result<_, _>>()?,
-        waits: waits.iter().map(wait_view).collect::<Result<_, _>>()?,
+        jobs: jobs
+            .iter()
+            .map(|row| job(row).map(JobView::from))
+            .collect::<Result<_, _>>()?,
+        waits: waits
+            .iter()
+            .map(|row| wait(row).map(WaitView::from))
+            .collect::<Result<_, _>>()?,
         held,
     }))
-}
-
-fn step_view(step: Step) -> StepView {
-    let (status, ended_at, until, memo) = match step.state {
-        StepState::Planned => ("planned", None, None, None),
-        StepState::Parked { until } => ("parked", None, Some(until), None),
-        StepState::Done {
-            memo,
-            failed: false,
-            at,
-            ..
-        } => ("completed", Some(at), None, Some(memo)),
-        StepState::Done { memo, at, .. } => ("failed", Some(at), None, Some(memo)),
-    };
-    StepView {
-        id: step.id,
-        op: step.op,
-        label: step.label,
-        status,
-        started_at: step.started_at,
-        ended_at,
-        until,
-        memo,
-    }
 }
 
 fn entry(row: &SqliteRow) -> Result<HistoryEntry, StoreError> {
@@ -231,29 +213,6 @@ fn entry(row: &SqliteRow) -> Result<HistoryEntry, StoreError> {
         step: get::<Option<&str>>(row, 2)?.map(StepId::from),
         attempt: get_number(row, 3)?,
         detail: get_json_or_null(row, 4)?,
-    })
-}
-
-fn job_view(row: &SqliteRow) -> Result<JobView, StoreError> {
-    let job = job(row)?;
-    Ok(JobView {
-        key: job.id.key.to_string(),
-        attempt: job.attempt,
-        due: job.due,
-    })
-}
-
-fn wait_view(row: &SqliteRow) -> Result<WaitView, StoreError> {
-    let wait = wait(row)?;
-    Ok(WaitView {
-        kind: wait.kind.as_str(),
-        step: match wait.key {
-            WaitKey::Step(step) => Some(step),
-            WaitKey::Cancel(_) => None,
-        },
-        name: wait.name,
-        condition: wait.condition,
-        expires_at: wait.expires_at,
     })
 }
 

@@ -1,4 +1,4 @@
-//! What every [`Store`](crate::ports::Store) must do, sentence by sentence; [`reload`] compares random histories of a run
+//! What every [`Store`](crate::ports::Store) must do, sentence by sentence; `reload` compares random histories of a run
 //! with what is read back.
 //!
 //! Each function takes an empty store. [`store_conformance!`](crate::store_conformance) makes a test of each, so that none
