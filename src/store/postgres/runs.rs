@@ -1,11 +1,9 @@
 //! Questions about runs: their states for the orchestrator, details for people.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
 
 use callboard_actors::domain::{
-    BucketId, DeadLetter, EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step,
-    StepId, StepState,
+    BucketId, DeadLetter, EventId, HistoryEntry, HistoryKind, Priority, RunId, RunState, RunStatus, StepId,
 };
 use callboard_actors::ports::{JobView, RunView, StepView, StoreError, WaitView};
 use sqlx::postgres::PgRow;
@@ -20,6 +18,7 @@ use super::rows::{
     get_time_or_null, job, step, summary, wait,
 };
 use super::sql_limit;
+use crate::store::parts::Parts;
 
 /// Open runs by id. `event_id` and `event_ids` stand side by side.
 pub(super) const STATES: &str =
@@ -72,7 +71,7 @@ pub(super) async fn load(readers: &Readers, ids: &[RunId]) -> Result<Vec<RunStat
             let steps = session.all(sqlx::query(STEPS).bind(cells.clone())).await?;
             let jobs = session.all(sqlx::query(JOB_KEYS).bind(cells.clone())).await?;
             let letters = letters::of_runs(session, cells).await?;
-            Ok((runs, Parts::read(&bodies, &steps, &jobs, letters)?))
+            Ok((runs, parts(&bodies, &steps, &jobs, letters)?))
         })
     });
     let (runs, mut parts) = parts.await?;
@@ -84,48 +83,26 @@ pub(super) async fn load(readers: &Readers, ids: &[RunId]) -> Result<Vec<RunStat
     Ok(ids.iter().filter_map(|id| states.remove(id)).collect())
 }
 
-/// The rows that belong to runs, sorted by run.
-struct Parts {
-    bodies: HashMap<EventId, Json>,
-    steps: HashMap<RunId, Vec<Step>>,
-    jobs: HashMap<RunId, BTreeMap<JobKey, u32>>,
-    letters: HashMap<RunId, BTreeMap<JobKey, DeadLetter>>,
-}
-
-impl Parts {
-    fn read(bodies: &[PgRow], steps: &[PgRow], jobs: &[PgRow], letters: Vec<DeadLetter>) -> Result<Self, StoreError> {
-        let mut parts = Self {
-            bodies: HashMap::with_capacity(bodies.len()),
-            steps: HashMap::new(),
-            jobs: HashMap::new(),
-            letters: HashMap::new(),
-        };
-        for row in bodies {
-            parts.bodies.insert(get_id(row, 0)?, get_json(row, 1)?);
-        }
-        for row in steps {
-            parts.steps.entry(get_id(row, 0)?).or_default().push(step(row)?);
-        }
-        for row in jobs {
-            let jobs = parts.jobs.entry(get_id(row, 0)?).or_default();
-            jobs.insert(get_key(row, 1)?, get_number(row, 2)?);
-        }
-        for letter in letters {
-            let held = parts.letters.entry(letter.job.id.run).or_default();
-            held.insert(letter.job.id.key.clone(), letter);
-        }
-        Ok(parts)
+/// What belongs to runs, from its rows.
+fn parts(bodies: &[PgRow], steps: &[PgRow], jobs: &[PgRow], letters: Vec<DeadLetter>) -> Result<Parts, StoreError> {
+    let mut parts = Parts::default();
+    for row in bodies {
+        parts.body(get_id(row, 0)?, get_json(row, 1)?);
     }
+    for row in steps {
+        parts.step(get_id(row, 0)?, step(row)?);
+    }
+    for row in jobs {
+        parts.job(get_id(row, 0)?, get_key(row, 1)?, get_number(row, 2)?);
+    }
+    letters.into_iter().for_each(|letter| parts.letter(letter));
+    Ok(parts)
 }
 
 fn state(row: &PgRow, parts: &mut Parts) -> Result<RunState, StoreError> {
     let id: RunId = get_id(row, 0)?;
     let event_ids = event_ids(row, 10)?;
-    let bodies = event_ids.iter().map(|event| {
-        let body = parts.bodies.get(event).cloned();
-        body.ok_or_else(|| StoreError::Corrupt(format!("run {id} has lost its event {event}")))
-    });
-    let events: Arc<[Json]> = bodies.collect::<Result<_, _>>()?;
+    let events = parts.events_of(id, &event_ids)?;
     let mut state = RunState::new(id, get_id(row, 1)?, get_text(row, 4)?, event_ids, events);
     state.version = get_number(row, 2)?;
     state.status = get_named(row, 3, RunStatus::parse)?;
@@ -135,17 +112,7 @@ fn state(row: &PgRow, parts: &mut Parts) -> Result<RunState, StoreError> {
     state.started_at = get_time_or_null(row, 8)?;
     state.priority = Priority::from_seconds(get(row, 9)?);
     state.lock = get::<Option<Uuid>>(row, 12)?.map(BucketId::from_uuid);
-    let mut done = Vec::new();
-    for step in parts.steps.remove(&id).unwrap_or_default() {
-        if let StepState::Done { position, .. } = step.state {
-            done.push((position, step.id.clone()));
-        }
-        state.steps.insert(step.id.clone(), step);
-    }
-    done.sort();
-    state.stack = done.into_iter().map(|(_, step)| step).collect();
-    state.jobs = parts.jobs.remove(&id).unwrap_or_default();
-    state.held = parts.letters.remove(&id).unwrap_or_default();
+    parts.complete(&mut state);
     Ok(state)
 }
 

@@ -1,11 +1,9 @@
 //! Questions about runs: their states for the orchestrator, lists and details for people.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
 
 use callboard_actors::domain::{
-    DeadLetter, EventId, HistoryEntry, HistoryKind, JobKey, Json, Priority, RunId, RunState, RunStatus, Step, StepId,
-    StepState,
+    DeadLetter, EventId, HistoryEntry, HistoryKind, Priority, RunId, RunState, RunStatus, StepId,
 };
 use callboard_actors::ports::{JobView, RunView, StepView, StoreError, WaitView};
 use sqlx::SqlitePool;
@@ -19,6 +17,7 @@ use super::rows::{
     get_time_or_null, job, step, summary, wait,
 };
 use super::sql_limit;
+use crate::store::parts::Parts;
 
 /// Open runs by id. `event_id` and `event_ids` stand side by side.
 const STATES: &str =
@@ -81,7 +80,7 @@ pub(super) async fn load(readers: &SqlitePool, ids: &[RunId]) -> Result<Vec<RunS
     let letters = letters::of_runs(&mut tx, ids).await?;
     tx.commit().await.map_err(from_sqlx)?;
 
-    let mut parts = Parts::read(&bodies, &steps, &jobs, letters)?;
+    let mut parts = parts(&bodies, &steps, &jobs, letters)?;
     let mut states = HashMap::with_capacity(rows.len());
     for row in &rows {
         let id: RunId = get_id(row, 0)?;
@@ -91,53 +90,31 @@ pub(super) async fn load(readers: &SqlitePool, ids: &[RunId]) -> Result<Vec<RunS
     Ok(ids.iter().filter_map(|id| states.remove(id)).collect())
 }
 
-/// The rows that belong to runs, sorted by run.
-struct Parts {
-    bodies: HashMap<EventId, Json>,
-    steps: HashMap<RunId, Vec<Step>>,
-    jobs: HashMap<RunId, BTreeMap<JobKey, u32>>,
-    letters: HashMap<RunId, BTreeMap<JobKey, DeadLetter>>,
-}
-
-impl Parts {
-    fn read(
-        bodies: &[SqliteRow],
-        steps: &[SqliteRow],
-        jobs: &[SqliteRow],
-        letters: Vec<DeadLetter>,
-    ) -> Result<Self, StoreError> {
-        let mut parts = Self {
-            bodies: HashMap::with_capacity(bodies.len()),
-            steps: HashMap::new(),
-            jobs: HashMap::new(),
-            letters: HashMap::new(),
-        };
-        for row in bodies {
-            parts.bodies.insert(get_id(row, 0)?, get_json(row, 1)?);
-        }
-        for row in steps {
-            let (run, step) = step(row)?;
-            parts.steps.entry(run).or_default().push(step);
-        }
-        for row in jobs {
-            let jobs = parts.jobs.entry(get_id(row, 0)?).or_default();
-            jobs.insert(get_key(row, 1)?, get_number(row, 2)?);
-        }
-        for letter in letters {
-            let held = parts.letters.entry(letter.job.id.run).or_default();
-            held.insert(letter.job.id.key.clone(), letter);
-        }
-        Ok(parts)
+/// What belongs to runs, from its rows.
+fn parts(
+    bodies: &[SqliteRow],
+    steps: &[SqliteRow],
+    jobs: &[SqliteRow],
+    letters: Vec<DeadLetter>,
+) -> Result<Parts, StoreError> {
+    let mut parts = Parts::default();
+    for row in bodies {
+        parts.body(get_id(row, 0)?, get_json(row, 1)?);
     }
+    for row in steps {
+        let (run, step) = step(row)?;
+        parts.step(run, step);
+    }
+    for row in jobs {
+        parts.job(get_id(row, 0)?, get_key(row, 1)?, get_number(row, 2)?);
+    }
+    letters.into_iter().for_each(|letter| parts.letter(letter));
+    Ok(parts)
 }
 
 fn state(row: &SqliteRow, event_ids: Vec<EventId>, parts: &mut Parts) -> Result<RunState, StoreError> {
     let id: RunId = get_id(row, 0)?;
-    let bodies = event_ids.iter().map(|event| {
-        let body = parts.bodies.get(event).cloned();
-        body.ok_or_else(|| StoreError::Corrupt(format!("run {id} has lost its event {event}")))
-    });
-    let events: Arc<[Json]> = bodies.collect::<Result<_, _>>()?;
+    let events = parts.events_of(id, &event_ids)?;
     let mut state = RunState::new(id, get_id(row, 1)?, get(row, 4)?, event_ids, events);
     state.version = get_number(row, 2)?;
     state.status = get_named(row, 3, RunStatus::parse)?;
@@ -147,17 +124,7 @@ fn state(row: &SqliteRow, event_ids: Vec<EventId>, parts: &mut Parts) -> Result<
     state.started_at = get_time_or_null(row, 8)?;
     state.priority = Priority::from_seconds(get(row, 9)?);
     state.lock = get_id_or_null(row, 12)?;
-    let mut done = Vec::new();
-    for step in parts.steps.remove(&id).unwrap_or_default() {
-        if let StepState::Done { position, .. } = step.state {
-            done.push((position, step.id.clone()));
-        }
-        state.steps.insert(step.id.clone(), step);
-    }
-    done.sort();
-    state.stack = done.into_iter().map(|(_, step)| step).collect();
-    state.jobs = parts.jobs.remove(&id).unwrap_or_default();
-    state.held = parts.letters.remove(&id).unwrap_or_default();
+    parts.complete(&mut state);
     Ok(state)
 }
 
