@@ -55,6 +55,7 @@ fn nothing_is_lost_and_nothing_done_twice_whatever_befalls_an_installation() {
     let report = Weather::new(&mut installation, &workflow, seed).rage(Duration::from_secs(seconds));
     let refused = load.refused();
     let sent = load.stop();
+    workflow.stop_the_clock(&installation[0]);
     let _evidence = Evidence(&installation);
     let database = Database::shared(&installation);
     let diagnosis = || format!("CHAOS_SEED={seed}\n{}{}", report.story, installation.diagnosis());
@@ -96,6 +97,7 @@ fn a_rolling_restart_under_load_loses_nothing_and_repeats_no_step() {
         server.restart();
     }
     let sent = load.stop();
+    workflow.stop_the_clock(&installation[0]);
     let database = Database::shared(&installation);
     wait_until_quiet(&database, || installation.diagnosis());
 

@@ -61,6 +61,7 @@ struct Shared {
 pub(super) struct Workflow {
     app: FakeApp,
     shared: Arc<Shared>,
+    retries: u32,
 }
 
 impl Workflow {
@@ -75,22 +76,32 @@ impl Workflow {
         });
         let known = Arc::clone(&shared);
         let app = FakeApp::start(move |call| known.answer(call));
-        let mut fussy = app.function("fussy", "load/go", retries);
+        let workflow = Self { app, shared, retries };
+        workflow.register(server, &json!({ "cron": "* * * * *" }));
+        workflow
+    }
+
+    /// Ends the cron, which nobody sends: else something may begin at any full minute.
+    pub(super) fn stop_the_clock(&self, server: &Server) {
+        self.register(server, &json!({ "event": "load/never" }));
+    }
+
+    fn register(&self, server: &Server, tick_trigger: &Value) {
+        let function = |name, event| self.app.function(name, event, self.retries);
+        let mut fussy = function("fussy", "load/go");
         fussy["triggers"] = json!([{ "event": "load/go", "expression": "event.data.even == true" }]);
-        let child = app.function("child", "load/never", retries);
-        let mut tick = app.function("tick", "load/never", retries);
-        tick["triggers"] = json!([{ "cron": "* * * * *" }]);
-        app.register(
+        let mut tick = function("tick", "load/never");
+        tick["triggers"] = json!([tick_trigger]);
+        self.app.register(
             server,
             &[
-                app.function("mixed", "load/go", retries),
-                app.function("short", "load/go", retries),
+                function("mixed", "load/go"),
+                function("short", "load/go"),
                 fussy,
-                child,
+                function("child", "load/never"),
                 tick,
             ],
         );
-        Self { app, shared }
     }
 
     /// The slugs of the functions that the event starts, with whether its data has to be even for it.
