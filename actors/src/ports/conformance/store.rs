@@ -105,6 +105,7 @@ macro_rules! store_conformance {
             a_failed_sync_makes_the_next_one_count
             functions_left_out_are_archived
             functions_may_be_added_one_by_one
+            a_breaker_is_switched_for_an_app
             a_removed_app_keeps_its_functions
             old_runs_and_events_are_purged
             failed_runs_expire_apart
