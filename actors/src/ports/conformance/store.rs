@@ -55,6 +55,7 @@ macro_rules! store_conformance {
             hundreds_of_claims_of_one_bucket_fit_one_batch
             what_is_not_new_spends_nothing
             a_refused_invoke_is_told
+            an_invoke_that_finds_the_lock_held_is_told
             rate_limits_are_forgotten
             a_lock_is_held_until_its_run_ends
             a_lock_that_is_taken_cancels_its_holder
