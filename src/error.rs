@@ -165,6 +165,10 @@ catalogue! {
         "A defect.",
         "Report it with the log lines of that moment.";
 
+    AppUnreachable = 2101, 503, "An app can't be reached",
+        "Most of an app's calls of late were not answered, or with 502, 503 or 504. Its circuit breaker is open: further calls wait, keeping their attempts, while a few show whether the app is back.",
+        "See to the app: it is called again by itself, with more calls from wave to wave. `callboard status` and `GET /api/v1/apps` show when. `breaker.*`, or `PUT /api/v1/apps/{name}/breaker` for one app, changes when breakers open, or switches them off.";
+
     InvalidSettings = 3001, 0, "The settings are invalid",
         "A key is unknown, or a value is not of the expected form or out of range.",
         "Correct what is listed; `callboard config` shows each value and where it comes from.";

@@ -20,6 +20,8 @@ pub struct Catalog {
     apps: Vec<AppView>,
     functions: HashMap<FunctionId, Arc<Function>>,
     by_slug: HashMap<Arc<str>, FunctionId>,
+    /// What operators have said of apps' circuit breakers.
+    breakers: HashMap<Arc<str>, bool>,
     /// Triggers by the event name or pattern they are written with.
     triggers: HashMap<String, Vec<Candidate>>,
 }
@@ -84,6 +86,10 @@ impl Catalog {
                 catalog.triggers.entry(event.clone()).or_default().push(candidate);
             }
         }
+        let said = apps
+            .iter()
+            .filter_map(|view| Some((Arc::clone(&view.app.name), view.breaker?)));
+        catalog.breakers = said.collect();
         catalog.apps = apps;
         catalog
     }
@@ -104,6 +110,12 @@ impl Catalog {
     #[must_use]
     pub fn function(&self, id: FunctionId) -> Option<&Arc<Function>> {
         self.functions.get(&id)
+    }
+
+    /// What an operator has said of an app's circuit breaker, if anything.
+    #[must_use]
+    pub fn breaker_of(&self, app: &str) -> Option<bool> {
+        self.breakers.get(app).copied()
     }
 
     /// Every live function, in no particular order.

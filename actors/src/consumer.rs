@@ -16,6 +16,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use crate::assignment::{Assignment, Returned};
+use crate::breaker::{Admission, Breakers};
+use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{FunctionId, JobId};
 use crate::executor::{Executor, Perform};
 use crate::kernel::{ChildName, ChildSpec, Credits, Lookup, Observation, Permit, Supervised};
@@ -34,6 +36,8 @@ const FETCH: usize = 64;
 const LONGEST_NAP: Duration = Duration::from_secs(5);
 /// How long a job for an executor that is out of service is put off.
 const PUT_OFF: Duration = Duration::from_secs(5);
+/// How long a job is put off at the least, so that nobody is kept busy by it.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// Makes the spec of the executor of one function.
 pub type ExecutorSpec = Arc<dyn Fn(FunctionId) -> ChildSpec + Send + Sync>;
@@ -68,6 +72,10 @@ pub struct Parts {
     pub supervisor: SupervisorHandle,
     /// What an executor is.
     pub spec: ExecutorSpec,
+    /// Whose app a job calls.
+    pub catalog: SharedCatalog,
+    /// Whether an app may be called.
+    pub breakers: Breakers,
     /// Permits for jobs in flight.
     pub credits: Credits,
     /// Jobs in flight of one function.
@@ -178,17 +186,26 @@ impl Feed {
         }
         // From here on whatever happens to a job, it comes back.
         let (mut taken, mut left) = (Vec::with_capacity(leases.len()), Vec::new());
+        let catalog = self.parts.catalog.current();
         for lease in leases {
+            let pass = match self.admit(&catalog, &lease) {
+                Admission::Go(pass) => pass,
+                Admission::Wait(wait) => {
+                    let due = self.parts.clock.now().after(wait.max(SHORTEST_WAIT));
+                    left.push((lease, due));
+                    continue;
+                }
+            };
             match self.parts.credits.try_acquire(PERMIT_KEY) {
-                Ok(permit) => taken.push(self.assignment(lease, permit)),
-                Err(_) => left.push(lease),
+                Ok(permit) => taken.push(self.assignment(lease, permit).with_pass(pass)),
+                Err(_) => {
+                    let due = lease.job.due;
+                    left.push((lease, due));
+                }
             }
         }
-        for lease in left {
-            self.parts
-                .queue
-                .release(&lease.job.id, lease.epoch, lease.job.due)
-                .await;
+        for (lease, due) in left {
+            self.parts.queue.release(&lease.job.id, lease.epoch, due).await;
         }
         for assignment in taken {
             self.deliver(assignment).await;
@@ -224,12 +241,29 @@ impl Feed {
         }
     }
 
+    /// Whether the app that a job calls may be called now. Jobs that call nobody always go.
+    fn admit(&self, catalog: &Catalog, lease: &Lease) -> Admission {
+        if lease.job.id.key.is_call() && !self.is_poisonous(&lease.job.id) {
+            self.parts.breakers.ask(catalog, lease.job.function)
+        } else {
+            Admission::Go(None)
+        }
+    }
+
+    /// Whether a job is handed out once more to be given up.
+    fn is_poisonous(&self, job: &JobId) -> bool {
+        self.panics
+            .get(job)
+            .is_some_and(|(panics, _)| *panics >= POISONED_AFTER)
+    }
+
     /// A leased job with its permit.
     fn assignment(&mut self, lease: Lease, permit: Permit) -> Assignment {
         // The count stays: the executor may be down just now, and the job is then handed out again.
         let panics = self.panics.get(&lease.job.id).map_or(0, |(panics, _)| *panics);
-        let poisoned =
-            (panics >= POISONED_AFTER).then(|| format!("the executor panicked {panics} times over this job"));
+        let poisoned = self
+            .is_poisonous(&lease.job.id)
+            .then(|| format!("the executor panicked {panics} times over this job"));
         Assignment::new(lease, poisoned, permit, self.parts.lane.sender.clone())
     }
 
@@ -274,7 +308,7 @@ impl Feed {
     /// Hands a job back, to be tried again after a while.
     async fn put_off(&self, assignment: Assignment, wait: Duration) {
         let lease = assignment.settle();
-        let due = self.parts.clock.now().after(wait.max(Duration::from_millis(10)));
+        let due = self.parts.clock.now().after(wait.max(SHORTEST_WAIT));
         self.parts.queue.release(&lease.job.id, lease.epoch, due).await;
     }
 

@@ -13,7 +13,7 @@
 //! | [`ports`] | what the world has to provide: store, queue, invoker, clock, chance; with their conformance suites |
 //! | [`kernel`] | the supervision kit on actix: child, guard, restart policy, address book, credits, probe |
 //! | [`supervisor`] | the root of the process tree |
-//! | [`catalog`], [`run_cache`], [`assignment`], [`metrics`] | what the actors share |
+//! | [`catalog`], [`run_cache`], [`assignment`], [`breaker`], [`metrics`] | what the actors share |
 //! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`executor`], [`scheduler`], [`janitor`], [`presence`] | the actors, one role each |
 //! | [`orchestrator`] | the tree put together, and the handle for everything that may be asked of it |
 //!
@@ -39,6 +39,7 @@
 //! ```
 
 pub mod assignment;
+pub mod breaker;
 pub mod catalog;
 pub mod consumer;
 pub mod domain;

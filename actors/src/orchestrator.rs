@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 pub use build::{BuildError, Settings, World, build};
 
+use crate::breaker::Breakers;
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
     DeadLetter, Event, EventId, Failure, FunctionId, Json, LetterId, Node, NodeState, Registration, RunId, SyncOutcome,
@@ -105,6 +106,7 @@ pub struct Orchestrator {
     supervisor: SupervisorHandle,
     metrics: Metrics,
     credits: Credits,
+    breakers: Breakers,
     node: Node,
     is_shared: bool,
     is_draining: Arc<AtomicBool>,
@@ -227,6 +229,22 @@ impl Orchestrator {
     pub async fn remove_app(&self, url: &str) -> Result<bool, Refusal> {
         self.registrar(|reply| registrar::Change::Remove(url.to_owned(), reply))
             .await
+    }
+
+    /// Says of an app whether its calls go through a circuit breaker, whatever the settings say; `None`: as they say.
+    /// Answers whether there is such an app.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down.
+    pub async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, Refusal> {
+        self.registrar(|reply| registrar::Change::SetBreaker(app.to_owned(), breaker, reply))
+            .await
+    }
+
+    /// The circuit breakers of this instance.
+    #[must_use]
+    pub fn breakers(&self) -> &Breakers {
+        &self.breakers
     }
 
     /// Notes why a sync that we asked an app for failed, or that it did not.

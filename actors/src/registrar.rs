@@ -10,6 +10,7 @@ use std::sync::Arc;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use tokio::sync::{Notify, oneshot};
 
+use crate::breaker::Breakers;
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{Registration, SyncOutcome};
 use crate::kernel::{Observation, Supervised};
@@ -25,6 +26,8 @@ pub enum Change {
     Remove(String, oneshot::Sender<Result<bool, StoreError>>),
     /// Another node has changed something: the catalog is to be read anew, unless it has been meanwhile.
     Refresh(Option<oneshot::Sender<Result<(), StoreError>>>),
+    /// Whether the calls of the app of this name go through a circuit breaker, whatever the settings say.
+    SetBreaker(String, Option<bool>, oneshot::Sender<Result<bool, StoreError>>),
     /// A sync that we asked for failed, or went well.
     NoteSync(String, Option<String>),
 }
@@ -44,6 +47,8 @@ pub struct Parts {
     pub changed: Arc<Notify>,
     /// What is counted: each function for itself.
     pub metrics: Metrics,
+    /// Told when an app registers: it is there.
+    pub breakers: Breakers,
 }
 
 /// The actor.
@@ -100,6 +105,7 @@ impl Handler<Change> for Registrar {
 async fn carry_out(parts: &Parts, is_stale: &Cell<bool>, change: Change) {
     match change {
         Change::Register(registration, reply) => {
+            parts.breakers.heard(&registration.app.url);
             let outcome = parts.store.sync_app(&registration).await;
             let outcome = parts.metrics.store_errors.watch(outcome);
             if let Ok(SyncOutcome { modified: true }) = outcome {
@@ -111,6 +117,10 @@ async fn carry_out(parts: &Parts, is_stale: &Cell<bool>, change: Change) {
         Change::Remove(url, reply) => {
             let outcome = parts.store.remove_app(&url).await;
             let _ = reply.send(refreshed(parts, is_stale, outcome, |removed| *removed).await);
+        }
+        Change::SetBreaker(app, breaker, reply) => {
+            let outcome = parts.store.set_breaker(&app, breaker).await;
+            let _ = reply.send(refreshed(parts, is_stale, outcome, |known| *known).await);
         }
         Change::Refresh(reply) => {
             is_stale.set(true);

@@ -16,8 +16,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    Accept, Class, Event, Failure, Function, Job, JobId, JobKey, Json, Lookup, NewRun, Priority, Route, Skip,
-    SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
+    Accept, Class, Event, Failure, Function, Job, JobId, JobKey, Json, Lookup, NewRun, Priority, Route, SingletonMode,
+    Skip, SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
 };
 use crate::engine;
 use crate::expression::{Equality, Expression, Scope};
@@ -214,12 +214,16 @@ fn invoked(catalog: &Catalog, event: &Event, now: Timestamp) -> Starts {
     if !starts.runs.iter().any(is_targets) {
         starts.add(function, event, now);
     }
+    let refusal = |message: &str| engine::refused_invoke(event, &Failure::new("Error", message), now).map(Box::new);
     match starts.runs.iter_mut().find(|run| is_targets(run)) {
-        Some(NewRun { rate: Some(rate), .. }) => {
-            let failure = Failure::new("Error", "invoked function is rate limited");
-            rate.refusal = engine::refused_invoke(event, &failure, now).map(Box::new);
+        Some(run) => {
+            if let Some(rate) = &mut run.rate {
+                rate.refusal = refusal("invoked function is rate limited");
+            }
+            if let Some(lock) = run.lock.as_mut().filter(|lock| lock.mode == SingletonMode::Skip) {
+                lock.refusal = refusal("invoked function is a singleton, and another run of it has not ended");
+            }
         }
-        Some(_) => {}
         None => {
             let reason = starts.skips.last().map_or("", |skip| &skip.detail);
             starts.failure = Some(Failure::new("Error", reason));

@@ -16,7 +16,8 @@ CREATE TABLE callboard.apps (
     version    text,
     checksum   text NOT NULL,
     error      text,
-    synced_at  bigint NOT NULL
+    synced_at  bigint NOT NULL,
+    breaker    boolean                 -- whether calls go through a circuit breaker, if an operator has said so
 );
 
 CREATE TABLE callboard.functions (

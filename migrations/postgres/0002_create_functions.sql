@@ -119,6 +119,7 @@ CREATE FUNCTION callboard.claim(
     limit_owner uuid[], limit_function uuid[], limit_skip_seq bigint[], limit_reason text[], limit_detail text[],
     -- Events that tell whoever invoked them of runs that did not pass.
     refusal_run uuid[], refusal_id uuid[], refusal_name text[], refusal_at bigint[], refusal_body text[],
+    refusal_of_lock boolean[],
     -- Locks that runs give up by moving on.
     freed_id uuid[], freed_run uuid[],
     -- Locks that new runs are to hold, by lock and in order, with the job for a holder that has to give way.
@@ -343,9 +344,9 @@ BEGIN
                 WITH put AS (
                     INSERT INTO callboard.events (id, external_id, has_own_id, name, ts, received_at, body)
                     SELECT new.id, callboard.ulid(new.id), false, new.name, new.at, new.at, new.body
-                    FROM unnest(refusal_run, refusal_id, refusal_name, refusal_at, refusal_body)
-                        AS new (run_id, id, name, at, body)
-                    WHERE new.run_id = ANY (limited)
+                    FROM unnest(refusal_run, refusal_id, refusal_name, refusal_at, refusal_body, refusal_of_lock)
+                        AS new (run_id, id, name, at, body, of_lock)
+                    WHERE NOT new.of_lock AND new.run_id = ANY (limited)
                     ON CONFLICT (id) DO NOTHING RETURNING events.id
                 ), noted AS (
                     INSERT INTO callboard.unrouted AS old (event_id) SELECT put.id FROM put
@@ -476,6 +477,19 @@ BEGIN
                 AS new (owner, seq, function_id, detail, holder)
             WHERE new.holder IS NOT NULL
             ON CONFLICT DO NOTHING;
+            WITH put AS (
+                INSERT INTO callboard.events (id, external_id, has_own_id, name, ts, received_at, body)
+                SELECT new.id, callboard.ulid(new.id), false, new.name, new.at, new.at, new.body
+                FROM unnest(refusal_run, refusal_id, refusal_name, refusal_at, refusal_body, refusal_of_lock)
+                    AS new (run_id, id, name, at, body, of_lock)
+                WHERE new.of_lock AND new.run_id = ANY (locked_out)
+                ON CONFLICT (id) DO NOTHING RETURNING events.id
+            ), noted AS (
+                INSERT INTO callboard.unrouted AS old (event_id) SELECT put.id FROM put
+                ON CONFLICT DO NOTHING RETURNING old.event_id
+            )
+            SELECT coalesce(array_agg(noted.event_id), '{}') INTO told FROM noted;
+            unrouted := unrouted || told;
         END IF;
     END IF;
 

@@ -11,7 +11,8 @@ CREATE TABLE apps (
     version    TEXT,
     checksum   TEXT NOT NULL,
     error      TEXT,
-    synced_at  INTEGER NOT NULL
+    synced_at  INTEGER NOT NULL,
+    breaker    INTEGER                 -- whether calls go through a circuit breaker, if an operator has said so
 ) WITHOUT ROWID;
 
 CREATE TABLE functions (

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use actix_web::web;
 use async_trait::async_trait;
+use callboard_actors::breaker::Breakers;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
     DeadLetter, Event, EventId, FunctionId, Json, LetterId, Node, Registration, RunId, SyncOutcome,
@@ -41,6 +42,8 @@ pub trait Api: Send + Sync {
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal>;
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError>;
     fn note_sync(&self, url: &str, error: Option<String>);
+    fn breakers(&self) -> &Breakers;
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, Refusal>;
     fn catalog(&self) -> Arc<Catalog>;
     async fn status(&self) -> Value;
     async fn tree(&self) -> Tree;
@@ -89,6 +92,12 @@ impl Api for Orchestrator {
     }
     fn note_sync(&self, url: &str, error: Option<String>) {
         Self::note_sync(self, url, error);
+    }
+    fn breakers(&self) -> &Breakers {
+        Self::breakers(self)
+    }
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, Refusal> {
+        Self::set_breaker(self, app, breaker).await
     }
     fn catalog(&self) -> Arc<Catalog> {
         Self::catalog(self)

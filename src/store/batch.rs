@@ -41,9 +41,12 @@ impl Outcome {
                 })
                 .collect(),
         };
-        let refusals = new_runs(write)
-            .iter()
-            .filter_map(|run| run.rate.as_ref()?.refusal.as_ref());
+        let refusals = new_runs(write).iter().flat_map(|run| {
+            let of_rate = run.rate.as_ref().and_then(|claim| claim.refusal.as_ref());
+            of_rate
+                .into_iter()
+                .chain(run.lock.as_ref().and_then(|claim| claim.refusal.as_ref()))
+        });
         events.extend(refusals.map(|event| event.id));
         let runs = || new_runs(write).iter().map(|run| run.state.id);
         let left_out = runs().filter_map(|run| {

@@ -20,6 +20,7 @@ mod failures;
 mod fakes;
 mod invokes;
 mod observing;
+mod outages;
 mod payloads;
 mod production;
 mod restarts;

@@ -102,6 +102,8 @@ pub struct LockClaim {
     pub at: Timestamp,
     /// The rule with the key's value; the run that holds the lock follows at the end.
     pub rule: String,
+    /// The event that tells whoever invoked the function.
+    pub refusal: Option<Box<Event>>,
 }
 
 impl LockClaim {

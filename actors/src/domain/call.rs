@@ -72,6 +72,23 @@ pub enum Reply {
         /// When to try again: the `Retry-After` header as sent.
         retry_after: Option<String>,
     },
+    /// The attempt failed because there was no answer: no connection, a broken one, or nothing in time.
+    Unanswered(Failure),
+}
+
+impl Reply {
+    /// Whether it says that the app can't be reached at present, rather than anything about the function.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Unanswered(_)
+                | Self::Failed {
+                    status: Some(502..=504),
+                    ..
+                }
+        )
+    }
 }
 
 /// A request that a step asks us to make (`step.fetch`, `step.ai.infer`).

@@ -84,6 +84,7 @@ impl Claims {
                     mode: singleton.mode,
                     at: event.received_at,
                     rule: rule("one run at a time", key) + ": held by run ",
+                    refusal: None,
                 }
             };
             claims.lock = match value(singleton.key.as_deref()) {

@@ -27,6 +27,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Ha
 use tokio::time::Instant;
 
 use crate::assignment::Assignment;
+use crate::breaker::Pass;
 use crate::catalog::SharedCatalog;
 use crate::domain::{Function, FunctionId, RunId, Timestamp};
 use crate::engine::{self, Context as Deciding, Input, Next, RetryPolicy};
@@ -235,6 +236,9 @@ impl Executor {
                 self.decide(run, &function, assignment, input, tries, ctx);
             }
             Next::Call(call) => {
+                if let Some(wait) = assignment.pass().as_ref().and_then(Pass::recalled) {
+                    return self.put_off(assignment, wait);
+                }
                 slot.calls += 1;
                 let replied_at = slot.replied_at.take();
                 self.note_call(&assignment.lease().job, replied_at);
@@ -347,8 +351,13 @@ impl Executor {
 
     /// Gives a job back, to be handed out again after a moment.
     fn hand_back(&self, assignment: Assignment) {
+        self.put_off(assignment, SETBACK);
+    }
+
+    /// Gives a job back, to be handed out again after this time.
+    fn put_off(&self, assignment: Assignment, wait: Duration) {
         let queue = Arc::clone(&self.parts.queue);
-        let due = self.parts.clock.now().after(SETBACK);
+        let due = self.parts.clock.now().after(wait);
         let lease = assignment.settle();
         actix::spawn(async move { queue.release(&lease.job.id, lease.epoch, due).await });
     }

@@ -22,6 +22,7 @@ use actix::ArbiterHandle;
 use tokio::sync::Notify;
 
 use super::Orchestrator;
+use crate::breaker::{self, Breakers};
 use crate::catalog::SharedCatalog;
 use crate::consumer::{self, Consumer, executor_name};
 use crate::domain::{FunctionId, Node};
@@ -80,6 +81,8 @@ pub struct Settings {
     pub horizon: Duration,
     /// What becomes of cron slots that were missed.
     pub catch_up: CatchUp,
+    /// When apps that can't be reached are left alone.
+    pub breaker: breaker::Settings,
     /// Bytes of run states kept between two jobs.
     pub cache_bytes: usize,
     /// How long a request made on an app's behalf may take.
@@ -105,6 +108,7 @@ impl Default for Settings {
             jobs_per_function: 500,
             horizon: Duration::from_secs(10),
             catch_up: CatchUp::default(),
+            breaker: breaker::Settings::default(),
             cache_bytes: 32 * 1024 * 1024,
             fetch_timeout: Duration::from_secs(300),
             retention: Retention {
@@ -152,11 +156,17 @@ pub async fn build(
     let catalog = SharedCatalog::default();
     let functions_changed = Arc::new(Notify::new());
     let metrics = Metrics::default();
+    let breakers = Breakers::new(
+        settings.breaker.clone(),
+        Arc::clone(&world.clock),
+        Arc::clone(&world.random),
+    );
     let registrar = registrar::Parts {
         store: Arc::clone(&world.store),
         catalog: catalog.clone(),
         changed: Arc::clone(&functions_changed),
         metrics: metrics.clone(),
+        breakers: breakers.clone(),
     };
     registrar::refresh(&registrar).await?;
 
@@ -236,6 +246,8 @@ pub async fn build(
         clock: Arc::clone(&world.clock),
         supervisor: supervisor.clone(),
         spec: executor_spec(executor, Arc::clone(&world.invoker), placement, &settings),
+        catalog: catalog.clone(),
+        breakers: breakers.clone(),
         credits: Credits::new(Limits {
             total: settings.jobs_in_flight,
             per_key: settings.jobs_in_flight,
@@ -296,6 +308,7 @@ pub async fn build(
         supervisor,
         metrics,
         credits,
+        breakers,
         node,
         is_shared,
         is_draining,

@@ -207,6 +207,8 @@ pub struct AppView {
     pub app: App,
     /// Its functions, archived ones included: their runs may go on.
     pub functions: Vec<Function>,
+    /// Whether its calls go through a circuit breaker, if an operator has said so of this app.
+    pub breaker: Option<bool>,
 }
 
 /// All apps and functions.
@@ -381,6 +383,10 @@ pub trait Store: Audit + SlotBook + Send + Sync {
 
     /// Notes why a sync that we asked the app at this URL for failed (`None`: it did not). Unknown URLs are ignored.
     async fn note_sync_error(&self, url: &str, error: Option<&str>) -> Result<(), StoreError>;
+
+    /// Says of an app whether its calls go through a circuit breaker, whatever the settings say; `None`: as they say.
+    /// Raises the revision of the catalog if that is new. Answers whether there is such an app.
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, StoreError>;
 
     /// Archives all functions of the app at this URL and forgets the app. Answers whether there was one. For the sake of
     /// its functions, whose runs go on, the catalog keeps listing it, without URL and checksum, until it registers again.

@@ -92,7 +92,11 @@ impl FakeStore {
             error: None,
             synced_at: EPOCH,
         };
-        store.lock().apps.push(AppView { app, functions });
+        store.lock().apps.push(AppView {
+            app,
+            functions,
+            breaker: None,
+        });
         store
     }
 
@@ -431,6 +435,7 @@ impl Store for FakeStore {
         let view = AppView {
             app: app.clone(),
             functions: functions.clone(),
+            breaker: known.and_then(|known| inner.apps[known].breaker),
         };
         match known {
             Some(known) => inner.apps[known] = view,
@@ -442,6 +447,16 @@ impl Store for FakeStore {
 
     async fn note_sync_error(&self, _: &str, _: Option<&str>) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, StoreError> {
+        let mut inner = self.lock();
+        let Some(view) = inner.apps.iter_mut().find(|view| &*view.app.name == app) else {
+            return Ok(false);
+        };
+        view.breaker = breaker;
+        inner.revision += 1;
+        Ok(true)
     }
 
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError> {

@@ -23,6 +23,7 @@ use crate::http::answer;
         slots::list,
         apps::list,
         apps::sync,
+        apps::switch_breaker,
         operator::supervisor,
         nodes::list,
         letters::list,
@@ -43,7 +44,8 @@ use crate::http::answer;
         view::Pending,
         view::Function,
         view::FunctionRef,
-        view::App
+        view::App,
+        view::Breaker
     )),
     tags(
         (name = "events", description = "What happened"),

@@ -20,6 +20,7 @@ mod view;
 use actix_web::web::{self, ServiceConfig};
 
 pub use document::openapi_json;
+pub(super) use view::Breaker;
 
 /// Mounts each path with its methods. The same table is what a test compares the OpenAPI document with.
 macro_rules! endpoints {
@@ -43,6 +44,7 @@ endpoints! {
     "/functions/{id}/slots" => get slots::list;
     "/apps" => get apps::list;
     "/apps/sync" => post apps::sync;
+    "/apps/{name}/breaker" => put apps::switch_breaker;
     "/supervisor" => get operator::supervisor;
     "/nodes" => get nodes::list;
     "/dead-letters" => get letters::list;

@@ -1,5 +1,6 @@
 //! `/api/v1`: what may be asked, and what is answered.
 
+mod breaker;
 mod letters;
 mod slots;
 

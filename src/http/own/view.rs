@@ -2,6 +2,7 @@
 //!
 //! Built from the store's views and the queue's leases; nothing is asked here and nothing decided.
 
+mod breaker;
 mod pending;
 
 use callboard_actors::catalog::Catalog;
@@ -16,6 +17,7 @@ use utoipa::ToSchema;
 
 use crate::http::sdk::dev::trigger;
 
+pub(in crate::http) use breaker::Breaker;
 pub(super) use pending::Pending;
 
 fn rfc3339(at: Timestamp) -> String {
@@ -401,10 +403,12 @@ pub(super) struct App {
     synced_at: String,
     /// Its functions, by slug.
     functions: Vec<String>,
+    /// Whether it is called at present, as this instance sees it.
+    breaker: Breaker,
 }
 
 impl App {
-    pub(super) fn of(view: &AppView) -> Self {
+    pub(super) fn of(view: &AppView, breaker: Breaker) -> Self {
         let app = &view.app;
         let functions = view.functions.iter().filter(|function| !function.archived);
         Self {
@@ -417,6 +421,7 @@ impl App {
             error: app.error.clone(),
             synced_at: rfc3339(app.synced_at),
             functions: functions.map(|function| function.slug.to_string()).collect(),
+            breaker,
         }
     }
 }

@@ -13,6 +13,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::test::{self, TestRequest};
 use actix_web::{App, Error, web};
 use async_trait::async_trait;
+use callboard_actors::breaker::{self, Breakers};
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::*;
 use callboard_actors::kernel::credit::Gauges;
@@ -125,6 +126,15 @@ pub(crate) struct FakeApi {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     metrics: Metrics,
+    pub(crate) breakers: Breakers,
+}
+
+fn breakers() -> Breakers {
+    Breakers::new(
+        breaker::Settings::default(),
+        Arc::new(FixedClock),
+        Arc::new(Counter::default()),
+    )
 }
 
 impl FakeApi {
@@ -136,6 +146,7 @@ impl FakeApi {
             clock: Arc::new(FixedClock),
             random: Arc::new(Counter::default()),
             metrics: Metrics::default(),
+            breakers: breakers(),
         }
     }
 }
@@ -205,6 +216,15 @@ impl Api for FakeApi {
         Ok(self.world.with(|world| {
             world.slot_filters.push((function, filter));
             Some(world.slots.clone())
+        }))
+    }
+    fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, Refusal> {
+        Ok(self.world.with(|world| {
+            let found = world.apps.iter_mut().find(|view| &*view.app.name == app);
+            found.map(|view| view.breaker = breaker).is_some()
         }))
     }
     fn note_sync(&self, url: &str, error: Option<String>) {
@@ -367,6 +387,8 @@ pub(crate) struct Server {
     pub(crate) world: Shared,
     /// What its orchestrator counts.
     pub(crate) metrics: Metrics,
+    /// Its circuit breakers.
+    pub(crate) breakers: Breakers,
     service: Box<dyn Service<Request, Response = ServiceResponse<BoxBody>, Error = Error, Future = Pending>>,
 }
 
@@ -381,10 +403,11 @@ impl Server {
         let world = Shared::default();
         let state = AppState::new(options);
         let api = FakeApi::new(&world);
-        let metrics = api.metrics.clone();
+        let (metrics, breakers) = (api.metrics.clone(), api.breakers.clone());
         state.ready(Arc::new(api));
         Self {
             metrics,
+            breakers,
             ..Self::around(state, world).await
         }
     }
@@ -395,6 +418,7 @@ impl Server {
         Self {
             world,
             metrics: Metrics::default(),
+            breakers: breakers(),
             service: Box::new(Boxed(service)),
         }
     }
@@ -419,6 +443,13 @@ impl Server {
             .uri(path)
             .insert_header(("content-type", "application/json"));
         self.call(request.set_payload(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &str) -> Answer {
+        let request = TestRequest::put()
+            .uri(path)
+            .insert_header(("content-type", "application/json"));
+        self.call(request.set_payload(body.to_owned())).await
     }
 
     pub(crate) async fn method(&self, method: &str, path: &str) -> Answer {

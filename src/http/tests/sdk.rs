@@ -74,6 +74,7 @@ pub(crate) fn app() -> AppView {
     AppView {
         app: registration.app,
         functions,
+        breaker: None,
     }
 }
 

@@ -147,6 +147,7 @@ mod tests {
                         mode: SingletonMode::Cancel,
                         at,
                         rule: String::new(),
+                        refusal: None,
                     }),
                 };
                 Write::Accept(Accept {

@@ -81,7 +81,7 @@ impl Starts {
                     return Err(Refused {
                         reason: SkipReason::Singleton,
                         detail: format!("{}{holder}", claim.rule),
-                        refusal: None,
+                        refusal: claim.refusal.clone(),
                     });
                 }
             }

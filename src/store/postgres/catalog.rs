@@ -11,7 +11,7 @@ use super::readers::Readers;
 use super::rows::{get, get_number, get_text, get_text_or_null, get_time};
 
 const APPS: &str =
-    "SELECT name, url, sdk, framework, version, checksum, error, synced_at FROM callboard.apps ORDER BY name";
+    "SELECT name, url, sdk, framework, version, checksum, error, synced_at, breaker FROM callboard.apps ORDER BY name";
 const REVISION: &str = "SELECT value FROM callboard.counters WHERE name = 'catalog'";
 const FUNCTIONS: &str = "SELECT app, definition, version, archived FROM callboard.functions ORDER BY app, slug";
 
@@ -34,7 +34,11 @@ pub(super) async fn all(readers: &Readers) -> Result<CatalogView, StoreError> {
         .map(|row| {
             let app = app(row)?;
             let functions = by_app.remove(&*app.name).unwrap_or_default();
-            Ok(AppView { app, functions })
+            Ok(AppView {
+                app,
+                functions,
+                breaker: get(row, 8)?,
+            })
         })
         .collect::<Result<_, StoreError>>()?;
     let revision = revision.ok_or_else(|| StoreError::Corrupt("the catalog has no revision".to_owned()))?;

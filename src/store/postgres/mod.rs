@@ -186,6 +186,10 @@ impl Store for PostgresStore {
         registration::note_error(&self.readers, url, error).await
     }
 
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, StoreError> {
+        registration::set_breaker(&self.readers, app, breaker).await
+    }
+
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError> {
         registration::remove(&self.readers, url).await
     }

@@ -40,6 +40,8 @@ const RAISE_REVISION: &str = "UPDATE callboard.counters SET value = value + 1 WH
 
 const FORGET_AT: &str = "UPDATE callboard.apps SET url = '', checksum = '', error = NULL WHERE url = $1 AND url <> ''";
 
+const SET_BREAKER: &str = "UPDATE callboard.apps SET breaker = $2 WHERE name = $1 AND url <> ''";
+
 /// See [`callboard_actors::ports::Store::sync_app`].
 pub(super) async fn sync(readers: &Readers, registration: &Registration) -> Result<SyncOutcome, StoreError> {
     let new = New::of(registration)?;
@@ -121,6 +123,24 @@ pub(super) async fn note_error(readers: &Readers, url: &str, error: Option<&str>
         .single(|session| Box::pin(session.execute(query)))
         .await
         .map(drop)
+}
+
+/// See [`callboard_actors::ports::Store::set_breaker`].
+pub(super) async fn set_breaker(readers: &Readers, app: &str, breaker: Option<bool>) -> Result<bool, StoreError> {
+    let app = text(app).into_owned();
+    let set = readers.write(move |session| {
+        Box::pin(async move {
+            session.all(sqlx::query(LOCK)).await?;
+            let set = session
+                .execute(sqlx::query(SET_BREAKER).bind(app).bind(breaker))
+                .await?;
+            if set > 0 {
+                session.execute(sqlx::query(RAISE_REVISION)).await?;
+            }
+            Ok(set > 0)
+        })
+    });
+    set.await
 }
 
 /// See [`callboard_actors::ports::Store::remove_app`].

@@ -10,7 +10,8 @@ use sqlx::sqlite::SqliteRow;
 use super::error::{from_sqlx, unreadable};
 use super::rows::{get, get_number, get_time};
 
-const APPS: &str = "SELECT name, url, sdk, framework, version, checksum, error, synced_at FROM apps ORDER BY name";
+const APPS: &str =
+    "SELECT name, url, sdk, framework, version, checksum, error, synced_at, breaker FROM apps ORDER BY name";
 const REVISION: &str = "SELECT value FROM counters WHERE name = 'catalog'";
 const FUNCTIONS: &str = "SELECT app, definition, version, archived FROM functions ORDER BY app, slug";
 
@@ -33,7 +34,11 @@ pub(super) async fn all(readers: &SqlitePool) -> Result<CatalogView, StoreError>
         .map(|row| {
             let app = app(row)?;
             let functions = by_app.remove(&*app.name).unwrap_or_default();
-            Ok(AppView { app, functions })
+            Ok(AppView {
+                app,
+                functions,
+                breaker: get(row, 8)?,
+            })
         })
         .collect::<Result<_, StoreError>>()?;
     Ok(CatalogView {

@@ -191,6 +191,10 @@ impl Store for SqliteStore {
         registration::note_error(&self.writer, url, error).await
     }
 
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, StoreError> {
+        registration::set_breaker(&self.writer, &self.revision, app, breaker).await
+    }
+
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError> {
         registration::remove(&self.writer, &self.revision, url).await
     }

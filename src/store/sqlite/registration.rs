@@ -39,6 +39,9 @@ const RAISE_REVISION: &str = "UPDATE counters SET value = value + 1 WHERE name =
 
 const FORGET_AT: &str = "UPDATE apps SET url = '', checksum = '', error = NULL WHERE url = ? AND url <> ''";
 
+const SET_BREAKER: &str = "UPDATE apps SET breaker = new.value->>1 FROM jsonb_each(?) AS new
+    WHERE apps.name = new.value->>0 AND apps.url <> ''";
+
 /// See [`callboard_actors::ports::Store::sync_app`].
 pub(super) async fn sync(
     writer: &Writer,
@@ -87,14 +90,25 @@ pub(super) async fn note_error(writer: &Writer, url: &str, error: Option<&str>) 
     Ok(())
 }
 
-/// See [`callboard_actors::ports::Store::remove_app`].
-pub(super) async fn remove(writer: &Writer, revision: &AtomicU64, url: &str) -> Result<bool, StoreError> {
+/// See [`callboard_actors::ports::Store::set_breaker`].
+pub(super) async fn set_breaker(
+    writer: &Writer,
+    revision: &AtomicU64,
+    app: &str,
+    breaker: Option<bool>,
+) -> Result<bool, StoreError> {
+    let mut rows = Rows::new();
+    rows.row().text(app).int_or_null(breaker.map(i64::from));
     let mut script = Script::default();
     script.add("BEGIN IMMEDIATE");
-    script.with(ARCHIVE_AT, url.to_owned());
-    let forget = script.with(FORGET_AT, url.to_owned());
+    let set = script.with(SET_BREAKER, rows.into_bytes());
+    change(writer, revision, script, set).await
+}
+
+/// Carries out a script that has begun a transaction, and raises the revision if its statement `decisive` found a row.
+async fn change(writer: &Writer, revision: &AtomicU64, script: Script, decisive: usize) -> Result<bool, StoreError> {
     let mut session = writer.session().await?;
-    let is_known = session.run(script, false).await?[forget].changes > 0;
+    let is_known = session.run(script, false).await?[decisive].changes > 0;
     let mut script = Script::default();
     if is_known {
         script.add(RAISE_REVISION);
@@ -103,6 +117,15 @@ pub(super) async fn remove(writer: &Writer, revision: &AtomicU64, url: &str) -> 
     session.run(script, true).await?;
     revision.fetch_add(u64::from(is_known), Ordering::AcqRel);
     Ok(is_known)
+}
+
+/// See [`callboard_actors::ports::Store::remove_app`].
+pub(super) async fn remove(writer: &Writer, revision: &AtomicU64, url: &str) -> Result<bool, StoreError> {
+    let mut script = Script::default();
+    script.add("BEGIN IMMEDIATE");
+    script.with(ARCHIVE_AT, url.to_owned());
+    let forget = script.with(FORGET_AT, url.to_owned());
+    change(writer, revision, script, forget).await
 }
 
 fn app_row(app: &App) -> Rows {

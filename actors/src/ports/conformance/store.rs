@@ -55,6 +55,7 @@ macro_rules! store_conformance {
             hundreds_of_claims_of_one_bucket_fit_one_batch
             what_is_not_new_spends_nothing
             a_refused_invoke_is_told
+            an_invoke_that_finds_the_lock_held_is_told
             rate_limits_are_forgotten
             a_lock_is_held_until_its_run_ends
             a_lock_that_is_taken_cancels_its_holder
@@ -105,6 +106,7 @@ macro_rules! store_conformance {
             a_failed_sync_makes_the_next_one_count
             functions_left_out_are_archived
             functions_may_be_added_one_by_one
+            a_breaker_is_switched_for_an_app
             a_removed_app_keeps_its_functions
             old_runs_and_events_are_purged
             failed_runs_expire_apart

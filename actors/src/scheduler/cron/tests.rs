@@ -63,6 +63,7 @@ fn with(function: Function) -> Catalog {
     let apps = vec![AppView {
         app,
         functions: vec![function],
+        breaker: None,
     }];
     Catalog::new(CatalogView { revision: 0, apps })
 }

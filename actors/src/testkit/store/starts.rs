@@ -92,7 +92,13 @@ impl Inner {
                     self.jobs.insert(job.id.clone(), job.clone());
                     created.evictions.push(job);
                 }
-                Lock::Refused(_) => return Err(Some(SkipReason::Singleton)),
+                Lock::Refused(_) => {
+                    let refusal = claim.refusal.iter();
+                    created
+                        .unrouted
+                        .extend(refusal.flat_map(|event| self.put_event(event, true)));
+                    return Err(Some(SkipReason::Singleton));
+                }
             }
             self.locks.insert(claim.bucket, id);
         }

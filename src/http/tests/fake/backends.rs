@@ -106,6 +106,9 @@ impl Store for FakeStore {
     async fn note_sync_error(&self, _url: &str, _error: Option<&str>) -> Read<()> {
         Ok(())
     }
+    async fn set_breaker(&self, _app: &str, _breaker: Option<bool>) -> Read<bool> {
+        Err(StoreError::Refused("the API never writes".to_owned()))
+    }
     async fn remove_app(&self, _url: &str) -> Read<bool> {
         Ok(false)
     }

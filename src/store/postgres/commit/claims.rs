@@ -111,6 +111,21 @@ rows! {
         name: Cow<'a, str>,
         at: i64,
         body: &'a str,
+        /// Whether it does not pass for want of a lock; else for its rate limit.
+        of_lock: bool,
+    }
+}
+
+impl<'a> Refusal<'a> {
+    fn new(run: RunId, event: &'a Event, of_lock: bool) -> Self {
+        Self {
+            run: run.cell(),
+            id: event.id.cell(),
+            name: text(&event.name),
+            at: event.received_at.as_millis(),
+            body: event.body.as_str(),
+            of_lock,
+        }
     }
 }
 
@@ -278,15 +293,13 @@ impl<'a> Claims<'a> {
                 reason: claim.reason.as_str(),
                 detail: text(&claim.rule),
             });
-            self.refusals.extend(claim.refusal.iter().map(|event| Refusal {
-                run: id.cell(),
-                id: event.id.cell(),
-                name: text(&event.name),
-                at: event.received_at.as_millis(),
-                body: event.body.as_str(),
-            }));
+            let refusal = claim.refusal.iter();
+            self.refusals
+                .extend(refusal.map(|event| Refusal::new(id, event, false)));
         }
         if let Some(claim) = &run.lock {
+            let refusal = claim.refusal.iter();
+            self.refusals.extend(refusal.map(|event| Refusal::new(id, event, true)));
             // Whom it is for is known only then.
             let job = claim.eviction(function, id, id);
             self.locks.push(Locking {

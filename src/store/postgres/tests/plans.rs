@@ -210,6 +210,7 @@ fn claim(run: &mut NewRun, mode: SingletonMode) {
         mode,
         at,
         rule: String::new(),
+        refusal: None,
     });
 }
 

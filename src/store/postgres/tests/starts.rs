@@ -109,6 +109,7 @@ async fn hold(store: PostgresStore, url: String, from: i64) -> usize {
                     },
                     at: AT,
                     rule: "held by ".to_owned(),
+                    refusal: None,
                 });
             });
             let Write::Accept(accept) = &write else {

@@ -205,6 +205,30 @@ pub async fn a_removed_app_keeps_its_functions(store: Shared) {
     assert!(!found.functions[0].archived);
 }
 
+/// What is said of an app's circuit breaker raises the revision, and outlives registrations and removals.
+pub async fn a_breaker_is_switched_for_an_app(store: Shared) {
+    assert!(
+        !store.set_breaker("shop", Some(false)).await.expect("writes"),
+        "unknown"
+    );
+    sync(&store, &registration("c1", &["a"])).await;
+    assert_eq!(only_app(&store).await.breaker, None);
+    let before = store.catalog().await.expect("reads").revision;
+    assert!(store.set_breaker("shop", Some(false)).await.expect("writes"));
+    assert!(store.catalog().await.expect("reads").revision > before);
+    assert_eq!(only_app(&store).await.breaker, Some(false));
+    sync(&store, &registration("c2", &["a"])).await;
+    assert_eq!(only_app(&store).await.breaker, Some(false));
+    assert!(store.remove_app(URL).await.expect("writes"));
+    assert!(!store.set_breaker("shop", None).await.expect("writes"), "it is gone");
+    sync(&store, &registration("c2", &["a"])).await;
+    assert_eq!(only_app(&store).await.breaker, Some(false));
+    assert!(store.set_breaker("shop", Some(true)).await.expect("writes"));
+    assert_eq!(only_app(&store).await.breaker, Some(true));
+    assert!(store.set_breaker("shop", None).await.expect("writes"));
+    assert_eq!(only_app(&store).await.breaker, None);
+}
+
 /// What was matched against a catalog that has changed since does not happen, and can be matched again.
 pub async fn what_was_matched_against_an_older_catalog_is_outdated(store: Shared) {
     let before = store.catalog().await.expect("reads").revision;

@@ -37,6 +37,7 @@ pub(super) fn lock_claim(name: &str, mode: SingletonMode, millis: i64) -> LockCl
         mode,
         at: at(millis),
         rule: "held by ".to_owned(),
+        refusal: None,
     }
 }
 
@@ -241,6 +242,31 @@ pub async fn a_refused_invoke_is_told(store: Shared) {
         .await
         .expect("reads");
     assert_eq!(stored, [answers[1].clone()]);
+}
+
+/// The same of a lock that is held, also by a run of the same batch.
+pub async fn an_invoke_that_finds_the_lock_held_is_told(store: Shared) {
+    let mut answers = Vec::new();
+    for batch in [1..3, 3..4] {
+        let mut writes = Vec::new();
+        for millis in batch {
+            let event = event(millis);
+            let answer = event_named("inngest/function.finished", 100 + millis);
+            let mut run = locked_run(&event, "x", SingletonMode::Skip);
+            run.lock.as_mut().expect("is there").refusal = Some(Box::new(answer.clone()));
+            writes.push(accept(&event, vec![run]));
+            answers.push(answer);
+        }
+        let written = store.commit(&writes).await.expect("commits");
+        let Some(Written::Done { unrouted: told, .. }) = written.last() else {
+            panic!("{written:?}")
+        };
+        assert_eq!(told, &[answers[answers.len() - 1].id]);
+    }
+    assert_eq!(unrouted(&store).await, [answers[1].id, answers[2].id]);
+    let ids: Vec<_> = answers.iter().map(|answer| answer.id).collect();
+    let stored = store.events_by_id(&ids).await.expect("reads");
+    assert_eq!(stored, answers[1..]);
 }
 
 /// A bucket that says no more than none goes with what else is old; the others stay.
