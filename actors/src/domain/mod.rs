@@ -14,6 +14,7 @@ mod dead_letter;
 mod event;
 mod failure;
 mod function;
+mod gate;
 mod ids;
 mod job;
 mod json;
@@ -21,6 +22,7 @@ pub mod limits;
 mod node;
 mod opcode;
 mod priority;
+mod rate;
 mod registration;
 mod run;
 mod step;
@@ -39,12 +41,14 @@ pub use function::{
     App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, RateLimit, Scope, Singleton,
     SingletonMode, Throttle, Timeouts,
 };
+pub use gate::{BucketId, Gate, GateKind, Gates, Limit, Limits, RuleId};
 pub use ids::{EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
 pub use job::{Job, JobId, JobKey};
 pub use json::{Json, JsonError};
 pub use node::{Node, NodeState};
 pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};
 pub use priority::{Class, Priority};
+pub use rate::Rate;
 pub use registration::{Registration, SyncOutcome};
 pub use run::{RunState, RunStatus};
 pub use step::{Step, StepOp, StepState};

@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, DeadLetter, EventId, FunctionId, JobKey, Json, Priority, RunId, Step, StepId, StepState, Timestamp,
+    Change, DeadLetter, EventId, FunctionId, Gates, JobKey, Json, Priority, RunId, Step, StepId, StepState, Timestamp,
 };
 
 /// Where a run stands.
@@ -100,6 +100,8 @@ pub struct RunState {
     pub held: BTreeMap<JobKey, DeadLetter>,
     /// Its head start over runs of the same age.
     pub priority: Priority,
+    /// What its calls have to pass, worked out from its first event.
+    pub gates: Gates,
     /// When its first call went out.
     pub started_at: Option<Timestamp>,
 }
@@ -130,6 +132,7 @@ impl RunState {
             jobs: BTreeMap::new(),
             held: BTreeMap::new(),
             priority: Priority::NONE,
+            gates: Gates::NONE,
             started_at: None,
         }
     }

@@ -34,6 +34,7 @@ mod complete;
 mod decision;
 mod dispatch;
 mod finish;
+mod gates;
 mod hold;
 mod plan;
 mod reply;
@@ -46,6 +47,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use dispatch::{Next, dispatch};
 pub(crate) use finish::refused_invoke;
+pub use gates::{gates, limits};
 pub use plan::invoke_key;
 pub use retry::RetryPolicy;
 pub use start::{invoked_event, start};

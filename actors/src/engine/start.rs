@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::gates::gates;
 use crate::domain::{
     Class, Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, Priority, RunId, RunState,
     Timestamp, Wait, WaitKey, WaitKind, limits,
@@ -19,6 +20,7 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> NewRun {
     let events: Arc<[_]> = Arc::new([event.body.clone()]);
     let mut state = RunState::new(id, function.id, event.name.clone(), vec![event.id], events);
     state.priority = priority(function, event);
+    state.gates = gates(function, event);
     let job_id = JobId {
         run: id,
         key: JobKey::Start,
@@ -31,6 +33,7 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> NewRun {
         due,
         priority: state.priority,
         payload: None,
+        gates: state.gates.of_job(&JobKey::Start, 0),
     };
     state.jobs.insert(JobKey::Start, 0);
     let idempotency = event.has_own_id.then(|| event.external_id.clone());

@@ -2,6 +2,7 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "the tables read better with values")]
 
+mod gates;
 mod holds;
 mod life;
 mod parallel;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::{Event, EventId, FlowControl, FunctionId, JobId, Opcode, RunId, Step, StepState};
+use crate::domain::{Event, EventId, FlowControl, FunctionId, Gates, JobId, Opcode, RunId, Step, StepState};
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_750_000_000_000);
 
@@ -245,6 +246,7 @@ pub(super) fn job_of(case: &Case, key: &str) -> Job {
         due: case.now,
         priority: case.run.priority,
         payload: None,
+        gates: Gates::NONE,
     })
 }
 
