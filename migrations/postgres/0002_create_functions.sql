@@ -112,7 +112,7 @@ CREATE FUNCTION callboard.claim(
     -- New runs, with the event whose write they belong to.
     new_id uuid[], new_function uuid[], new_status text[], new_version bigint[], new_event uuid[], new_events text[],
     new_event_name text[], new_request_version integer[], new_plan_only boolean[], new_group text[], new_priority integer[],
-    new_started bigint[], new_key uuid[], new_key_text text[], new_key_since uuid[], new_owner uuid[],
+    new_started bigint[], new_gates text[], new_key uuid[], new_key_text text[], new_key_since uuid[], new_owner uuid[],
     new_skip_seq bigint[],
     -- Waits that are taken, with the event that takes them.
     take_run uuid[], take_key text[], take_owner uuid[],
@@ -230,15 +230,17 @@ BEGIN
         END IF;
         WITH put AS (
             INSERT INTO callboard.runs (id, function_id, function_version, status, version, event_id, event_ids,
-                event_name, request_version, priority, plan_only, unsuccessful, step_group, idempotency, started_at)
+                event_name, request_version, priority, plan_only, unsuccessful, step_group, idempotency, started_at,
+                gates)
             SELECT new.id, new.function_id,
                 coalesce((SELECT functions.version FROM callboard.functions WHERE functions.id = new.function_id), 0),
                 new.status, new.version, new.event_id, new.event_ids::uuid[], new.event_name, new.request_version,
-                new.priority, new.plan_only, false, new.step_group, new.key, new.started_at
+                new.priority, new.plan_only, false, new.step_group, new.key, new.started_at, new.gates
             FROM unnest(new_id, new_function, new_status, new_version, new_event, new_events, new_event_name,
-                    new_request_version, new_plan_only, new_group, new_priority, new_started, new_key, new_owner)
+                    new_request_version, new_plan_only, new_group, new_priority, new_started, new_gates, new_key,
+                    new_owner)
                 AS new (id, function_id, status, version, event_id, event_ids, event_name, request_version, plan_only,
-                    step_group, priority, started_at, key, owner)
+                    step_group, priority, started_at, gates, key, owner)
             WHERE new.owner <> ALL (lost_events)
             ON CONFLICT DO NOTHING RETURNING runs.id
         )

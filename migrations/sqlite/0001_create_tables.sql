@@ -66,6 +66,7 @@ CREATE TABLE runs (
     idempotency      TEXT,             -- as long as it holds the key
     started_at       INTEGER,
     ended_at         INTEGER,
+    gates            TEXT,             -- what its calls have to pass; none of most
     output           TEXT
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_function ON runs (function_id, id);

@@ -16,15 +16,15 @@ use super::error::unreadable;
 use super::letters;
 use super::readers::Readers;
 use super::rows::{
-    event_ids, get, get_id, get_json, get_json_or_null, get_key, get_named, get_number, get_text, get_time,
-    get_time_or_null, job, step, summary, wait,
+    event_ids, gates, get, get_id, get_json, get_json_or_null, get_key, get_named, get_number, get_text,
+    get_text_or_null, get_time, get_time_or_null, job, step, summary, wait,
 };
 use super::sql_limit;
 
 /// Open runs by id. The columns `event_id` and `event_ids` come last.
 pub(super) const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        priority, event_id, event_ids
+        priority, gates, event_id, event_ids
     FROM callboard.runs WHERE id = ANY ($1) AND ended_at IS NULL";
 
 pub(super) const BODIES: &str = "SELECT id, body FROM callboard.events WHERE id = ANY ($1)";
@@ -64,7 +64,7 @@ pub(super) async fn load(readers: &Readers, ids: &[RunId]) -> Result<Vec<RunStat
             let runs = session.all(sqlx::query(STATES).bind(cells.clone())).await?;
             let mut wanted = BTreeSet::new();
             for row in &runs {
-                wanted.extend(event_ids(row, 10)?);
+                wanted.extend(event_ids(row, 11)?);
             }
             let wanted: Vec<Uuid> = wanted.into_iter().map(EventId::cell).collect();
             let bodies = session.all(sqlx::query(BODIES).bind(wanted)).await?;
@@ -119,7 +119,7 @@ impl Parts {
 
 fn state(row: &PgRow, parts: &mut Parts) -> Result<RunState, StoreError> {
     let id: RunId = get_id(row, 0)?;
-    let event_ids = event_ids(row, 10)?;
+    let event_ids = event_ids(row, 11)?;
     let bodies = event_ids.iter().map(|event| {
         let body = parts.bodies.get(event).cloned();
         body.ok_or_else(|| StoreError::Corrupt(format!("run {id} has lost its event {event}")))
@@ -133,6 +133,9 @@ fn state(row: &PgRow, parts: &mut Parts) -> Result<RunState, StoreError> {
     state.group = serde_json::from_str(get(row, 7)?).map_err(|error| unreadable("a group of steps", error))?;
     state.started_at = get_time_or_null(row, 8)?;
     state.priority = Priority::from_seconds(get(row, 9)?);
+    if let Some(text) = get_text_or_null(row, 10)? {
+        state.gates = gates(&text)?;
+    }
     let mut done = Vec::new();
     for step in parts.steps.remove(&id).unwrap_or_default() {
         if let StepState::Done { position, .. } = step.state {

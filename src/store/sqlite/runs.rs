@@ -15,15 +15,15 @@ use super::error::{from_sqlx, unreadable};
 use super::jsonb::Rows;
 use super::letters;
 use super::rows::{
-    event_ids, get, get_id, get_json, get_json_or_null, get_key, get_named, get_number, get_time, get_time_or_null,
-    job, step, summary, wait,
+    event_ids, gates, get, get_id, get_json, get_json_or_null, get_key, get_named, get_number, get_time,
+    get_time_or_null, job, step, summary, wait,
 };
 use super::sql_limit;
 
 /// Open runs by id. The columns `event_id` and `event_ids` come last.
 const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        priority, event_id, event_ids
+        priority, gates, event_id, event_ids
     FROM runs WHERE id IN (SELECT value FROM jsonb_each(?1)) AND ended_at IS NULL";
 
 const BODIES: &str = "SELECT id, body FROM events WHERE id IN (SELECT value FROM jsonb_each(?1))";
@@ -62,7 +62,7 @@ pub(super) async fn load(readers: &SqlitePool, ids: &[RunId]) -> Result<Vec<RunS
         .map_err(from_sqlx)?;
     let mut events = HashMap::with_capacity(rows.len());
     for row in &rows {
-        events.insert(get_id::<RunId>(row, 0)?, event_ids(row, 10)?);
+        events.insert(get_id::<RunId>(row, 0)?, event_ids(row, 11)?);
     }
     let wanted: BTreeSet<EventId> = events.values().flatten().copied().collect();
     let bodies = sqlx::query(BODIES).bind(Rows::of_texts(wanted).into_bytes());
@@ -145,6 +145,9 @@ fn state(row: &SqliteRow, event_ids: Vec<EventId>, parts: &mut Parts) -> Result<
     state.group = serde_json::from_str(get(row, 7)?).map_err(|error| unreadable("a group of steps", error))?;
     state.started_at = get_time_or_null(row, 8)?;
     state.priority = Priority::from_seconds(get(row, 9)?);
+    if let Some(text) = get::<Option<&str>>(row, 10)? {
+        state.gates = gates(text)?;
+    }
     let mut done = Vec::new();
     for step in parts.steps.remove(&id).unwrap_or_default() {
         if let StepState::Done { position, .. } = step.state {

@@ -74,6 +74,7 @@ rows! {
         group: String,
         priority: i32,
         started: Option<i64>,
+        gates: Option<String>,
         key: Option<Uuid>,
         key_text: Option<Cow<'a, str>>,
         /// Runs of the key that are older don't hold it any more.
@@ -184,6 +185,7 @@ impl<'a> Claims<'a> {
                 group: serde_json::to_string(&state.group).expect("a set of texts serialises"),
                 priority: state.priority.seconds(),
                 started: state.started_at.map(Timestamp::as_millis),
+                gates: (!state.gates.is_empty()).then(|| text(&state.gates.to_text()).into_owned()),
                 key: run.idempotency.as_deref().map(digest),
                 key_text: run.idempotency.as_deref().map(text),
                 key_since: RunId::first_at(Timestamp::from_millis(oldest)).cell(),

@@ -4,8 +4,8 @@
 use std::sync::OnceLock;
 
 use callboard_actors::domain::{
-    Change, DeadLetter, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, RunState, RunStatus, Step, StepId, StepOp,
-    StepState, Timestamp, Wait, WaitKey, WaitKind,
+    Change, DeadLetter, Gates, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, RunState, RunStatus, Step, StepId,
+    StepOp, StepState, Timestamp, Wait, WaitKey, WaitKind,
 };
 use callboard_actors::ports::{Check, Store as _};
 use callboard_backends::postgres::{Server, Settings};
@@ -164,6 +164,7 @@ fn job(state: &RunState, key: JobKey, due: Timestamp) -> Job {
         due,
         priority: state.priority,
         payload: None,
+        gates: Gates::NONE,
     }
 }
 
