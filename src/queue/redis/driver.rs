@@ -6,11 +6,12 @@
 //! Promises: while Redis can't, it tries again at growing intervals and says so once. Never: it does not decide what is
 //! asked, see [`super::desk`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callboard_actors::domain::{FunctionId, Timestamp};
-use callboard_actors::ports::{Lease, PartitionStats, QueueStats};
+use callboard_actors::domain::{FunctionId, GateKind, Gates, RuleId, RunId, Timestamp};
+use callboard_actors::ports::{Flow, KeyFlow, Lease, PartitionStats, QueueStats, RuleFlow};
 use redis::{RedisError, RedisResult, Script, Value};
 
 use super::desk::{Effects, Step};
@@ -30,6 +31,7 @@ pub(super) struct Scripts {
     exchange: Code,
     leases_of: Code,
     stats: Code,
+    flow: Code,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,8 @@ impl Default for Scripts {
         Self {
             exchange: Code::new(concat!(
                 include_str!("scripts/common.lua"),
+                include_str!("scripts/gates.lua"),
+                include_str!("scripts/lines.lua"),
                 include_str!("scripts/ends.lua"),
                 include_str!("scripts/push.lua"),
                 include_str!("scripts/lease.lua"),
@@ -63,7 +67,13 @@ impl Default for Scripts {
             )),
             stats: Code::new(concat!(
                 include_str!("scripts/common.lua"),
+                include_str!("scripts/gates.lua"),
                 include_str!("scripts/stats.lua")
+            )),
+            flow: Code::new(concat!(
+                include_str!("scripts/common.lua"),
+                include_str!("scripts/gates.lua"),
+                include_str!("scripts/flow.lua")
             )),
         }
     }
@@ -217,6 +227,7 @@ impl Driver {
             let outcome = match &read {
                 Read::LeasesOf(run, _) => self.leases_of(&run.to_string()).await.map(Found::Leases),
                 Read::Stats(_) => self.stats().await.map(Found::Stats),
+                Read::Flow(function, _) => self.flow(*function).await.map(Found::Flow),
             };
             match (read, outcome) {
                 (Read::LeasesOf(_, reply), Ok(Found::Leases(leases))) => drop(reply.send(leases)),
@@ -224,6 +235,7 @@ impl Driver {
                     self.shared.desk().last_stats = stats.clone();
                     drop(reply.send(stats));
                 }
+                (Read::Flow(_, reply), Ok(Found::Flow(flow))) => drop(reply.send(flow)),
                 (read, Err(error)) => return Err((std::iter::once(read).chain(reads).collect(), error)),
                 (_, Ok(_)) => {}
             }
@@ -288,9 +300,42 @@ impl Driver {
         }
         Ok(stats)
     }
+
+    async fn flow(&mut self, function: FunctionId) -> RedisResult<Flow> {
+        let code = &self.shared.scripts.flow;
+        let (key, args) = (self.shared.key("meta"), [function.to_string()]);
+        let answer = self.link.run(&code.script, code.text, &key, &args).await?;
+        let parts = exchange::texts(answer)?;
+        let mut rules: BTreeMap<(RuleId, GateKind), Vec<KeyFlow>> = BTreeMap::new();
+        for part in parts.chunks_exact(8) {
+            let [_, rule, bucket, held, waiting, oldest, opens, gates] = part else {
+                break;
+            };
+            // The script knows kinds and rules; what the key was, only the text of the gates tells.
+            let gates = Gates::parse_prefix(gates).map_or(Gates::NONE, |(gates, _)| gates);
+            let gate = gates.as_slice().iter().find(|gate| gate.bucket.to_string() == *bucket);
+            let (Some(gate), Ok(rule)) = (gate, rule.parse()) else {
+                continue;
+            };
+            rules.entry((rule, gate.kind)).or_default().push(KeyFlow {
+                key: gate.key.to_string(),
+                in_use: exchange::number(Some(held.clone()))?,
+                waiting: exchange::number(Some(waiting.clone()))?,
+                oldest: oldest.parse::<RunId>().ok().map(RunId::at),
+                next: codec::timestamp(opens),
+            });
+        }
+        let rules = rules.into_iter();
+        Ok(Flow {
+            rules: rules
+                .map(|((rule, kind), keys)| RuleFlow::of_keys(rule, kind, keys))
+                .collect(),
+        })
+    }
 }
 
 enum Found {
     Leases(Vec<Lease>),
     Stats(QueueStats),
+    Flow(Flow),
 }

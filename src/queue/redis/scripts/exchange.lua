@@ -13,7 +13,7 @@ end
 local proposed, process, session, number, flags = arg(), arg(), arg(), tonumber(arg()), arg()
 local ttl, asked_now, wanted, limit = tonumber(arg()), arg(), tonumber(arg()), tonumber(arg())
 local capacity, share, epoch_seen, held_count = tonumber(arg()), tonumber(arg()), tonumber(arg()), tonumber(arg())
-local answered = tonumber(arg())
+local answered, told, back = tonumber(arg()), arg(), tonumber(arg())
 local function has(flag) return find(flags, flag, 1, true) ~= nil end
 
 local time = call('TIME')
@@ -22,8 +22,10 @@ local clock = tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
 -- The generation: without it Redis has lost what it held. Epochs and turns begin above all that were given before, and are
 -- never behind the clock, so that they rise on after Redis has come back as it was some time ago.
 local seed = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local meta = call('HMGET', META, 'g', 'now', 'epoch', 'turn', 'count')
+local meta = call('HMGET', META, 'g', 'now', 'epoch', 'turn', 'count', 'rev', 'shut', 'used')
 local generation = meta[1]
+revision, used_up = tonumber(meta[6] or ''), meta[8] or ''
+local shut_until = tonumber(meta[7] or 0)
 now, epoch, turn, count = meta[2] or '', tonumber(meta[3]), tonumber(meta[4]), tonumber(meta[5])
 local is_full = false
 if not (generation and epoch and turn and count) then
@@ -32,6 +34,12 @@ if not (generation and epoch and turn and count) then
     local made = pcall_('HSET', META, 'g', generation, 'epoch', plain(epoch), 'turn', plain(turn), 'count', 0)
     is_full = type(made) == 'table' and made.err ~= nil
     recount()
+    -- Others may hold leases that Redis does not know of, until they have said so or their time is up.
+    shut_until = clock + ttl
+    used_up = asked_now ~= '' and asked_now or digits(clock)
+    must_recount = true
+    call('HSET', META, 'shut', plain(shut_until), 'used', used_up)
+    call('ZADD', MARKS, '+inf', '')
 end
 epoch = max(epoch, seed, epoch_seen)
 
@@ -44,9 +52,14 @@ elseif not last and not has('o') then
     return { 'unknown', generation, plain(call('EXISTS', reaped_mark(session))) }
 end
 local notes = ''
+must_recount = must_recount or not last
 if last and last < answered then
+    -- It came back as it was some time ago, and leases given since are missing.
     notes = 'f'
+    shut_until = clock + ttl
+    call('HSET', META, 'shut', plain(shut_until))
 end
+is_shut = clock < shut_until
 
 -- The places of the lists in ARGV.
 local rooms, blocked = {}, 0
@@ -68,6 +81,7 @@ local helds_at = at + 1
 at = at + helds * 4
 local pushes = tonumber(arg())
 local pushes_at = at + 1
+at = at + pushes * 3
 
 -- A full Redis refuses a script's first write if that could take memory, and none after it. Jobs are the one thing to
 -- refuse: without all else nothing would ever end. So the first write asks, and the second is one that is always allowed.
@@ -81,8 +95,48 @@ if has('o') or has('b') then
     call('ZADD', SESSIONS, clock + ttl, session)
     call('PEXPIRE', HELD, 86400000)
 end
+local before = now
 if asked_now ~= '' then
     now = asked_now
+end
+if has('c') then
+    if not revision or tonumber(told) >= revision or call('HEXISTS', LIMITS, '') == 0 then
+        local old, changed = {}, {}
+        local entries = call('HGETALL', LIMITS)
+        for i = 1, #entries, 2 do
+            old[entries[i]] = entries[i + 1]
+            changed[entries[i]] = true
+        end
+        call('DEL', LIMITS)
+        call('HSET', LIMITS, '', told)
+        call('HSET', META, 'rev', told)
+        for _ = 1, tonumber(arg()) do
+            local fn, text = arg(), arg()
+            call('HSET', LIMITS, fn, text)
+            changed[fn] = old[fn] ~= text or nil
+        end
+        if not revision or not old[''] then
+            -- Before, all gates were shut.
+            for _, fn in ipairs(call('HKEYS', READY)) do
+                changed[fn] = true
+            end
+        end
+        changed[''] = nil
+        revision = tonumber(told)
+        limits_known = {}
+        for fn in pairs(changed) do
+            touch_all(fn)
+            for _, limit in pairs(limits_of(fn) or {}) do
+                if type(limit) == 'table' then
+                    -- Nobody waits longer than a throttle that is used up, under the numbers that count now.
+                    local most = (tonumber(before) or 0) * 1000 + limit[1] * limit[2]
+                    revise_marks(fn, function(mark) return min(mark, most) end)
+                end
+            end
+        end
+    end
+elseif told ~= '' and (not revision or revision < tonumber(told)) then
+    notes = notes .. 'c'
 end
 
 for i = ends_at, ends_at + ends * 3 - 1, 3 do
@@ -121,10 +175,54 @@ elseif pushes > 0 then
     pushed, has_due = push(pushes_at, pushes, session, capacity, share, clock, ttl)
 end
 
+-- Whether there is anything with gates now.
+local function is_gated()
+    for _, number in pairs(ready_counts) do
+        if number > 0 then
+            return true
+        end
+    end
+    return has_gated
+end
+
+-- A session without what it holds, or one that is not known any more: leases that Redis has lost. Nobody gets anything with
+-- gates until they are known again, or their time is up.
+local function check_leases()
+    local is_known = false
+    for _, other in ipairs(call('ZRANGE', SESSIONS, 0, -1)) do
+        is_known = is_known or other == session
+        if call('EXISTS', held_by(other)) == 0 then
+            is_shut = true
+        end
+    end
+    is_shut = is_shut or not is_known
+    if is_shut and shut_until <= clock then
+        shut_until = clock + ttl
+        call('HSET', META, 'shut', plain(shut_until))
+    end
+    must_recount = must_recount or is_shut or call('HEXISTS', SLOTS, '') == 0
+end
+
 settle()
 local leases = {}
 if has('l') then
     promote()
+    if back > 0 then
+        -- Throttles go by the clock that was set.
+        revise_marks('', function(mark) return mark - back * 1000 end)
+    end
+    if is_gated() then
+        check_leases()
+        if must_recount then
+            recount_slots()
+            save_gates()
+            for _, fn in ipairs(call('HKEYS', READY)) do
+                touch_all(fn)
+            end
+        end
+        open_throttles(back > 0)
+        settle()
+    end
     local left
     leases, left = lease(wanted, limit, rooms, blocked, session)
     if wanted > 0 and left > 0 then
@@ -179,6 +277,13 @@ if #leases > 0 then change('epoch', plain(epoch)) end
 if #changes > 0 then
     call('HSET', META, unpack(changes))
 end
+if must_recount then
+    recount_slots()
+end
+save_gates()
+if lacks_limits and told ~= '' and not has('c') then
+    notes = notes .. 'c'
+end
 local _, refused = string.gsub(pushed, '0', '')
 if refused > 0 then
     call('HINCRBY', META, 'spilled', refused)
@@ -193,16 +298,29 @@ if limit > 0 then
             closed = closed + 1
         end
     end
-    for _, fn in ipairs(call('ZRANGE', TURNS, 0, closed)) do
+    local idle = is_shut and call('HLEN', READY) or 0
+    for _, fn in ipairs(call('ZRANGE', TURNS, 0, closed + idle)) do
         if (rooms[fn] or limit) > 0 then
             local first = call('ZRANGE', ready_of(fn), 0, 0)[1]
-            next_due = 'r' .. (first and sub(first, 1, 15) or now)
-            break
+            if first or not is_shut then
+                next_due = 'r' .. (first and sub(first, 1, 15) or now)
+                break
+            end
         end
     end
 end
 if next_due == '' then
     next_due = call('ZRANGE', DUES, 0, 0, 'WITHSCORES')[2] or ''
+    if is_gated() then
+        local opens = call('ZRANGE', OPENS, 0, 0, 'WITHSCORES')[2]
+        if opens and (next_due == '' or tonumber(opens) < tonumber(next_due)) then
+            next_due = digits(tonumber(opens))
+        end
+        local shut_for = shut_until - clock
+        if is_shut and now ~= '' and (next_due == '' or tonumber(now) + shut_for < tonumber(next_due)) then
+            next_due = digits(tonumber(now) + max(1, shut_for))
+        end
+    end
 end
 
 return { 'ok', generation, next_due, plain(count), now, notes, pushed, lost, leases, plain(reaped) }

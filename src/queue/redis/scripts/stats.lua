@@ -31,6 +31,26 @@ for _, fn in ipairs(turns) do
         end
     end
 end
+local gated = call('HGETALL', READY)
+for i = 1, #gated, 2 do
+    local fn, number = gated[i], tonumber(gated[i + 1])
+    local of = partition(fn)
+    of[1] = of[1] + number
+    ready = ready + number
+    local left = max(10, floor(LOOKED_AT / (#gated / 2)))
+    for _, tuple in ipairs(call('SMEMBERS', lines_of(fn))) do
+        if left <= 0 then
+            break
+        end
+        for _, member in ipairs(call('ZRANGE', line_of(fn, tuple), 0, left - 1)) do
+            local nb = sub(member, 1, 15)
+            if of[4] == '' or nb < of[4] then
+                of[4] = nb
+            end
+            left = left - 1
+        end
+    end
+end
 for _, fn in ipairs(call('ZRANGE', DUES, 0, -1)) do
     local length = call('ZCARD', delayed_of(fn))
     if length > 0 then

@@ -135,7 +135,7 @@ async fn lost_scripts_are_sent_again() {
 }
 
 /// The keys of a queue.
-fn keys(prefix: &str) -> Vec<String> {
+pub(super) fn keys(prefix: &str) -> Vec<String> {
     let keys = server().cli(&["KEYS", &format!("{{{prefix}}}:*")]).expect("answers");
     let mut keys: Vec<_> = keys.lines().map(str::to_owned).collect();
     keys.sort();
@@ -265,7 +265,7 @@ async fn what_is_done_leaves_nothing_behind() {
         .iter()
         .filter_map(|key| Some(key.split_once("}:")?.1.split(':').next()?.to_owned()))
         .collect();
-    assert_eq!(names, ["h", "hungry", "meta", "sessions"]);
+    assert_eq!(names, ["h", "hungry", "marks", "meta", "sessions", "slots"]);
 }
 
 #[tokio::test]
