@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    Accept, Class, Event, Failure, Job, JobId, JobKey, Json, Lookup, Priority, Route, Skip, SkipReason, Take,
+    Accept, Class, Event, Failure, Gates, Job, JobId, JobKey, Json, Lookup, Priority, Route, Skip, SkipReason, Take,
     Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
 };
 use crate::engine;
@@ -376,6 +376,7 @@ impl Pass {
             due: self.parts.clock.now(),
             priority: Priority::new(Class::High, 0),
             payload: Some(payload),
+            gates: Gates::NONE,
         };
         Some(Take {
             run: wait.run,

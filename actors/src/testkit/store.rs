@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 
 use super::EPOCH;
 use crate::domain::{
-    Accept, Advance, App, Change, DeadLetter, Event, EventId, Function, FunctionId, Job, JobId, JobKey, Json, LetterId,
-    Lookup, NewRun, Node, NodeId, Registration, Route, RunId, RunState, RunStatus, Skip, SkipReason, SyncOutcome,
-    Timestamp, Wait, Write, Written,
+    Accept, Advance, App, Change, DeadLetter, Event, EventId, Function, FunctionId, Gates, Job, JobId, JobKey, Json,
+    LetterId, Lookup, NewRun, Node, NodeId, Registration, Route, RunId, RunState, RunStatus, Skip, SkipReason,
+    SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, Finding,
@@ -454,6 +454,23 @@ impl Store for FakeStore {
         jobs.retain(|job| after.as_ref().is_none_or(|after| place(job) > *after) && !except.contains(&job.function));
         jobs.truncate(limit);
         Ok(jobs)
+    }
+
+    async fn starts_of(&self, function: FunctionId, limit: usize) -> Result<Vec<(Gates, Timestamp)>, StoreError> {
+        let inner = self.lock();
+        let runs = inner
+            .runs
+            .values()
+            .filter(|run| run.function == function && !run.gates.is_empty());
+        let mut starts: Vec<_> = runs
+            .filter_map(|run| Some((run.id, run.gates.clone(), run.started_at?)))
+            .collect();
+        starts.sort_by_key(|(id, ..)| std::cmp::Reverse(*id));
+        Ok(starts
+            .into_iter()
+            .take(limit)
+            .map(|(_, gates, at)| (gates, at))
+            .collect())
     }
 
     async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
