@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, functions, letters, nodes, operator, runs, view};
+use super::{apps, events, flow, functions, letters, nodes, operator, runs, view};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -20,6 +20,7 @@ use crate::http::answer;
         runs::cancel,
         functions::list,
         functions::register,
+        flow::get,
         apps::list,
         apps::sync,
         operator::supervisor,

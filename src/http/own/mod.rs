@@ -6,6 +6,7 @@
 mod apps;
 mod document;
 mod events;
+mod flow;
 mod functions;
 mod letters;
 mod nodes;
@@ -39,6 +40,7 @@ endpoints! {
     "/runs/{id}" => get runs::get;
     "/runs/{id}/cancel" => post runs::cancel;
     "/functions" => get functions::list, post functions::register;
+    "/functions/{id}/flow" => get flow::get;
     "/apps" => get apps::list;
     "/apps/sync" => post apps::sync;
     "/supervisor" => get operator::supervisor;
