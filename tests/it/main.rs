@@ -16,6 +16,7 @@ mod events;
 mod failures;
 mod fakes;
 mod invokes;
+mod limits;
 mod observing;
 mod payloads;
 mod production;
