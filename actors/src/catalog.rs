@@ -118,6 +118,11 @@ impl Catalog {
         self.breakers.get(app).copied()
     }
 
+    /// Every function, archived ones included, in no particular order.
+    pub fn functions(&self) -> impl Iterator<Item = &Arc<Function>> {
+        self.functions.values()
+    }
+
     /// Every live function, in no particular order.
     pub fn live_functions(&self) -> impl Iterator<Item = &Arc<Function>> {
         self.functions.values().filter(|function| !function.archived)

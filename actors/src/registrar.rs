@@ -13,9 +13,10 @@ use tokio::sync::{Notify, oneshot};
 use crate::breaker::Breakers;
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{Registration, SyncOutcome};
+use crate::engine;
 use crate::kernel::{Observation, Supervised};
 use crate::metrics::Metrics;
-use crate::ports::{Store, StoreError};
+use crate::ports::{LimitTable, Queue, Store, StoreError};
 
 /// Something to be done about an app.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ impl Message for Change {
 pub struct Parts {
     /// The database.
     pub store: Arc<dyn Store>,
+    /// Who is told the numbers of functions' gates.
+    pub queue: Arc<dyn Queue>,
     /// What everybody reads.
     pub catalog: SharedCatalog,
     /// Rung when functions have changed.
@@ -163,10 +166,22 @@ pub(crate) async fn refresh(parts: &Parts) -> Result<(), StoreError> {
     let view = parts.metrics.store_errors.watch(parts.store.catalog().await)?;
     let catalog = Catalog::new(view);
     parts.metrics.follow(&catalog);
+    // Before anybody starts a run by it: a gate whose numbers the queue does not know is open.
+    parts.queue.configure(limits(&catalog)).await;
     parts.catalog.replace(catalog);
     parts.changed.notify_waiters();
     parts.changed.notify_one();
     Ok(())
+}
+
+/// The numbers of all functions' gates; runs of functions that were left out go on under theirs.
+fn limits(catalog: &Catalog) -> LimitTable {
+    let functions = catalog.functions();
+    let functions = functions.map(|function| (function.id, engine::limits(function)));
+    LimitTable {
+        revision: catalog.revision(),
+        functions: functions.filter(|(_, limits)| !limits.is_empty()).collect(),
+    }
 }
 
 #[cfg(test)]

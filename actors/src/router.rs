@@ -16,8 +16,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    Accept, Class, Event, Failure, Function, Job, JobId, JobKey, Json, Lookup, NewRun, Priority, Route, SingletonMode,
-    Skip, SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
+    Accept, Class, Event, Failure, Function, Gates, Job, JobId, JobKey, Json, Lookup, NewRun, Priority, Route,
+    SingletonMode, Skip, SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
 };
 use crate::engine;
 use crate::expression::{Equality, Expression, Scope};
@@ -412,6 +412,7 @@ impl Pass {
             due: self.parts.clock.now(),
             priority: Priority::new(Class::High, 0),
             payload: Some(payload),
+            gates: Gates::NONE,
         };
         Some(Take {
             run: wait.run,

@@ -219,31 +219,42 @@ impl Time {
             self.shortage = Some(Shortage::of(&self.parts.queue.stats().await));
         }
         let is_sweep = now.since(self.swept_at) >= SWEEP || now < self.swept_at;
+        // Functions that have no room for more of their own: what they have must not hold the others back.
+        let mut full = Vec::new();
+        let mut from = if is_sweep { Timestamp::MIN } else { self.until };
         if let Some(shortage) = &self.shortage
             && !is_sweep
-            && !self.has_room(shortage).await
         {
-            return Ok(());
+            if self.has_room(shortage).await {
+                from = Timestamp::MIN;
+            } else if shortage.full.is_empty() || now.after(self.parts.horizon / 2) < self.until {
+                return Ok(());
+            } else {
+                // It may last: jobs that wait at a gate make room as slowly as that lets them through. What comes into the
+                // horizon of all other functions is brought meanwhile.
+                full.clone_from(&shortage.full);
+            }
         }
-        let from = if is_sweep || self.shortage.is_some() {
-            Timestamp::MIN
-        } else {
-            self.until
-        };
+        let mut was_short = self.shortage.take_if(|_| !full.is_empty());
         let until = now.after(self.parts.horizon);
         if until <= from {
-            // The clock was set back; what is due is in the queue.
+            // The clock was set back, or there is nothing new; what is due is in the queue.
+            self.shortage = was_short.or(self.shortage.take());
             return Ok(());
         }
         let mut after: Option<(Timestamp, JobId)> = (from > Timestamp::MIN).then(|| cursor_before(from));
         self.shortage = None;
         // From here on what the writer finds no room for is brought by the next turn.
         self.parts.spilled.store(false, Ordering::Relaxed);
-        // Functions that have no room for more of their own: what they have must not hold the others back.
-        let mut full = Vec::new();
         loop {
             let page = self.parts.store.jobs_due(until, after.take(), &full, PAGE).await;
-            let page = self.parts.metrics.store_errors.watch(page)?;
+            let page = match self.parts.metrics.store_errors.watch(page) {
+                Ok(page) => page,
+                Err(error) => {
+                    self.shortage = was_short;
+                    return Err(error);
+                }
+            };
             let is_last = page.len() < PAGE;
             after = page.last().map(|job| (job.due, job.id.clone()));
             self.turn.brought += u64::try_from(page.len()).unwrap_or(0);
@@ -261,6 +272,10 @@ impl Time {
             }
         }
         self.until = until;
+        if let Some(shortage) = self.shortage.as_mut().or(was_short.as_mut()) {
+            shortage.full = full;
+        }
+        self.shortage = self.shortage.take().or(was_short);
         if is_sweep {
             self.swept_at = now;
         }
@@ -287,10 +302,12 @@ fn has_room(stats: &QueueStats) -> bool {
 
 /// What the queue held when there was no room for more, in all and of the function that had most: either may be what
 /// was short, and as long as neither has shrunk it is no use to ask the store for more.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Shortage {
     total: usize,
     longest: Option<(FunctionId, usize)>,
+    /// The functions that were found to have no room of their own.
+    full: Vec<FunctionId>,
 }
 
 impl Shortage {
@@ -299,6 +316,11 @@ impl Shortage {
         Self {
             total: stats.ready + stats.delayed,
             longest: loads.max_by_key(|(_, load)| *load),
+            // With room in all, it is one function that has too many.
+            full: longest_but(stats, &[])
+                .filter(|_| has_room(stats))
+                .into_iter()
+                .collect(),
         }
     }
 

@@ -76,6 +76,7 @@ CREATE TABLE callboard.runs (
     event_name       text NOT NULL,
     step_group       text NOT NULL,
     event_ids        uuid[],           -- all of them, if there are several
+    gates            text,             -- what its calls have to pass; none of most
     output           text
 ) WITH (fillfactor = 70);
 CREATE INDEX runs_by_function ON callboard.runs (function_id, id);

@@ -68,6 +68,7 @@ CREATE TABLE runs (
     singleton        TEXT,             -- the lock that it was created with
     started_at       INTEGER,
     ended_at         INTEGER,
+    gates            TEXT,             -- what its calls have to pass; none of most
     output           TEXT
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_function ON runs (function_id, id);

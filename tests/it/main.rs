@@ -19,6 +19,7 @@ mod events;
 mod failures;
 mod fakes;
 mod invokes;
+mod limits;
 mod observing;
 mod outages;
 mod payloads;

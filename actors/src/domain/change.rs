@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    BucketId, DeadLetter, Event, EventId, FunctionId, Job, JobKey, Json, LockClaim, RateClaim, RunId, RunState,
+    ClaimId, DeadLetter, Event, EventId, FunctionId, Job, JobKey, Json, LockClaim, RateClaim, RunId, RunState,
     RunStatus, Step, StepId, Timestamp, Wait, WaitKey,
 };
 
@@ -58,7 +58,7 @@ pub enum Change {
     /// The dead letter about this job goes.
     Unburied(JobKey),
     /// The run gives this lock up, if it still holds it.
-    Released(BucketId),
+    Released(ClaimId),
 }
 
 /// A line of a run's history.

@@ -15,6 +15,7 @@ mod dead_letter;
 mod event;
 mod failure;
 mod function;
+mod gate;
 mod ids;
 mod job;
 mod json;
@@ -22,6 +23,7 @@ pub mod limits;
 mod node;
 mod opcode;
 mod priority;
+mod rate;
 mod registration;
 mod run;
 mod step;
@@ -29,7 +31,7 @@ mod timestamp;
 mod trigger;
 mod wait;
 
-pub use admission::{Level, LockClaim, Rate, RateClaim};
+pub use admission::{Cadence, Level, LockClaim, RateClaim};
 pub use call::{Call, FetchFailure, FetchRequest, FetchResponse, Reply, Target};
 pub use change::{
     Accept, Advance, Change, HistoryEntry, HistoryKind, LeftOut, NewRun, Route, Skip, SkipReason, Take, Write, Written,
@@ -41,12 +43,14 @@ pub use function::{
     App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, RateLimit, Scope, Singleton,
     SingletonMode, Throttle, Timeouts,
 };
-pub use ids::{BucketId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
+pub use gate::{BucketId, Gate, GateKind, Gates, Limit, Limits, RuleId};
+pub use ids::{ClaimId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
 pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};
 pub use node::{Node, NodeState};
 pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};
 pub use priority::{Class, Priority};
+pub use rate::Rate;
 pub use registration::{Registration, SyncOutcome};
 pub use run::{RunState, RunStatus};
 pub use step::{Step, StepOp, StepState};

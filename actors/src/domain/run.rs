@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BucketId, Change, DeadLetter, EventId, FunctionId, JobKey, Json, Priority, RunId, Step, StepId, StepState,
+    Change, ClaimId, DeadLetter, EventId, FunctionId, Gates, JobKey, Json, Priority, RunId, Step, StepId, StepState,
     Timestamp,
 };
 
@@ -101,10 +101,12 @@ pub struct RunState {
     pub held: BTreeMap<JobKey, DeadLetter>,
     /// Its head start over runs of the same age.
     pub priority: Priority,
+    /// What its calls have to pass, worked out from its first event.
+    pub gates: Gates,
     /// When its first call went out.
     pub started_at: Option<Timestamp>,
     /// The lock that it was created with; another run may have taken it since.
-    pub lock: Option<BucketId>,
+    pub lock: Option<ClaimId>,
 }
 
 impl RunState {
@@ -133,6 +135,7 @@ impl RunState {
             jobs: BTreeMap::new(),
             held: BTreeMap::new(),
             priority: Priority::NONE,
+            gates: Gates::NONE,
             started_at: None,
             lock: None,
         }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::admission::Claims;
 use super::deadline;
+use super::gates::gates;
 use crate::domain::{
     Class, Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, Priority, RunId, RunState, Skip,
     Timestamp, Wait, WaitKey, WaitKind, limits,
@@ -24,6 +25,7 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRu
     let events: Arc<[_]> = Arc::new([event.body.clone()]);
     let mut state = RunState::new(id, function.id, event.name.clone(), vec![event.id], events);
     state.priority = priority(function, event);
+    state.gates = gates(function, event);
     let job_id = JobId {
         run: id,
         key: JobKey::Start,
@@ -36,6 +38,7 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRu
         due,
         priority: state.priority,
         payload: None,
+        gates: state.gates.of_job(&JobKey::Start, 0),
     };
     state.jobs.insert(JobKey::Start, 0);
     let deadline = deadline::for_start(function, id);

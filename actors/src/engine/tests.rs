@@ -4,6 +4,7 @@
 
 mod admission;
 mod deadlines;
+mod gates;
 mod holds;
 mod life;
 mod parallel;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::{Event, EventId, FlowControl, FunctionId, JobId, Opcode, RunId, Step, StepState};
+use crate::domain::{Event, EventId, FlowControl, FunctionId, Gates, JobId, Opcode, RunId, Step, StepState};
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_750_000_000_000);
 
@@ -248,6 +249,7 @@ pub(super) fn job_of(case: &Case, key: &str) -> Job {
         due: case.now,
         priority: case.run.priority,
         payload: None,
+        gates: Gates::NONE,
     })
 }
 

@@ -25,7 +25,7 @@ use super::Orchestrator;
 use crate::breaker::{self, Breakers};
 use crate::catalog::SharedCatalog;
 use crate::consumer::{self, Consumer, executor_name};
-use crate::domain::{FunctionId, Node};
+use crate::domain::{FunctionId, GateKind, Node};
 use crate::engine::RetryPolicy;
 use crate::executor::{self, Executor, Loader, Local};
 use crate::janitor::{self, Janitor, Retention};
@@ -143,6 +143,28 @@ thread_local! {
     static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
 }
 
+/// Runs of a throttled function that are looked at for when they were started.
+const STARTS: usize = 1_000;
+
+/// Tells a queue that begins anew what throttles have let through before, as far as the youngest runs tell.
+async fn recall(world: &World, catalog: &SharedCatalog) -> Result<(), StoreError> {
+    let catalog = catalog.current();
+    for function in catalog.functions().filter(|function| function.flow.throttle.is_some()) {
+        let starts = world.store.starts_of(function.id, STARTS).await?;
+        let of_throttle = starts.iter().filter_map(|(gates, at)| {
+            let gate = gates
+                .as_slice()
+                .first()
+                .filter(|gate| gate.kind == GateKind::Throttle)?;
+            Some((function.id, gate.bucket, *at))
+        });
+        let mut starts: Vec<_> = of_throttle.collect();
+        starts.sort_by_key(|(_, _, at)| *at);
+        world.queue.recall(starts).await;
+    }
+    Ok(())
+}
+
 /// Starts the process tree: the supervisor on its own thread, everybody else on `work`.
 ///
 /// # Errors
@@ -163,12 +185,14 @@ pub async fn build(
     );
     let registrar = registrar::Parts {
         store: Arc::clone(&world.store),
+        queue: Arc::clone(&world.queue),
         catalog: catalog.clone(),
         changed: Arc::clone(&functions_changed),
         metrics: metrics.clone(),
         breakers: breakers.clone(),
     };
     registrar::refresh(&registrar).await?;
+    recall(&world, &catalog).await?;
 
     let (dice, wall) = (Arc::clone(&world.random), Arc::clone(&world.clock));
     let sources = Sources {

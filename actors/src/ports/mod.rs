@@ -16,7 +16,9 @@ mod store;
 pub use audit::{Audit, AuditScope, Check, Finding, SAMPLES};
 pub use clock::Clock;
 pub use invoker::{Invoker, InvokerFactory};
-pub use queue::{Lease, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats};
+pub use queue::{
+    Flow, KeyFlow, Lease, LimitTable, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats, RuleFlow,
+};
 pub use random::Random;
 pub use slots::{CronEnd, CronGap, CronMark, GapReason, SlotBook, TickView};
 pub use store::{

@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::{Audit, SlotBook};
 
 use crate::domain::{
-    App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, LetterId, Lookup, Node, NodeId,
-    Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp, StepState, SyncOutcome, Timestamp, Wait,
-    WaitKey, WaitKind, Write, Written,
+    App, DeadLetter, Event, EventId, Function, FunctionId, Gates, HistoryEntry, Job, Json, LetterId, Lookup, Node,
+    NodeId, Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp, StepState, SyncOutcome, Timestamp,
+    Wait, WaitKey, WaitKind, Write, Written,
 };
 
 /// Why the store can't.
@@ -325,6 +325,10 @@ pub trait Store: Audit + SlotBook + Send + Sync {
     async fn load_run(&self, id: RunId) -> Result<Option<RunState>, StoreError> {
         Ok(self.load_runs(&[id]).await?.pop())
     }
+
+    /// Of a function's runs that have gates and were started, the youngest: what they had to pass, and when their first call
+    /// went out. From young to old, at most `limit`.
+    async fn starts_of(&self, function: FunctionId, limit: usize) -> Result<Vec<(Gates, Timestamp)>, StoreError>;
 
     /// Jobs due before `until`, by due time (then by id), those behind `after` only and not of the functions `except`; at
     /// most `limit`.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::domain::{App, Function, Registration};
+use crate::domain::{App, ConcurrencyLimit, Function, Registration, Scope};
 use crate::testkit::{Answer, EPOCH, FakeApp, Rig, function, returned, virtually};
 
 fn registration(functions: Vec<Function>, checksum: &str) -> Registration {
@@ -37,6 +37,26 @@ fn events_find_a_function_as_soon_as_its_registration_is_answered() {
         assert!(outcome.expect("registered").modified);
         let run = rig.start(&function, "order/paid", &json!({})).await;
         assert_eq!(rig.ended(run).await, "completed");
+    });
+}
+
+#[test]
+fn the_queue_knows_the_numbers_when_a_registration_is_answered() {
+    virtually(async {
+        let rig = Rig::new(Vec::new(), idle()).await;
+        let mut function = function("one", "order/paid");
+        for (checksum, slots) in [("1", 1), ("2", 7)] {
+            function.flow.concurrency = vec![ConcurrencyLimit {
+                limit: slots,
+                key: None,
+                scope: Scope::Fn,
+            }];
+            let wish = registration(vec![function.clone()], checksum);
+            assert!(rig.within(rig.orchestrator.register(wish)).await.is_ok());
+            let table = rig.queue.limits();
+            assert_eq!(table.functions, [(function.id, crate::engine::limits(&function))]);
+            assert_eq!(table.revision, rig.orchestrator.catalog().revision());
+        }
     });
 }
 

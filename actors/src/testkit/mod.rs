@@ -16,7 +16,7 @@ pub(crate) use world::{FakeRandom, Rig, VirtualClock, virtually};
 use serde_json::{Value, json};
 
 use crate::domain::{
-    Event, EventId, FlowControl, Function, FunctionId, Job, JobId, JobKey, Json, Opcode, Priority, Reply, RunId,
+    Event, EventId, FlowControl, Function, FunctionId, Gates, Job, JobId, JobKey, Json, Opcode, Priority, Reply, RunId,
     Timestamp, Trigger,
 };
 
@@ -82,5 +82,6 @@ pub(crate) fn job(run: RunId, key: &str, function: FunctionId, due: Timestamp) -
         due,
         priority: Priority::NONE,
         payload: None,
+        gates: Gates::NONE,
     }
 }

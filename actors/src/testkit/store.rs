@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 
 use super::EPOCH;
 use crate::domain::{
-    Accept, Advance, App, BucketId, Change, DeadLetter, Event, EventId, Function, FunctionId, Job, JobId, JobKey, Json,
-    LetterId, Level, Lookup, Node, NodeId, Registration, Route, RunId, RunState, Skip, SyncOutcome, Timestamp, Wait,
-    Write, Written,
+    Accept, Advance, App, Change, ClaimId, DeadLetter, Event, EventId, Function, FunctionId, Gates, Job, JobId, JobKey,
+    Json, LetterId, Level, Lookup, Node, NodeId, Registration, Route, RunId, RunState, Skip, SyncOutcome, Timestamp,
+    Wait, Write, Written,
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView,
@@ -50,8 +50,8 @@ struct Inner {
     waits: BTreeMap<(RunId, String), Wait>,
     skips: Vec<Skip>,
     keys: HashMap<(FunctionId, String), RunId>,
-    levels: HashMap<BucketId, Level>,
-    locks: HashMap<BucketId, RunId>,
+    levels: HashMap<ClaimId, Level>,
+    locks: HashMap<ClaimId, RunId>,
     letters: BTreeMap<(RunId, JobKey), DeadLetter>,
     apps: Vec<AppView>,
     revision: u64,
@@ -370,6 +370,23 @@ impl Store for FakeStore {
         jobs.retain(|job| after.as_ref().is_none_or(|after| place(job) > *after) && !except.contains(&job.function));
         jobs.truncate(limit);
         Ok(jobs)
+    }
+
+    async fn starts_of(&self, function: FunctionId, limit: usize) -> Result<Vec<(Gates, Timestamp)>, StoreError> {
+        let inner = self.lock();
+        let runs = inner
+            .runs
+            .values()
+            .filter(|run| run.function == function && !run.gates.is_empty());
+        let mut starts: Vec<_> = runs
+            .filter_map(|run| Some((run.id, run.gates.clone(), run.started_at?)))
+            .collect();
+        starts.sort_by_key(|(id, ..)| std::cmp::Reverse(*id));
+        Ok(starts
+            .into_iter()
+            .take(limit)
+            .map(|(_, gates, at)| (gates, at))
+            .collect())
     }
 
     async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, functions, letters, nodes, operator, runs, slots, view};
+use super::{apps, events, flow, functions, letters, nodes, operator, runs, slots, view};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -21,6 +21,7 @@ use crate::http::answer;
         functions::list,
         functions::register,
         slots::list,
+        flow::get,
         apps::list,
         apps::sync,
         apps::switch_breaker,

@@ -6,6 +6,7 @@
 mod apps;
 mod document;
 mod events;
+mod flow;
 mod functions;
 mod letters;
 mod nodes;
@@ -42,6 +43,7 @@ endpoints! {
     "/runs/{id}/cancel" => post runs::cancel;
     "/functions" => get functions::list, post functions::register;
     "/functions/{id}/slots" => get slots::list;
+    "/functions/{id}/flow" => get flow::get;
     "/apps" => get apps::list;
     "/apps/sync" => post apps::sync;
     "/apps/{name}/breaker" => put apps::switch_breaker;

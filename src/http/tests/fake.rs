@@ -57,6 +57,7 @@ pub(crate) struct World {
     pub(crate) database: Fate,
     pub(crate) queue: Fate,
     pub(crate) queue_stats: QueueStats,
+    pub(crate) flow: Flow,
     pub(crate) counts: Counts,
     pub(crate) nodes: Vec<NodeView>,
     pub(crate) is_draining: bool,

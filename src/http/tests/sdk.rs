@@ -49,6 +49,7 @@ pub(crate) fn lease(key: JobKey) -> Lease {
             due: NOW,
             priority: callboard_actors::domain::Priority::NONE,
             payload: None,
+            gates: callboard_actors::domain::Gates::NONE,
         },
         epoch: 1,
         since: NOW,

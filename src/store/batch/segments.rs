@@ -99,8 +99,8 @@ fn new_wait<'a>(wait: &'a Wait, touched: &mut Vec<Touched<'a>>) {
 #[cfg(test)]
 mod tests {
     use callboard_actors::domain::{
-        Accept, BucketId, Event, Job, JobId, JobKey, Json, LockClaim, Rate, RateClaim, RunState, SingletonMode,
-        SkipReason, Timestamp,
+        Accept, Cadence, ClaimId, Event, Gates, Job, JobId, JobKey, Json, LockClaim, RateClaim, RunState,
+        SingletonMode, SkipReason, Timestamp,
     };
 
     use super::*;
@@ -126,14 +126,15 @@ mod tests {
                         due: at,
                         priority: state.priority,
                         payload: None,
+                        gates: Gates::NONE,
                     },
                     state,
                     deadline: None,
                     waits: Vec::new(),
                     idempotency: None,
                     rate: Some(RateClaim {
-                        bucket: BucketId::of_rate(function, None),
-                        rate: Rate {
+                        bucket: ClaimId::of_rate(function, None),
+                        rate: Cadence {
                             interval: 1,
                             tolerance: 0,
                         },
@@ -143,7 +144,7 @@ mod tests {
                         refusal: None,
                     }),
                     lock: Some(LockClaim {
-                        bucket: BucketId::of_lock(function, None),
+                        bucket: ClaimId::of_lock(function, None),
                         mode: SingletonMode::Cancel,
                         at,
                         rule: String::new(),

@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use callboard_actors::domain::{BucketId, Event, Job, Level, NewRun, RunId, SkipReason};
+use callboard_actors::domain::{ClaimId, Event, Job, Level, NewRun, RunId, SkipReason};
 use callboard_actors::engine::{Lock, lock, rate_limit};
 
 /// What the database holds of the buckets that a segment is about.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Buckets {
-    pub(in crate::store) levels: HashMap<BucketId, Level>,
-    pub(in crate::store) holders: HashMap<BucketId, RunId>,
+    pub(in crate::store) levels: HashMap<ClaimId, Level>,
+    pub(in crate::store) holders: HashMap<ClaimId, RunId>,
 }
 
 /// A run that is not created.
@@ -30,9 +30,9 @@ pub(in crate::store) struct Refused {
 pub(in crate::store) struct Starts {
     pub(in crate::store) refused: HashMap<RunId, Refused>,
     /// What rate limits remember now.
-    pub(in crate::store) levels: BTreeMap<BucketId, Level>,
+    pub(in crate::store) levels: BTreeMap<ClaimId, Level>,
     /// Who holds locks now.
-    pub(in crate::store) holders: BTreeMap<BucketId, RunId>,
+    pub(in crate::store) holders: BTreeMap<ClaimId, RunId>,
     /// Jobs for those who held them, by the new run.
     pub(in crate::store) evictions: HashMap<RunId, Job>,
 }

@@ -1,15 +1,19 @@
 //! Questions about jobs that are due, and how much of everything there is.
 
-use callboard_actors::domain::{FunctionId, Job, JobId, Timestamp};
+use callboard_actors::domain::{FunctionId, Gates, Job, JobId, Timestamp};
 use callboard_actors::ports::{Counts, StoreError};
 use uuid::Uuid;
 
 use super::cells::{Id as _, text};
 use super::readers::Readers;
-use super::rows::{get_number, get_time, job};
+use super::rows::{gated, gates, get_number, get_text, get_text_or_null, get_time, job};
 use super::sql_limit;
 
-pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload FROM callboard.jobs
+/// Gates are kept with the run; jobs that only tell time have none, and don't ask for it.
+pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload,
+        CASE WHEN left(key, 5) IN ('start', 'disco', 'step:')
+            THEN (SELECT gates FROM callboard.runs WHERE id = jobs.run_id) END
+    FROM callboard.jobs
     WHERE due < $1 AND (due, run_id, key) > ($2, $3, $4) AND function_id <> ALL ($5)
     ORDER BY due, run_id, key LIMIT $6";
 
@@ -31,13 +35,30 @@ pub(super) async fn due(
     let except: Vec<Uuid> = except.iter().map(|function| function.cell()).collect();
     let query = query.bind(text(&key).into_owned()).bind(except).bind(sql_limit(limit));
     let rows = readers.single(|session| Box::pin(session.all(query))).await?;
-    rows.iter().map(job).collect()
+    rows.iter()
+        .map(|row| gated(job(row)?, get_text_or_null(row, 7)?))
+        .collect()
 }
 
 pub(super) async fn next_due(readers: &Readers, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
     let query = sqlx::query(NEXT_DUE).bind(from.as_millis());
     let row = readers.single(|session| Box::pin(session.optional(query))).await?;
     row.map(|row| get_time(&row, 0)).transpose()
+}
+
+pub(super) const STARTS: &str = "SELECT gates, started_at FROM callboard.runs
+    WHERE function_id = $1 AND gates IS NOT NULL AND started_at IS NOT NULL ORDER BY id DESC LIMIT $2";
+
+pub(super) async fn starts_of(
+    readers: &Readers,
+    function: FunctionId,
+    limit: usize,
+) -> Result<Vec<(Gates, Timestamp)>, StoreError> {
+    let query = sqlx::query(STARTS).bind(function.cell()).bind(sql_limit(limit));
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
+    rows.iter()
+        .map(|row| Ok((gates(&get_text(row, 0)?)?, get_time(row, 1)?)))
+        .collect()
 }
 
 pub(super) async fn counts(readers: &Readers) -> Result<Counts, StoreError> {

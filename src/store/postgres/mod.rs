@@ -36,8 +36,8 @@ mod tests;
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, Job, JobId, LetterId, Lookup, Node, NodeId, Registration, RunId, RunState,
-    SyncOutcome, Timestamp, Wait, Write, Written,
+    DeadLetter, Event, EventId, FunctionId, Gates, Job, JobId, LetterId, Lookup, Node, NodeId, Registration, RunId,
+    RunState, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Expiry,
@@ -146,6 +146,10 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
         jobs::due(&self.readers, until, after, except, limit).await
+    }
+
+    async fn starts_of(&self, function: FunctionId, limit: usize) -> Result<Vec<(Gates, Timestamp)>, StoreError> {
+        jobs::starts_of(&self.readers, function, limit).await
     }
 
     async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {

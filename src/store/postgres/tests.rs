@@ -12,7 +12,8 @@ mod trouble;
 use std::sync::Arc;
 
 use callboard_actors::domain::{
-    Accept, Advance, Change, Event, EventId, FunctionId, Job, JobId, JobKey, NewRun, RunId, RunState, Timestamp, Write,
+    Accept, Advance, Change, Event, EventId, FunctionId, Gates, Job, JobId, JobKey, NewRun, RunId, RunState, Timestamp,
+    Write,
 };
 use callboard_actors::ports::Store;
 use callboard_backends::pgbouncer::PgBouncer;
@@ -73,6 +74,7 @@ fn accepted_at(at: Timestamp, number: i64) -> (Event, RunState, Write) {
         due: at,
         priority: state.priority,
         payload: None,
+        gates: Gates::NONE,
     };
     let run = NewRun {
         state: state.clone(),

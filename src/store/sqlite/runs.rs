@@ -13,8 +13,8 @@ use super::error::{from_sqlx, unreadable};
 use super::jsonb::Rows;
 use super::letters;
 use super::rows::{
-    event_ids, get, get_id, get_id_or_null, get_json, get_json_or_null, get_key, get_named, get_number, get_time,
-    get_time_or_null, job, step, summary, wait,
+    event_ids, gates, get, get_id, get_id_or_null, get_json, get_json_or_null, get_key, get_named, get_number,
+    get_time, get_time_or_null, job, step, summary, wait,
 };
 use super::sql_limit;
 use crate::store::parts::Parts;
@@ -22,7 +22,7 @@ use crate::store::parts::Parts;
 /// Open runs by id. `event_id` and `event_ids` stand side by side.
 const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        priority, event_id, event_ids, singleton
+        priority, event_id, event_ids, singleton, gates
     FROM runs WHERE id IN (SELECT value FROM jsonb_each(?1)) AND ended_at IS NULL";
 
 const BODIES: &str = "SELECT id, body FROM events WHERE id IN (SELECT value FROM jsonb_each(?1))";
@@ -124,6 +124,9 @@ fn state(row: &SqliteRow, event_ids: Vec<EventId>, parts: &mut Parts) -> Result<
     state.started_at = get_time_or_null(row, 8)?;
     state.priority = Priority::from_seconds(get(row, 9)?);
     state.lock = get_id_or_null(row, 12)?;
+    if let Some(text) = get::<Option<&str>>(row, 13)? {
+        state.gates = gates(text)?;
+    }
     parts.complete(&mut state);
     Ok(state)
 }

@@ -11,6 +11,7 @@ mod batches;
 mod catalog;
 mod crons;
 mod fixtures;
+mod gates;
 mod letters;
 mod lists;
 mod nodes;
@@ -27,6 +28,7 @@ pub use audits::*;
 pub use batches::*;
 pub use catalog::*;
 pub use crons::*;
+pub use gates::*;
 pub use letters::*;
 pub use lists::*;
 pub use nodes::*;
@@ -112,6 +114,7 @@ macro_rules! store_conformance {
             failed_runs_expire_apart
             nothing_open_is_purged
             loading_gives_what_applying_gives
+            gates_are_kept_with_the_run
             nodes_come_and_go
             silent_nodes_are_forgotten
             a_turn_is_one_nodes

@@ -1,7 +1,7 @@
 //! Runs that are to be created: which of them are.
 
 use super::Inner;
-use crate::domain::{BucketId, EventId, Job, LeftOut, NewRun, RunId, Skip, SkipReason, WaitKey, Written};
+use crate::domain::{ClaimId, EventId, Job, LeftOut, NewRun, RunId, Skip, SkipReason, WaitKey, Written};
 use crate::engine::{Lock, lock, rate_limit};
 
 /// What came of runs to be created.
@@ -57,7 +57,7 @@ impl Inner {
     }
 
     /// A run gives a lock up, if it still holds it.
-    pub(super) fn release(&mut self, lock: BucketId, run: RunId) {
+    pub(super) fn release(&mut self, lock: ClaimId, run: RunId) {
         if self.locks.get(&lock) == Some(&run) {
             self.locks.remove(&lock);
         }

@@ -17,6 +17,7 @@ impl Queue for FakeQueue {
     async fn lease(&self, _now: Timestamp, _max: usize, _per_function: usize) -> Vec<Lease> {
         Vec::new()
     }
+    async fn configure(&self, _table: LimitTable) {}
     async fn acknowledge(&self, _id: &JobId, _epoch: u64) {}
     async fn release(&self, _id: &JobId, _epoch: u64, _due: Timestamp) {}
     async fn forget_run(&self, _run: RunId) {}
@@ -32,6 +33,9 @@ impl Queue for FakeQueue {
         let fate = self.0.with(|world| world.queue);
         let _ = fate.strike(()).await;
         self.0.with(|world| world.queue_stats.clone())
+    }
+    async fn flow(&self, _function: FunctionId) -> Flow {
+        self.0.with(|world| world.flow.clone())
     }
     async fn ping(&self) -> Result<(), QueueError> {
         let fate = self.0.with(|world| world.queue);
@@ -68,6 +72,9 @@ impl Store for FakeStore {
         _: &[FunctionId],
         _: usize,
     ) -> Read<Vec<Job>> {
+        Ok(Vec::new())
+    }
+    async fn starts_of(&self, _function: FunctionId, _limit: usize) -> Read<Vec<(Gates, Timestamp)>> {
         Ok(Vec::new())
     }
     async fn next_due(&self, _from: Timestamp) -> Read<Option<Timestamp>> {

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use callboard_actors::domain::{
-    Accept, Advance, BucketId, Event, EventId, Json, NewRun, Route, RunId, RunStatus, SingletonMode, Timestamp,
-    WaitKey, limits,
+    Accept, Advance, ClaimId, Event, EventId, Json, NewRun, Route, RunId, RunStatus, SingletonMode, Timestamp, WaitKey,
+    limits,
 };
 use sqlx::postgres::PgArguments;
 use uuid::Uuid;
@@ -75,6 +75,7 @@ rows! {
         group: String,
         priority: i32,
         started: Option<i64>,
+        gates: Option<String>,
         key: Option<Uuid>,
         key_text: Option<Cow<'a, str>>,
         /// Runs of the key that are older don't hold it any more.
@@ -267,12 +268,13 @@ impl<'a> Claims<'a> {
                 group: serde_json::to_string(&state.group).expect("a set of texts serialises"),
                 priority: state.priority.seconds(),
                 started: state.started_at.map(Timestamp::as_millis),
+                gates: (!state.gates.is_empty()).then(|| text(&state.gates.to_text()).into_owned()),
                 key: run.idempotency.as_deref().map(digest),
                 key_text: run.idempotency.as_deref().map(text),
                 key_since: RunId::first_at(Timestamp::from_millis(oldest)).cell(),
                 owner: owner.cell(),
                 skip_seq,
-                singleton: state.lock.map(BucketId::as_uuid),
+                singleton: state.lock.map(ClaimId::as_uuid),
             });
         }
     }

@@ -4,9 +4,9 @@
 use std::sync::OnceLock;
 
 use callboard_actors::domain::{
-    BucketId, Change, DeadLetter, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, LockClaim, NewRun, Rate,
-    RateClaim, RunState, RunStatus, SingletonMode, SkipReason, Step, StepId, StepOp, StepState, Timestamp, Wait,
-    WaitKey, WaitKind,
+    Cadence, Change, ClaimId, DeadLetter, Gates, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, LockClaim,
+    NewRun, RateClaim, RunState, RunStatus, SingletonMode, SkipReason, Step, StepId, StepOp, StepState, Timestamp,
+    Wait, WaitKey, WaitKind,
 };
 use callboard_actors::ports::{Check, Store as _};
 use callboard_backends::postgres::{Server, Settings};
@@ -110,6 +110,7 @@ fn plan(database: &str, sql: &str) -> String {
 #[rstest]
 #[case(jobs::DUE, &["Index Scan using jobs_due on jobs"])]
 #[case(jobs::NEXT_DUE, &["Index Only Scan using jobs_due on jobs"])]
+#[case(jobs::STARTS, &["Index Scan Backward using runs_by_function on runs"])]
 #[case(letters::LIST, &["Index Scan Backward using dead_letters_by_id on dead_letters"])]
 #[case(letters::BY_ID, &["Index Scan using dead_letters_by_id on dead_letters"])]
 #[case(letters::OF_RUNS, &["Index Scan using dead_letters_pkey on dead_letters"])]
@@ -175,6 +176,7 @@ fn job(state: &RunState, key: JobKey, due: Timestamp) -> Job {
         due,
         priority: state.priority,
         payload: None,
+        gates: Gates::NONE,
     }
 }
 
@@ -186,16 +188,16 @@ fn ended(at: Timestamp) -> Change {
     }
 }
 
-fn lock() -> BucketId {
-    BucketId::of_lock(accepted(1).1.function, None)
+fn lock() -> ClaimId {
+    ClaimId::of_lock(accepted(1).1.function, None)
 }
 
 /// Has a run claim everything that may be claimed.
 fn claim(run: &mut NewRun, mode: SingletonMode) {
     let at = run.state.id.at();
     run.rate = Some(RateClaim {
-        bucket: BucketId::of_rate(run.state.function, None),
-        rate: Rate {
+        bucket: ClaimId::of_rate(run.state.function, None),
+        rate: Cadence {
             interval: 1,
             tolerance: 0,
         },

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::audits::Dice;
 use super::fixtures::*;
 use crate::domain::{
-    BucketId, Change, Deadline, Event, EventId, JobKey, LeftOut, Level, LockClaim, NewRun, Rate, RateClaim, RunId,
+    Cadence, Change, ClaimId, Deadline, Event, EventId, JobKey, LeftOut, Level, LockClaim, NewRun, RateClaim, RunId,
     RunStatus, SingletonMode, Skip, SkipReason, Write, Written,
 };
 use crate::engine::{Lock, lock, rate_limit};
@@ -15,11 +15,11 @@ use crate::engine::{Lock, lock, rate_limit};
 /// Nanoseconds of a millisecond.
 const MILLI: i64 = 1_000_000;
 
-fn rated_run(event: &Event, bucket: &str, rate: Rate) -> NewRun {
+fn rated_run(event: &Event, bucket: &str, rate: Cadence) -> NewRun {
     let key = json(&serde_json::json!(bucket));
     NewRun {
         rate: Some(RateClaim {
-            bucket: BucketId::of_rate(function("one"), Some(("event.data.id", &key))),
+            bucket: ClaimId::of_rate(function("one"), Some(("event.data.id", &key))),
             rate,
             at: event.received_at,
             reason: SkipReason::RateLimited,
@@ -33,7 +33,7 @@ fn rated_run(event: &Event, bucket: &str, rate: Rate) -> NewRun {
 pub(super) fn lock_claim(name: &str, mode: SingletonMode, millis: i64) -> LockClaim {
     let key = json(&serde_json::json!(name));
     LockClaim {
-        bucket: BucketId::of_lock(function("one"), Some(("event.data.id", &key))),
+        bucket: ClaimId::of_lock(function("one"), Some(("event.data.id", &key))),
         mode,
         at: at(millis),
         rule: "held by ".to_owned(),
@@ -82,8 +82,8 @@ async fn skips(store: &Shared, event: EventId) -> Vec<Skip> {
     store.event_view(event).await.expect("reads").expect("is known").skips
 }
 
-fn rate(interval: i64, early: i64) -> Rate {
-    Rate {
+fn rate(interval: i64, early: i64) -> Cadence {
+    Cadence {
         interval: interval * MILLI,
         tolerance: interval * early * MILLI,
     }
