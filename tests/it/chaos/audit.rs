@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::database::{Database, Row};
 use super::load::Sent;
-use super::workflow::Workflow;
+use super::workflow::{WIDTH, Workflow};
 
 /// The outcome.
 #[derive(Debug, Default)]
@@ -58,6 +58,28 @@ impl Account {
         account.steps(database, workflow);
         account.outputs(database);
         account
+    }
+
+    /// Concurrency: of a key's calls no more than its limit were at work at the same time. Answers how many came close.
+    ///
+    /// Holds while leases outlive what the app does for a call, so not where a server that is killed takes the leases along.
+    pub(super) fn lanes(&mut self, workflow: &Workflow) -> usize {
+        let visits = workflow.book().visits.clone();
+        let mut full = 0;
+        for visit in &visits {
+            let at_work = visits
+                .iter()
+                .filter(|other| other.lane == visit.lane && other.came <= visit.came && visit.came < other.left)
+                .count();
+            full += usize::from(at_work == WIDTH);
+            if at_work > WIDTH {
+                self.blame(format!(
+                    "limit: {at_work} calls for lane {} at {}",
+                    visit.lane, visit.came
+                ));
+            }
+        }
+        full
     }
 
     fn blame(&mut self, violation: String) {
