@@ -50,8 +50,10 @@ const TRIES: u32 = 5;
 /// How old what is known of a run may be when its app is called. Less than the shortest time for which a silent process
 /// keeps its leases, 3 s: nobody else can have gone on meanwhile, even if this process stood still.
 const FRESH: Duration = Duration::from_secs(2);
-/// Times that a run is loaded anew for one job. A database that always takes longer than [`FRESH`] must not stop all work.
-const DOUBTS: u32 = 3;
+/// The same for a job that somebody else may have held before: one who wakes now still commits what his call brought.
+const FRESH_AFTER_OTHERS: Duration = Duration::from_millis(250);
+/// Times that a run is loaded anew for one job. A database that always takes longer than that must not stop all work.
+const DOUBTS: u32 = 8;
 
 /// Do this job.
 #[derive(Debug)]
@@ -215,7 +217,14 @@ impl Executor {
         let is_doubtful = match doubts {
             0 => is_last_word || is_for_others_too(assignment.lease(), self.parts.clock.now()),
             // While this process stood still, others may have gone on after the state was read.
-            1..DOUBTS => slot.known_at.is_some_and(|at| at.elapsed() > FRESH),
+            1..DOUBTS => {
+                let bound = if assignment.lease().is_first {
+                    FRESH
+                } else {
+                    FRESH_AFTER_OTHERS
+                };
+                slot.known_at.is_some_and(|at| at.elapsed() > bound)
+            }
             _ => false,
         };
         if is_doubtful {
