@@ -13,7 +13,7 @@
 //! | [`ports`] | what the world has to provide: store, queue, invoker, clock, chance; with their conformance suites |
 //! | [`kernel`] | the supervision kit on actix: child, guard, restart policy, address book, credits, probe |
 //! | [`supervisor`] | the root of the process tree |
-//! | [`catalog`], [`run_cache`], [`assignment`], [`metrics`] | what the actors share |
+//! | [`catalog`], [`run_cache`], [`assignment`], [`parked`], [`metrics`] | what the actors share |
 //! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`executor`], [`scheduler`], [`janitor`], [`presence`] | the actors, one role each |
 //! | [`orchestrator`] | the tree put together, and the handle for everything that may be asked of it |
 //!
@@ -50,6 +50,7 @@ pub mod kernel;
 mod link;
 pub mod metrics;
 pub mod orchestrator;
+pub mod parked;
 pub mod ports;
 pub mod presence;
 pub mod registrar;

@@ -16,8 +16,8 @@ pub use build::{BuildError, Settings, World, build};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    DeadLetter, Event, EventId, Failure, FunctionId, Json, LetterId, Node, NodeState, Registration, RunId, SyncOutcome,
-    WaitKey, Written,
+    DeadLetter, Event, EventId, Failure, FunctionId, FunctionMode, Json, LetterId, Node, NodeState, Registration,
+    RunId, SyncOutcome, WaitKey, Written,
 };
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::credit::Gauges;
@@ -226,6 +226,20 @@ impl Orchestrator {
     /// When the store can't, or the server is going down.
     pub async fn remove_app(&self, url: &str) -> Result<bool, Refusal> {
         self.registrar(|reply| registrar::Change::Remove(url.to_owned(), reply))
+            .await
+    }
+
+    /// Has a function do from now on what an operator lets it do: at once here, on other instances within the interval of
+    /// their signs of life. Whatever the instance, no trigger starts a run that is accepted after this returns.
+    /// Archived functions, whose runs go on, count too. Answers whether that is a change.
+    ///
+    /// # Errors
+    /// When there is no such function, the store can't, or the server is going down.
+    pub async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal> {
+        if self.catalog().function(id).is_none() {
+            return Err(Refusal::UnknownFunction(id.to_string()));
+        }
+        self.registrar(|reply| registrar::Change::SetMode(id, mode, reply))
             .await
     }
 

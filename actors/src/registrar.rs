@@ -11,7 +11,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Wrap
 use tokio::sync::{Notify, oneshot};
 
 use crate::catalog::{Catalog, SharedCatalog};
-use crate::domain::{Registration, SyncOutcome};
+use crate::domain::{FunctionId, FunctionMode, Registration, SyncOutcome};
 use crate::kernel::{Observation, Supervised};
 use crate::metrics::Metrics;
 use crate::ports::{Store, StoreError};
@@ -23,6 +23,8 @@ pub enum Change {
     Register(Box<Registration>, oneshot::Sender<Result<SyncOutcome, StoreError>>),
     /// The app at this URL is to be forgotten.
     Remove(String, oneshot::Sender<Result<bool, StoreError>>),
+    /// An operator has a function do this from now on.
+    SetMode(FunctionId, FunctionMode, oneshot::Sender<Result<bool, StoreError>>),
     /// Another node has changed something: the catalog is to be read anew, unless it has been meanwhile.
     Refresh(Option<oneshot::Sender<Result<(), StoreError>>>),
     /// A sync that we asked for failed, or went well.
@@ -111,6 +113,14 @@ async fn carry_out(parts: &Parts, is_stale: &Cell<bool>, change: Change) {
         Change::Remove(url, reply) => {
             let outcome = parts.store.remove_app(&url).await;
             let _ = reply.send(refreshed(parts, is_stale, outcome, |removed| *removed).await);
+        }
+        Change::SetMode(function, mode, reply) => {
+            let outcome = parts.store.set_function_mode(function, mode).await;
+            let outcome = parts.metrics.store_errors.watch(outcome);
+            if let Ok(true) = outcome {
+                tracing::info!(%function, mode = mode.as_str(), "an operator has set a function's mode");
+            }
+            let _ = reply.send(refreshed(parts, is_stale, outcome, |changed| *changed).await);
         }
         Change::Refresh(reply) => {
             is_stale.set(true);

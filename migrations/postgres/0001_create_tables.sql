@@ -26,6 +26,8 @@ CREATE TABLE callboard.functions (
     version    bigint NOT NULL,
     archived   boolean NOT NULL,
     definition text NOT NULL,
+    mode       text NOT NULL DEFAULT 'active', -- what an operator lets it do; registrations leave it as it is
+    mode_since bigint,                 -- unless it is active
     UNIQUE (app, slug)
 );
 

@@ -21,6 +21,8 @@ CREATE TABLE functions (
     version    INTEGER NOT NULL,
     archived   INTEGER NOT NULL,
     definition TEXT NOT NULL,
+    mode       TEXT NOT NULL DEFAULT 'active', -- what an operator lets it do; registrations leave it as it is
+    mode_since INTEGER,                -- unless it is active
     UNIQUE (app, slug)
 ) WITHOUT ROWID;
 

@@ -6,6 +6,7 @@ pub mod dead_letters;
 pub mod dev;
 pub mod doctor;
 pub mod flags;
+pub mod functions;
 pub mod health;
 pub mod migrate;
 pub mod serve;
@@ -43,6 +44,8 @@ pub enum Command {
     Health(health::HealthArgs),
     /// Look at jobs that were given up, and retry or discard them.
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// List functions, and pause, drain or resume them.
+    Functions(functions::FunctionsArgs),
     /// Show when a function's crons ran or did not, and why, and when they run next.
     Slots(slots::SlotsArgs),
     /// Check the database against what is promised, without changing anything.

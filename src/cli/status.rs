@@ -1,6 +1,6 @@
 //! `callboard status`: what the parts of a running server are doing.
 //!
-//! Reads `GET /api/v1/supervisor` and `GET /api/v1/nodes` as they come: members it does not know are ignored, missing ones shown as `-`, so that
+//! Reads `GET /api/v1/supervisor`, `GET /api/v1/nodes` and `GET /api/v1/functions` as they come: members it does not know are ignored, missing ones shown as `-`, so that
 //! it goes with servers of other versions.
 
 use clap::Args;
@@ -17,7 +17,8 @@ pub struct StatusArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
     pub server: ServerArgs,
-    /// Print the answers as they are: the process tree, with the nodes as its member `nodes`.
+    /// Print the answers as they are: the process tree, with the nodes as its member `nodes` and the functions that are
+    /// paused or drained as `halted_functions`.
     #[arg(long)]
     pub json: bool,
 }
@@ -32,17 +33,26 @@ pub async fn ask(args: &StatusArgs) -> Result<Value, Problem> {
     if let (Ok(mut answer), Some(tree)) = (args.server.get("/api/v1/nodes").await, status.as_object_mut()) {
         tree.insert("nodes".to_owned(), answer["nodes"].take());
     }
+    let functions = args.server.get("/api/v1/functions?archived=true").await;
+    if let (Ok(answer), Some(tree)) = (functions, status.as_object_mut()) {
+        let all = answer["functions"].as_array().into_iter().flatten();
+        let halted = all.filter(|function| function["mode"].as_str().is_some_and(|mode| mode != "active"));
+        tree.insert("halted_functions".to_owned(), halted.cloned().collect());
+    }
     Ok(status)
 }
 
 /// The process tree and the nodes for people.
 #[must_use]
 pub fn render(status: &Value) -> String {
-    let tree = render_tree(status);
-    match status["nodes"].as_array() {
-        Some(nodes) if !nodes.is_empty() => format!("{tree}\n\n{}", render_nodes(nodes)),
-        _ => tree,
+    let mut shown = render_tree(status);
+    if let Some(nodes) = status["nodes"].as_array().filter(|nodes| !nodes.is_empty()) {
+        shown += &format!("\n\n{}", render_nodes(nodes));
     }
+    if let Some(halted) = status["halted_functions"].as_array().filter(|all| !all.is_empty()) {
+        shown += &format!("\n\n{}", super::functions::table(halted));
+    }
+    shown
 }
 
 fn render_nodes(nodes: &[Value]) -> String {

@@ -10,7 +10,7 @@ use actix_web::web;
 use async_trait::async_trait;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, Json, LetterId, Node, Registration, RunId, SyncOutcome,
+    DeadLetter, Event, EventId, FunctionId, FunctionMode, Json, LetterId, Node, Registration, RunId, SyncOutcome,
 };
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
@@ -33,6 +33,7 @@ pub trait Api: Send + Sync {
     async fn accept(&self, events: Vec<Event>) -> Result<(), Refusal>;
     async fn register(&self, registration: Registration) -> Result<SyncOutcome, Refusal>;
     async fn remove_app(&self, url: &str) -> Result<bool, Refusal>;
+    async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal>;
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal>;
     async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal>;
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal>;
@@ -65,6 +66,9 @@ impl Api for Orchestrator {
     }
     async fn remove_app(&self, url: &str) -> Result<bool, Refusal> {
         Self::remove_app(self, url).await
+    }
+    async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal> {
+        Self::set_function_mode(self, id, mode).await
     }
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
         Self::invoke(self, function, payload).await

@@ -38,8 +38,8 @@ pub use dead_letter::DeadLetter;
 pub use event::{Event, EventError, IncomingEvent};
 pub use failure::Failure;
 pub use function::{
-    App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, RateLimit, Scope, Singleton,
-    SingletonMode, Throttle, Timeouts,
+    App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, FunctionMode, RateLimit, Scope,
+    Singleton, SingletonMode, Throttle, Timeouts,
 };
 pub use ids::{BucketId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
 pub use job::{Deadline, Job, JobId, JobKey};

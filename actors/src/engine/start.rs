@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use super::admission::Claims;
 use super::deadline;
 use crate::domain::{
-    Class, Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, Priority, RunId, RunState, Skip,
-    Timestamp, Wait, WaitKey, WaitKind, limits,
+    Class, Event, EventId, Function, FunctionMode, Job, JobId, JobKey, JsonError, Lookup, NewRun, Priority, RunId,
+    RunState, Skip, SkipReason, Timestamp, Wait, WaitKey, WaitKind, limits,
 };
 use crate::expression::{Expression, Scope, time};
 
@@ -19,6 +19,14 @@ use crate::expression::{Expression, Scope, time};
 /// # Errors
 /// The reason why it starts none, whatever the store holds.
 pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRun, Skip> {
+    if let Some((reason, detail)) = standstill(function.mode) {
+        return Err(Skip {
+            event: event.id,
+            function: Some(function.id),
+            reason,
+            detail,
+        });
+    }
     let Claims { rate, lock } = Claims::of(function, event)?;
     let id = RunId::derive(event.id, function.id);
     let events: Arc<[_]> = Arc::new([event.body.clone()]);
@@ -51,6 +59,21 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRu
         rate,
         lock,
     })
+}
+
+/// Why a function in this mode starts no runs.
+fn standstill(mode: FunctionMode) -> Option<(SkipReason, String)> {
+    match mode {
+        FunctionMode::Active => None,
+        FunctionMode::Paused { since } => Some((
+            SkipReason::Paused,
+            format!("the function is paused since {}", since.to_rfc3339()),
+        )),
+        FunctionMode::Draining { since } => Some((
+            SkipReason::Draining,
+            format!("the function is drained since {}", since.to_rfc3339()),
+        )),
+    }
 }
 
 /// The head start of the run: what its function asks for, within bounds. An expression that gives no whole number asks for

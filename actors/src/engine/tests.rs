@@ -16,7 +16,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::{Event, EventId, FlowControl, FunctionId, JobId, Opcode, RunId, Step, StepState};
+use crate::domain::{Event, EventId, FlowControl, FunctionId, FunctionMode, JobId, Opcode, RunId, Step, StepState};
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_750_000_000_000);
 
@@ -43,6 +43,7 @@ pub(super) fn function(retries: u32) -> Function {
         flow: FlowControl::default(),
         config: Json::null(),
         archived: false,
+        mode: FunctionMode::Active,
     }
 }
 

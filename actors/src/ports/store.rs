@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::{Audit, SlotBook};
 
 use crate::domain::{
-    App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, LetterId, Lookup, Node, NodeId,
-    Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp, StepState, SyncOutcome, Timestamp, Wait,
-    WaitKey, WaitKind, Write, Written,
+    App, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, HistoryEntry, Job, Json, LetterId, Lookup,
+    Node, NodeId, Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp, StepState, SyncOutcome,
+    Timestamp, Wait, WaitKey, WaitKind, Write, Written,
 };
 
 /// Why the store can't.
@@ -241,6 +241,15 @@ pub struct Expiry {
     pub rates: Timestamp,
 }
 
+/// Jobs that are left out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Except<'a> {
+    /// All of these functions.
+    pub functions: &'a [FunctionId],
+    /// Calls of these functions; see [`crate::domain::JobKey::is_call`].
+    pub calls_of: &'a [FunctionId],
+}
+
 /// Sizes for people and metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -324,13 +333,13 @@ pub trait Store: Audit + SlotBook + Send + Sync {
         Ok(self.load_runs(&[id]).await?.pop())
     }
 
-    /// Jobs due before `until`, by due time (then by id), those behind `after` only and not of the functions `except`; at
+    /// Jobs due before `until`, by due time (then by id), those behind `after` only and without what `except` says; at
     /// most `limit`.
     async fn jobs_due(
         &self,
         until: Timestamp,
         after: Option<(Timestamp, crate::domain::JobId)>,
-        except: &[FunctionId],
+        except: Except<'_>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError>;
 
@@ -385,6 +394,13 @@ pub trait Store: Audit + SlotBook + Send + Sync {
     /// Archives all functions of the app at this URL and forgets the app. Answers whether there was one. For the sake of
     /// its functions, whose runs go on, the catalog keeps listing it, without URL and checksum, until it registers again.
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError>;
+
+    /// Has a function do from now on what an operator lets it do, and raises the catalog's revision. Answers whether that is
+    /// a change: not if there is no such function, or if it is in this mode already, which goes on since when it began.
+    async fn set_function_mode(&self, function: FunctionId, mode: FunctionMode) -> Result<bool, StoreError>;
+
+    /// How many runs of each of these functions have not ended, in no particular order; those that have none may be left out.
+    async fn open_runs(&self, functions: &[FunctionId]) -> Result<Vec<(FunctionId, u64)>, StoreError>;
 
     /// An event with what became of it.
     async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError>;

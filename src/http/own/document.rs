@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, functions, letters, nodes, operator, runs, slots, view};
+use super::{apps, events, functions, letters, modes, nodes, operator, runs, slots, view};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -20,6 +20,10 @@ use crate::http::answer;
         runs::cancel,
         functions::list,
         functions::register,
+        modes::get,
+        modes::pause,
+        modes::drain,
+        modes::resume,
         slots::list,
         apps::list,
         apps::sync,

@@ -8,6 +8,7 @@ mod document;
 mod events;
 mod functions;
 mod letters;
+mod modes;
 mod nodes;
 mod operator;
 mod reading;
@@ -40,6 +41,10 @@ endpoints! {
     "/runs/{id}" => get runs::get;
     "/runs/{id}/cancel" => post runs::cancel;
     "/functions" => get functions::list, post functions::register;
+    "/functions/{id}" => get modes::get;
+    "/functions/{id}/pause" => post modes::pause;
+    "/functions/{id}/drain" => post modes::drain;
+    "/functions/{id}/resume" => post modes::resume;
     "/functions/{id}/slots" => get slots::list;
     "/apps" => get apps::list;
     "/apps/sync" => post apps::sync;

@@ -6,8 +6,8 @@ mod pending;
 
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
-    Event as StoredEvent, Function as StoredFunction, FunctionId, HistoryEntry, HistoryKind, JobKey, Json, RunStatus,
-    StepId, StepOp, Timestamp,
+    Event as StoredEvent, Function as StoredFunction, FunctionId, FunctionMode, HistoryEntry, HistoryKind, JobKey,
+    Json, RunStatus, StepId, StepOp, Timestamp,
 };
 use callboard_actors::ports::{AppView, Lease, RunSummary, RunView, StepView};
 use serde::{Deserialize, Serialize};
@@ -328,6 +328,8 @@ impl RunDetail {
             run.started_at = leases.iter().map(|lease| lease.since).min().map(rfc3339);
         }
         let is_over = view.summary.status.is_final();
+        let function = catalog.function(view.summary.function);
+        let mode = function.map_or(FunctionMode::Active, |function| function.mode);
         let cancelled_by = view.waits.iter().filter(|wait| wait.kind == "cancel");
         Self {
             run,
@@ -336,7 +338,7 @@ impl RunDetail {
             waiting_for: if is_over {
                 Vec::new()
             } else {
-                Pending::all(view, leases, now)
+                Pending::all(view, leases, mode, now)
             },
             cancelled_by: cancelled_by
                 .map(|wait| CancelledBy {
@@ -368,6 +370,16 @@ pub(super) struct Function {
     config: Json,
     /// Whether a later registration has left it out.
     archived: bool,
+    /// `active`; `paused`, when triggers start no runs and the app is not called; `draining`, when triggers start no runs
+    /// and those there are go on.
+    #[schema(example = "active")]
+    mode: &'static str,
+    /// Since when, unless it is active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode_since: Option<String>,
+    /// How many of its runs have not ended. In lists only of functions that are not active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_runs: Option<u64>,
 }
 
 impl Function {
@@ -383,7 +395,15 @@ impl Function {
             retries: function.retries,
             config: function.config.clone(),
             archived: function.archived,
+            mode: function.mode.as_str(),
+            mode_since: function.mode.since().map(rfc3339),
+            open_runs: None,
         }
+    }
+
+    /// With how many of its runs have not ended.
+    pub(super) fn with_open_runs(self, open_runs: Option<u64>) -> Self {
+        Self { open_runs, ..self }
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) struct World {
     pub(crate) cancelled: Option<Cancelled>,
     pub(crate) has_app: bool,
     pub(crate) apps: Vec<AppView>,
+    pub(crate) modes: Vec<(FunctionId, FunctionMode)>,
     pub(crate) notes: Vec<(String, Option<String>)>,
     pub(crate) runs: Vec<RunView>,
     pub(crate) states: HashMap<RunId, RunState>,
@@ -171,6 +172,17 @@ impl Api for FakeApi {
     }
     async fn remove_app(&self, _url: &str) -> Result<bool, Refusal> {
         Ok(self.world.with(|world| world.has_app))
+    }
+    async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal> {
+        Ok(self.world.with(|world| {
+            let mut functions = world.apps.iter_mut().flat_map(|view| &mut view.functions);
+            let function = functions
+                .find(|function| function.id == id)
+                .expect("the handler looks first");
+            function.mode = mode;
+            world.modes.push((id, mode));
+            true
+        }))
     }
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
         if function == "missing" {

@@ -91,6 +91,7 @@ macro_rules! store_conformance {
             a_signal_is_taken_over_before_it_is_taken
             jobs_come_by_due_time
             jobs_of_some_functions_are_left_out
+            calls_of_some_functions_are_left_out
             events_come_in_the_order_asked
             events_are_listed_from_new_to_old
             runs_are_listed_from_new_to_old
@@ -106,6 +107,8 @@ macro_rules! store_conformance {
             functions_left_out_are_archived
             functions_may_be_added_one_by_one
             a_removed_app_keeps_its_functions
+            a_mode_outlasts_registrations
+            open_runs_are_counted_by_function
             old_runs_and_events_are_purged
             failed_runs_expire_apart
             nothing_open_is_purged

@@ -11,6 +11,7 @@ use crate::domain::{
     RunStatus, SingletonMode, Skip, SkipReason, Write, Written,
 };
 use crate::engine::{Lock, lock, rate_limit};
+use crate::ports::Except;
 
 /// Nanoseconds of a millisecond.
 const MILLI: i64 = 1_000_000;
@@ -99,7 +100,10 @@ pub async fn a_deadline_comes_with_its_run_and_keeps_it_from_no_rescue(store: Sh
     commit_all(&store, &[accept(&event, vec![run.clone()])]).await;
     let id = run.state.id;
     assert_eq!(load(&store, id).await, Some(run.state));
-    let due = store.jobs_due(at(100), None, &[], 10).await.expect("reads");
+    let due = store
+        .jobs_due(at(100), None, Except::default(), 10)
+        .await
+        .expect("reads");
     assert_eq!(due, [run.job, deadline]);
     assert_eq!(store.orphans(10).await.expect("reads"), []);
     commit_all(&store, &[advance(id, 0, vec![Change::JobDone(JobKey::Start)])]).await;
@@ -323,7 +327,10 @@ pub async fn a_lock_that_is_taken_cancels_its_holder(store: Shared) {
         (evictions.as_slice(), left.as_slice()),
         ([job.clone()].as_slice(), [].as_slice())
     );
-    let due = store.jobs_due(at(100), None, &[], 10).await.expect("reads");
+    let due = store
+        .jobs_due(at(100), None, Except::default(), 10)
+        .await
+        .expect("reads");
     assert!(due.contains(&job), "{due:?}");
     assert!(
         job.payload
