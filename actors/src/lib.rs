@@ -15,6 +15,7 @@
 //! | [`supervisor`] | the root of the process tree |
 //! | [`catalog`], [`run_cache`], [`assignment`], [`parked`], [`metrics`] | what the actors share |
 //! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`executor`], [`scheduler`], [`janitor`], [`presence`] | the actors, one role each |
+//! | [`mod@rerun`] | how a run is done again |
 //! | [`orchestrator`] | the tree put together, and the handle for everything that may be asked of it |
 //!
 //! # The process tree
@@ -54,6 +55,7 @@ pub mod parked;
 pub mod ports;
 pub mod presence;
 pub mod registrar;
+pub mod rerun;
 pub mod router;
 pub mod run_cache;
 pub mod scheduler;

@@ -26,6 +26,7 @@ use crate::link::{self, LinkError, names};
 use crate::metrics::Metrics;
 use crate::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use crate::registrar::{self, Registrar};
+use crate::rerun::{FromStep, Rerun, RerunError, Reruns};
 use crate::router::{AcceptEvents, Router};
 use crate::scheduler::ledger::{self, SlotFilter, SlotPage};
 use crate::supervisor::{Drain, DrainReport, GetStatus, StopSignal, SupervisorHandle};
@@ -318,6 +319,20 @@ impl Orchestrator {
         Err(Refusal::Overloaded)
     }
 
+    /// Has a run done again, as a whole or from one of its steps on.
+    ///
+    /// # Errors
+    /// When that can't be; see [`RerunError`].
+    pub async fn rerun(&self, run: RunId, from: Option<&FromStep>) -> Result<Rerun, RerunError> {
+        let id = EventId::new(self.clock.now(), self.random.bits());
+        let reruns = Reruns {
+            store: Arc::clone(&self.store),
+            catalog: self.catalog.clone(),
+            book: self.supervisor.book.clone(),
+        };
+        reruns.rerun(run, from, id).await
+    }
+
     /// Puts the job of a dead letter back, to be tried now. Answers the letter as it was; `None` if there is none, or none
     /// any more.
     ///
@@ -454,6 +469,12 @@ impl Orchestrator {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// Where the actors are.
+    #[cfg(test)]
+    pub(crate) fn book(&self) -> crate::kernel::AddressBook {
+        self.supervisor.book.clone()
     }
 
     /// For looking at who is at work on what.

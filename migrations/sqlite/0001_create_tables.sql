@@ -69,12 +69,16 @@ CREATE TABLE runs (
     singleton        TEXT,             -- the lock that it was created with
     started_at       INTEGER,
     ended_at         INTEGER,
-    output           TEXT
+    output           TEXT,
+    original_id      TEXT,             -- the first run of those of which it is a repetition
+    edited           TEXT              -- a step that an operator gives other arguments
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_function ON runs (function_id, id);
 CREATE INDEX runs_open ON runs (id) WHERE ended_at IS NULL;
 CREATE INDEX runs_failed ON runs (id) WHERE status IN ('failed', 'cancelled');
 CREATE UNIQUE INDEX runs_idempotency ON runs (function_id, idempotency) WHERE idempotency IS NOT NULL;
+
+CREATE INDEX runs_by_original ON runs (original_id, id) WHERE original_id IS NOT NULL;
 
 -- Which runs an event started, where their ids don't tell: a run's id carries the time of the event it was derived
 -- from, so only further events and foreign ids need a row.

@@ -16,6 +16,7 @@ use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
 use callboard_actors::orchestrator::{Cancelled, Orchestrator, Refusal, Retried, Tree};
 use callboard_actors::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
+use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -37,6 +38,7 @@ pub trait Api: Send + Sync {
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal>;
     async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal>;
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal>;
+    async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError>;
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal>;
@@ -78,6 +80,9 @@ impl Api for Orchestrator {
     }
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal> {
         Self::cancel(self, run).await
+    }
+    async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError> {
+        Self::rerun(self, run, from.as_ref()).await
     }
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
         Self::retry_dead_letter(self, id).await

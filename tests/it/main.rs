@@ -23,6 +23,7 @@ mod observing;
 mod pausing;
 mod payloads;
 mod production;
+mod rerunning;
 mod restarts;
 mod signing;
 mod starts;

@@ -48,7 +48,7 @@ pub use node::{Node, NodeState};
 pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};
 pub use priority::{Class, Priority};
 pub use registration::{Registration, SyncOutcome};
-pub use run::{RunState, RunStatus};
+pub use run::{EditedStep, RunState, RunStatus};
 pub use step::{Step, StepOp, StepState};
 pub use timestamp::Timestamp;
 pub use trigger::Trigger;

@@ -40,6 +40,7 @@ mod hold;
 mod plan;
 pub mod rate_limit;
 mod reply;
+pub mod rerun;
 pub mod retry;
 mod start;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use admission::{Lock, lock};
 pub use dispatch::{Next, dispatch};
 pub(crate) use finish::refused_invoke;
 pub use plan::invoke_key;
+pub use rerun::rerun;
 pub use retry::RetryPolicy;
 pub use start::{invoked_event, start};
 

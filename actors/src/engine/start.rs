@@ -27,8 +27,21 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRu
             detail,
         });
     }
-    let Claims { rate, lock } = Claims::of(function, event)?;
     let id = RunId::derive(event.id, function.id);
+    let mut run = begin(function, event, id, event.ts.max(now), now)?;
+    run.idempotency = event.has_own_id.then(|| event.external_id.clone());
+    Ok(run)
+}
+
+/// The run `id` for this event, whose first call is due then.
+pub(super) fn begin(
+    function: &Function,
+    event: &Event,
+    id: RunId,
+    due: Timestamp,
+    now: Timestamp,
+) -> Result<NewRun, Skip> {
+    let Claims { rate, lock } = Claims::of(function, event)?;
     let events: Arc<[_]> = Arc::new([event.body.clone()]);
     let mut state = RunState::new(id, function.id, event.name.clone(), vec![event.id], events);
     state.priority = priority(function, event);
@@ -36,7 +49,6 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRu
         run: id,
         key: JobKey::Start,
     };
-    let due = event.ts.max(now);
     let job = Job {
         id: job_id,
         function: function.id,
@@ -48,14 +60,13 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRu
     state.jobs.insert(JobKey::Start, 0);
     let deadline = deadline::for_start(function, id);
     state.jobs.extend(deadline.iter().map(|job| (job.id.key.clone(), 0)));
-    let idempotency = event.has_own_id.then(|| event.external_id.clone());
     state.lock = lock.as_ref().map(|lock| lock.bucket);
     Ok(NewRun {
         waits: cancel_waits(function, event, id, now),
         state,
         job,
         deadline,
-        idempotency,
+        idempotency: None,
         rate,
         lock,
     })

@@ -123,6 +123,8 @@ pub struct RunSummary {
     pub ended_at: Option<Timestamp>,
     /// What it returned, or its error.
     pub output: Option<Json>,
+    /// The first run of those of which it is a repetition.
+    pub original: Option<RunId>,
 }
 
 /// A step for people.
@@ -144,6 +146,8 @@ pub struct StepView {
     pub until: Option<Timestamp>,
     /// Its memo.
     pub memo: Option<Json>,
+    /// Its place in the order of completion.
+    pub position: Option<u32>,
 }
 
 /// A run with everything that is known of it.
@@ -265,6 +269,10 @@ pub struct Counts {
 
 impl From<Step> for StepView {
     fn from(step: Step) -> Self {
+        let position = match step.state {
+            StepState::Done { position, .. } => Some(position),
+            StepState::Planned | StepState::Parked { .. } => None,
+        };
         let (status, ended_at, until, memo) = match step.state {
             StepState::Planned => ("planned", None, None, None),
             StepState::Parked { until } => ("parked", None, Some(until), None),
@@ -285,6 +293,7 @@ impl From<Step> for StepView {
             ended_at,
             until,
             memo,
+            position,
         }
     }
 }

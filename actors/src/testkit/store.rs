@@ -3,6 +3,7 @@
 mod crons;
 mod rows;
 mod starts;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
@@ -484,20 +485,26 @@ impl Store for FakeStore {
         Ok(functions.iter().map(open).collect())
     }
 
-    async fn event_view(&self, _: EventId) -> Result<Option<EventView>, StoreError> {
-        Ok(None)
+    async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError> {
+        let inner = self.lock();
+        let skips = inner.skips.iter().filter(|skip| skip.event == id);
+        Ok(inner.events.get(&id).map(|event| EventView {
+            event: event.clone(),
+            runs: Vec::new(),
+            skips: skips.cloned().collect(),
+        }))
     }
 
     async fn list_events(&self, _: &EventFilter) -> Result<Page<Event>, StoreError> {
         Err(StoreError::Refused("nobody lists here".to_owned()))
     }
 
-    async fn run_view(&self, _: RunId) -> Result<Option<RunView>, StoreError> {
-        Ok(None)
+    async fn run_view(&self, id: RunId) -> Result<Option<RunView>, StoreError> {
+        Ok(self.lock().view(id))
     }
 
-    async fn list_runs(&self, _: &RunFilter) -> Result<Page<RunSummary>, StoreError> {
-        Err(StoreError::Refused("nobody lists here".to_owned()))
+    async fn list_runs(&self, filter: &RunFilter) -> Result<Page<RunSummary>, StoreError> {
+        Ok(self.lock().list(filter))
     }
 
     async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {

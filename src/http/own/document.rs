@@ -18,6 +18,7 @@ use crate::http::answer;
         runs::list,
         runs::get,
         runs::cancel,
+        runs::rerun,
         functions::list,
         functions::register,
         modes::get,

@@ -40,6 +40,7 @@ endpoints! {
     "/runs" => get runs::list;
     "/runs/{id}" => get runs::get;
     "/runs/{id}/cancel" => post runs::cancel;
+    "/runs/{id}/rerun" => post runs::rerun;
     "/functions" => get functions::list, post functions::register;
     "/functions/{id}" => get modes::get;
     "/functions/{id}/pause" => post modes::pause;

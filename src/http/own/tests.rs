@@ -2,6 +2,7 @@
 
 mod letters;
 mod slots;
+mod verbs;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -180,6 +181,7 @@ fn step(id: &str, op: StepOp, status: &'static str) -> StepView {
         ended_at: None,
         until: None,
         memo: None,
+        position: None,
     }
 }
 

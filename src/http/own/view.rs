@@ -108,6 +108,9 @@ pub(super) struct Run {
     /// What it returned, or its error.
     #[schema(value_type = Option<Value>)]
     output: Option<Json>,
+    /// The first run of those of which it is a repetition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_id: Option<String>,
 }
 
 impl Run {
@@ -124,6 +127,7 @@ impl Run {
             ended_at: run.ended_at.map(rfc3339),
             duration_ms: millis_between(run.started_at, run.ended_at),
             output: run.output.clone(),
+            original_id: run.original.map(|run| run.to_string()),
         }
     }
 }

@@ -20,6 +20,7 @@ use callboard_actors::kernel::{ChildName, ChildState, ChildStatus, Observation, 
 use callboard_actors::metrics::Metrics;
 use callboard_actors::orchestrator::{Cancelled, Refusal, Retried, Tree};
 use callboard_actors::ports::*;
+use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use serde_json::{Map, Value};
 
@@ -39,6 +40,8 @@ pub(crate) struct World {
     pub(crate) invoked: Vec<(String, Map<String, Value>)>,
     pub(crate) signalled: Option<RunId>,
     pub(crate) cancelled: Option<Cancelled>,
+    pub(crate) reruns: Vec<(RunId, Option<FromStep>)>,
+    pub(crate) rerun_error: Option<RerunError>,
     pub(crate) has_app: bool,
     pub(crate) apps: Vec<AppView>,
     pub(crate) modes: Vec<(FunctionId, FunctionMode)>,
@@ -197,6 +200,18 @@ impl Api for FakeApi {
     }
     async fn cancel(&self, _run: RunId) -> Result<Cancelled, Refusal> {
         Ok(self.world.with(|world| world.cancelled.unwrap_or(Cancelled::Unknown)))
+    }
+    async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError> {
+        self.world.with(|world| {
+            world.reruns.push((run, from));
+            world.rerun_error.take().map_or(
+                Ok(Rerun {
+                    run: RunId::new(NOW, 77),
+                    original: run,
+                }),
+                Err,
+            )
+        })
     }
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
         self.world.with(|world| world.retried.push(id));

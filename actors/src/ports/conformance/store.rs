@@ -60,6 +60,7 @@ macro_rules! store_conformance {
             a_lock_that_is_taken_cancels_its_holder
             a_batch_takes_a_lock_from_hand_to_hand
             a_lock_given_up_in_a_batch_is_free_in_it
+            a_repetition_comes_back_whole
             locks_are_exact_however_writes_are_batched
             an_event_that_may_meet_a_wait_is_unrouted
             an_event_is_routed_once

@@ -338,6 +338,7 @@ pub async fn a_run_is_shown_with_all_of_it(store: Shared) {
         started_at: Some(at(2)),
         ended_at: None,
         output: None,
+        original: None,
     };
     assert_eq!(view.summary, summary);
     let base = |id: &str, status| StepView {
@@ -349,6 +350,7 @@ pub async fn a_run_is_shown_with_all_of_it(store: Shared) {
         ended_at: None,
         until: None,
         memo: None,
+        position: None,
     };
     let expected = [
         base("planned", "planned"),
@@ -359,11 +361,13 @@ pub async fn a_run_is_shown_with_all_of_it(store: Shared) {
         StepView {
             ended_at: Some(at(7)),
             memo: Some(json(&serde_json::json!({"data": "x"}))),
+            position: Some(0),
             ..base("done", "completed")
         },
         StepView {
             ended_at: Some(at(8)),
             memo: Some(json(&serde_json::json!({"error": {"name": "E", "message": "m"}}))),
+            position: Some(1),
             ..base("failed", "failed")
         },
     ];
