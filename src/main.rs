@@ -44,6 +44,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Slots(args) => {
             print!("{}", actix_rt::System::new().block_on(cli::slots::run(args))?);
         }
+        Command::Runs(args) => {
+            print!("{}", actix_rt::System::new().block_on(cli::runs::run(args))?);
+        }
+        Command::Functions(args) => {
+            print!("{}", actix_rt::System::new().block_on(cli::functions::run(args))?);
+        }
         Command::DeadLetters(args) => {
             print!("{}", actix_rt::System::new().block_on(cli::dead_letters::run(args))?);
         }

@@ -22,6 +22,8 @@ pub struct Catalog {
     by_slug: HashMap<Arc<str>, FunctionId>,
     /// What operators have said of apps' circuit breakers.
     breakers: HashMap<Arc<str>, bool>,
+    /// Functions whose app is not to be called.
+    paused: Vec<FunctionId>,
     /// Triggers by the event name or pattern they are written with.
     triggers: HashMap<String, Vec<Candidate>>,
 }
@@ -63,6 +65,9 @@ impl Catalog {
         for function in apps.iter().flat_map(|view| &view.functions) {
             let function = Arc::new(function.clone());
             catalog.functions.insert(function.id, Arc::clone(&function));
+            if function.mode.is_paused() {
+                catalog.paused.push(function.id);
+            }
             if function.archived {
                 continue;
             }
@@ -126,6 +131,18 @@ impl Catalog {
     /// Every live function, in no particular order.
     pub fn live_functions(&self) -> impl Iterator<Item = &Arc<Function>> {
         self.functions.values().filter(|function| !function.archived)
+    }
+
+    /// Functions whose app is not to be called, archived ones included.
+    #[must_use]
+    pub fn paused(&self) -> &[FunctionId] {
+        &self.paused
+    }
+
+    /// Whether the app is not to be called for this function.
+    #[must_use]
+    pub fn is_paused(&self, id: FunctionId) -> bool {
+        self.function(id).is_some_and(|function| function.mode.is_paused())
     }
 
     /// A live function by its slug or its UUID.

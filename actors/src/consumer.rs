@@ -2,7 +2,8 @@
 //!
 //! A permit travels with each job and returns when its outcome is durable, so work in flight is bounded however much is
 //! ready (P6). Executors are started when the first job for them comes; while one is down its jobs are handed back. A job
-//! over which an executor has died three times is handed out once more, to be given up.
+//! over which an executor has died three times is handed out once more, to be given up. Calls of a paused function are
+//! dropped from the queue when they come up; the store keeps them.
 //!
 //! Started last and stopped first: whatever it hands out has somebody to do it.
 
@@ -21,6 +22,7 @@ use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{FunctionId, JobId};
 use crate::executor::{Executor, Perform};
 use crate::kernel::{ChildName, ChildSpec, Credits, Lookup, Observation, Permit, Supervised};
+use crate::parked::Parked;
 use crate::ports::{Clock, Lease, Queue};
 use crate::supervisor::{StartChild, SupervisorHandle};
 
@@ -68,6 +70,8 @@ pub struct Parts {
     pub queue: Arc<dyn Queue>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Functions whose calls are not handed out.
+    pub parked: Parked,
     /// Who starts executors, and where they are.
     pub supervisor: SupervisorHandle,
     /// What an executor is.
@@ -184,6 +188,7 @@ impl Feed {
         if leases.is_empty() {
             self.nap(room == 0).await;
         }
+        let leases = self.park(leases).await;
         // From here on whatever happens to a job, it comes back.
         let (mut taken, mut left) = (Vec::with_capacity(leases.len()), Vec::new());
         let catalog = self.parts.catalog.current();
@@ -211,6 +216,22 @@ impl Feed {
             self.deliver(assignment).await;
         }
         self
+    }
+
+    /// Drops the calls of paused functions from the queue; answers the other leases. In this order: a call that is noted
+    /// before it is dropped might be brought again in between, and dropped then.
+    async fn park(&self, mut leases: Vec<Lease>) -> Vec<Lease> {
+        let catalog = self.parts.parked.catalog();
+        if catalog.paused().is_empty() {
+            return leases;
+        }
+        let is_held = |lease: &mut Lease| lease.job.id.key.is_call() && catalog.is_paused(lease.job.function);
+        let held: Vec<Lease> = leases.extract_if(.., is_held).collect();
+        for lease in held {
+            self.parts.queue.acknowledge(&lease.job.id, lease.epoch).await;
+            self.parts.parked.add(lease.job.function);
+        }
+        leases
     }
 
     /// Waits for something to do: jobs, room, jobs given back, an executor that has come up.

@@ -13,8 +13,9 @@
 //! | [`ports`] | what the world has to provide: store, queue, invoker, clock, chance; with their conformance suites |
 //! | [`kernel`] | the supervision kit on actix: child, guard, restart policy, address book, credits, probe |
 //! | [`supervisor`] | the root of the process tree |
-//! | [`catalog`], [`run_cache`], [`assignment`], [`breaker`], [`metrics`] | what the actors share |
+//! | [`catalog`], [`run_cache`], [`assignment`], [`breaker`], [`parked`], [`metrics`] | what the actors share |
 //! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`executor`], [`scheduler`], [`janitor`], [`presence`] | the actors, one role each |
+//! | [`mod@rerun`] | how a run is done again |
 //! | [`orchestrator`] | the tree put together, and the handle for everything that may be asked of it |
 //!
 //! # The process tree
@@ -51,9 +52,11 @@ pub mod kernel;
 mod link;
 pub mod metrics;
 pub mod orchestrator;
+pub mod parked;
 pub mod ports;
 pub mod presence;
 pub mod registrar;
+pub mod rerun;
 pub mod router;
 pub mod run_cache;
 pub mod scheduler;

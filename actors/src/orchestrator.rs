@@ -17,8 +17,8 @@ pub use build::{BuildError, Settings, World, build};
 use crate::breaker::Breakers;
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    DeadLetter, Event, EventId, Failure, FunctionId, Json, LetterId, Node, NodeState, Registration, RunId, SyncOutcome,
-    WaitKey, Written,
+    DeadLetter, Event, EventId, Failure, FunctionId, FunctionMode, Json, LetterId, Node, NodeState, Registration,
+    RunId, SyncOutcome, WaitKey, Written,
 };
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::credit::Gauges;
@@ -27,6 +27,7 @@ use crate::link::{self, LinkError, names};
 use crate::metrics::Metrics;
 use crate::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use crate::registrar::{self, Registrar};
+use crate::rerun::{FromStep, Rerun, RerunError, Reruns};
 use crate::router::{AcceptEvents, Router};
 use crate::scheduler::ledger::{self, SlotFilter, SlotPage};
 use crate::supervisor::{Drain, DrainReport, GetStatus, StopSignal, SupervisorHandle};
@@ -247,6 +248,20 @@ impl Orchestrator {
         &self.breakers
     }
 
+    /// Has a function do from now on what an operator lets it do: at once here, on other instances within the interval of
+    /// their signs of life. Whatever the instance, no trigger starts a run that is accepted after this returns.
+    /// Archived functions, whose runs go on, count too. Answers whether that is a change.
+    ///
+    /// # Errors
+    /// When there is no such function, the store can't, or the server is going down.
+    pub async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal> {
+        if self.catalog().function(id).is_none() {
+            return Err(Refusal::UnknownFunction(id.to_string()));
+        }
+        self.registrar(|reply| registrar::Change::SetMode(id, mode, reply))
+            .await
+    }
+
     /// Notes why a sync that we asked an app for failed, or that it did not.
     pub fn note_sync(&self, url: &str, error: Option<String>) {
         let change = registrar::Change::NoteSync(url.to_owned(), error);
@@ -320,6 +335,20 @@ impl Orchestrator {
             }
         }
         Err(Refusal::Overloaded)
+    }
+
+    /// Has a run done again, as a whole or from one of its steps on.
+    ///
+    /// # Errors
+    /// When that can't be; see [`RerunError`].
+    pub async fn rerun(&self, run: RunId, from: Option<&FromStep>) -> Result<Rerun, RerunError> {
+        let id = EventId::new(self.clock.now(), self.random.bits());
+        let reruns = Reruns {
+            store: Arc::clone(&self.store),
+            catalog: self.catalog.clone(),
+            book: self.supervisor.book.clone(),
+        };
+        reruns.rerun(run, from, id).await
     }
 
     /// Puts the job of a dead letter back, to be tried now. Answers the letter as it was; `None` if there is none, or none
@@ -458,6 +487,12 @@ impl Orchestrator {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// Where the actors are.
+    #[cfg(test)]
+    pub(crate) fn book(&self) -> crate::kernel::AddressBook {
+        self.supervisor.book.clone()
     }
 
     /// For looking at who is at work on what.

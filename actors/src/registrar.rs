@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::breaker::Breakers;
 use crate::catalog::{Catalog, SharedCatalog};
-use crate::domain::{Registration, SyncOutcome};
+use crate::domain::{FunctionId, FunctionMode, Registration, SyncOutcome};
 use crate::engine;
 use crate::kernel::{Observation, Supervised};
 use crate::metrics::Metrics;
@@ -25,6 +25,8 @@ pub enum Change {
     Register(Box<Registration>, oneshot::Sender<Result<SyncOutcome, StoreError>>),
     /// The app at this URL is to be forgotten.
     Remove(String, oneshot::Sender<Result<bool, StoreError>>),
+    /// An operator has a function do this from now on.
+    SetMode(FunctionId, FunctionMode, oneshot::Sender<Result<bool, StoreError>>),
     /// Another node has changed something: the catalog is to be read anew, unless it has been meanwhile.
     Refresh(Option<oneshot::Sender<Result<(), StoreError>>>),
     /// Whether the calls of the app of this name go through a circuit breaker, whatever the settings say.
@@ -124,6 +126,14 @@ async fn carry_out(parts: &Parts, is_stale: &Cell<bool>, change: Change) {
         Change::SetBreaker(app, breaker, reply) => {
             let outcome = parts.store.set_breaker(&app, breaker).await;
             let _ = reply.send(refreshed(parts, is_stale, outcome, |known| *known).await);
+        }
+        Change::SetMode(function, mode, reply) => {
+            let outcome = parts.store.set_function_mode(function, mode).await;
+            let outcome = parts.metrics.store_errors.watch(outcome);
+            if let Ok(true) = outcome {
+                tracing::info!(%function, mode = mode.as_str(), "an operator has set a function's mode");
+            }
+            let _ = reply.send(refreshed(parts, is_stale, outcome, |changed| *changed).await);
         }
         Change::Refresh(reply) => {
             is_stale.set(true);

@@ -27,7 +27,8 @@ use crate::domain::{FunctionId, JobId, JobKey, RunId, Timestamp, Write};
 use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError};
 use crate::metrics::Metrics;
-use crate::ports::{Clock, Origin, PartitionStats, Queue, QueueStats, Store, StoreError};
+use crate::parked::Parked;
+use crate::ports::{Clock, Except, Origin, PartitionStats, Queue, QueueStats, Store, StoreError};
 use catch_up::CatchUp;
 use cron::Plan;
 
@@ -57,6 +58,8 @@ pub struct Parts {
     pub changed: Arc<Notify>,
     /// Set when there was no room for jobs that the writer brought; rings `changed`.
     pub spilled: Arc<AtomicBool>,
+    /// Functions whose calls are not brought.
+    pub parked: Parked,
     /// Where the writer is.
     pub book: AddressBook,
     /// What is counted.
@@ -180,8 +183,11 @@ impl Time {
     /// Does what is to be done now; answers how long there is nothing to do.
     async fn work(&mut self) -> Result<Duration, LinkError> {
         let now = self.parts.clock.now();
-        self.bring(now).await?;
         let catalog = self.parts.catalog.current();
+        if self.parts.parked.take_resumed(&catalog) {
+            self.swept_at = Timestamp::MIN;
+        }
+        self.bring(now, catalog.paused()).await?;
         if !self.crons.follows(&catalog) {
             let marks = self.parts.store.cron_marks(None).await;
             let marks = self.parts.metrics.store_errors.watch(marks)?;
@@ -213,8 +219,9 @@ impl Time {
         Ok(cron.min(bring))
     }
 
-    /// Brings the jobs that have come into the horizon; now and then, and after a lack of room, all that are due.
-    async fn bring(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    /// Brings the jobs that have come into the horizon; now and then, and after a lack of room, all that are due. Calls of
+    /// the functions `paused` stay where they are.
+    async fn bring(&mut self, now: Timestamp, paused: &[FunctionId]) -> Result<(), StoreError> {
         if self.shortage.is_none() && self.parts.spilled.load(Ordering::Relaxed) {
             self.shortage = Some(Shortage::of(&self.parts.queue.stats().await));
         }
@@ -246,8 +253,13 @@ impl Time {
         self.shortage = None;
         // From here on what the writer finds no room for is brought by the next turn.
         self.parts.spilled.store(false, Ordering::Relaxed);
+        paused.iter().for_each(|function| self.parts.parked.add(*function));
         loop {
-            let page = self.parts.store.jobs_due(until, after.take(), &full, PAGE).await;
+            let except = Except {
+                functions: &full,
+                calls_of: paused,
+            };
+            let page = self.parts.store.jobs_due(until, after.take(), except, PAGE).await;
             let page = match self.parts.metrics.store_errors.watch(page) {
                 Ok(page) => page,
                 Err(error) => {

@@ -27,6 +27,8 @@ CREATE TABLE callboard.functions (
     version    bigint NOT NULL,
     archived   boolean NOT NULL,
     definition text NOT NULL,
+    mode       text NOT NULL DEFAULT 'active', -- what an operator lets it do; registrations leave it as it is
+    mode_since bigint,                 -- unless it is active
     UNIQUE (app, slug)
 );
 
@@ -77,12 +79,16 @@ CREATE TABLE callboard.runs (
     step_group       text NOT NULL,
     event_ids        uuid[],           -- all of them, if there are several
     gates            text,             -- what its calls have to pass; none of most
-    output           text
+    output           text,
+    original_id      uuid,             -- the first run of those of which it is a repetition
+    edited           text              -- a step that an operator gives other arguments
 ) WITH (fillfactor = 70);
 CREATE INDEX runs_by_function ON callboard.runs (function_id, id);
 CREATE INDEX runs_open ON callboard.runs (id) WHERE ended_at IS NULL;
 CREATE INDEX runs_unsuccessful ON callboard.runs (id) WHERE unsuccessful;
 CREATE UNIQUE INDEX runs_idempotency ON callboard.runs (function_id, idempotency) WHERE idempotency IS NOT NULL;
+
+CREATE INDEX runs_by_original ON callboard.runs (original_id, id) WHERE original_id IS NOT NULL;
 
 -- Which runs an event started, where their ids don't tell: a run's id carries the time of the event it was derived
 -- from, so only further events and foreign ids need a row.

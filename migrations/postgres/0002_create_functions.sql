@@ -113,7 +113,7 @@ CREATE FUNCTION callboard.claim(
     new_id uuid[], new_function uuid[], new_status text[], new_version bigint[], new_event uuid[], new_events text[],
     new_event_name text[], new_request_version integer[], new_plan_only boolean[], new_group text[], new_priority integer[],
     new_started bigint[], new_gates text[], new_key uuid[], new_key_text text[], new_key_since uuid[], new_owner uuid[],
-    new_skip_seq bigint[], new_singleton uuid[],
+    new_skip_seq bigint[], new_singleton uuid[], new_original uuid[], new_edited text[],
     -- Rate limits that new runs have to pass, by bucket and in order; times in nanoseconds.
     limit_id uuid[], limit_run uuid[], limit_at bigint[], limit_gap bigint[], limit_tolerance bigint[],
     limit_owner uuid[], limit_function uuid[], limit_skip_seq bigint[], limit_reason text[], limit_detail text[],
@@ -377,16 +377,17 @@ BEGIN
         WITH put AS (
             INSERT INTO callboard.runs (id, function_id, function_version, status, version, event_id, event_ids,
                 event_name, request_version, priority, plan_only, unsuccessful, step_group, idempotency, started_at,
-                singleton, gates)
+                singleton, gates, original_id, edited)
             SELECT new.id, new.function_id,
                 coalesce((SELECT functions.version FROM callboard.functions WHERE functions.id = new.function_id), 0),
                 new.status, new.version, new.event_id, new.event_ids::uuid[], new.event_name, new.request_version,
-                new.priority, new.plan_only, false, new.step_group, new.key, new.started_at, new.singleton, new.gates
+                new.priority, new.plan_only, false, new.step_group, new.key, new.started_at, new.singleton,
+                new.gates, new.original, new.edited
             FROM unnest(new_id, new_function, new_status, new_version, new_event, new_events, new_event_name,
                     new_request_version, new_plan_only, new_group, new_priority, new_started, new_gates, new_key,
-                    new_owner, new_singleton)
+                    new_owner, new_singleton, new_original, new_edited)
                 AS new (id, function_id, status, version, event_id, event_ids, event_name, request_version, plan_only,
-                    step_group, priority, started_at, gates, key, owner, singleton)
+                    step_group, priority, started_at, gates, key, owner, singleton, original, edited)
             WHERE new.owner <> ALL (lost_events) AND new.id <> ALL (losers)
             ON CONFLICT DO NOTHING RETURNING runs.id
         )

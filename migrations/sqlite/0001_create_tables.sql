@@ -22,6 +22,8 @@ CREATE TABLE functions (
     version    INTEGER NOT NULL,
     archived   INTEGER NOT NULL,
     definition TEXT NOT NULL,
+    mode       TEXT NOT NULL DEFAULT 'active', -- what an operator lets it do; registrations leave it as it is
+    mode_since INTEGER,                -- unless it is active
     UNIQUE (app, slug)
 ) WITHOUT ROWID;
 
@@ -69,12 +71,16 @@ CREATE TABLE runs (
     started_at       INTEGER,
     ended_at         INTEGER,
     gates            TEXT,             -- what its calls have to pass; none of most
-    output           TEXT
+    output           TEXT,
+    original_id      TEXT,             -- the first run of those of which it is a repetition
+    edited           TEXT              -- a step that an operator gives other arguments
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_function ON runs (function_id, id);
 CREATE INDEX runs_open ON runs (id) WHERE ended_at IS NULL;
 CREATE INDEX runs_failed ON runs (id) WHERE status IN ('failed', 'cancelled');
 CREATE UNIQUE INDEX runs_idempotency ON runs (function_id, idempotency) WHERE idempotency IS NOT NULL;
+
+CREATE INDEX runs_by_original ON runs (original_id, id) WHERE original_id IS NOT NULL;
 
 -- Which runs an event started, where their ids don't tell: a run's id carries the time of the event it was derived
 -- from, so only further events and foreign ids need a row.

@@ -1,7 +1,7 @@
 //! `callboard status`: what the parts of a running server are doing.
 //!
-//! Reads `GET /api/v1/supervisor`, `GET /api/v1/nodes` and `GET /api/v1/apps` as they come: members it does not know are
-//! ignored, missing ones shown as `-`, so that it goes with servers of other versions.
+//! Reads `GET /api/v1/supervisor`, `nodes`, `apps` and `functions` as they come: members it does not know are ignored, missing
+//! ones shown as `-`, so that it goes with servers of other versions.
 
 use clap::Args;
 use comfy_table::presets::NOTHING;
@@ -17,8 +17,8 @@ pub struct StatusArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
     pub server: ServerArgs,
-    /// Print the answers as they are: the process tree, with the nodes and the apps as its members
-    /// `nodes` and `apps`.
+    /// Print the answers as they are: the process tree, with the nodes and the apps as its members `nodes` and `apps`, and
+    /// the functions that are paused or drained as `halted_functions`.
     #[arg(long)]
     pub json: bool,
 }
@@ -37,6 +37,12 @@ pub async fn ask(args: &StatusArgs) -> Result<Value, Problem> {
         ) {
             tree.insert(list.to_owned(), answer[list].take());
         }
+    }
+    let functions = args.server.get("/api/v1/functions?archived=true").await;
+    if let (Ok(answer), Some(tree)) = (functions, status.as_object_mut()) {
+        let all = answer["functions"].as_array().into_iter().flatten();
+        let halted = all.filter(|function| function["mode"].as_str().is_some_and(|mode| mode != "active"));
+        tree.insert("halted_functions".to_owned(), halted.cloned().collect());
     }
     Ok(status)
 }
@@ -57,6 +63,8 @@ pub fn render(status: &Value) -> String {
     if !away.is_empty() {
         parts.push(render_breakers(&away));
     }
+    let halted = status["halted_functions"].as_array().filter(|all| !all.is_empty());
+    parts.extend(halted.map(|halted| super::functions::table(halted)));
     parts.join("\n\n")
 }
 

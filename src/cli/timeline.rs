@@ -161,6 +161,7 @@ mod tests {
                 started_at: Some(START),
                 ended_at: None,
                 output: Some(Json::parse(r#"{"ok":true}"#).expect("valid")),
+                original: None,
             },
             steps: vec![StepView {
                 id: StepId::from("a"),
@@ -171,6 +172,7 @@ mod tests {
                 ended_at: None,
                 until: None,
                 memo: None,
+                position: None,
             }],
             history,
             jobs: Vec::new(),

@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use callboard_actors::breaker::Breakers;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, Json, LetterId, Node, Registration, RunId, SyncOutcome,
+    DeadLetter, Event, EventId, FunctionId, FunctionMode, Json, LetterId, Node, Registration, RunId, SyncOutcome,
 };
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
 use callboard_actors::orchestrator::{Cancelled, Orchestrator, Refusal, Retried, Tree};
 use callboard_actors::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
+use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -34,9 +35,11 @@ pub trait Api: Send + Sync {
     async fn accept(&self, events: Vec<Event>) -> Result<(), Refusal>;
     async fn register(&self, registration: Registration) -> Result<SyncOutcome, Refusal>;
     async fn remove_app(&self, url: &str) -> Result<bool, Refusal>;
+    async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal>;
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal>;
     async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal>;
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal>;
+    async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError>;
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal>;
@@ -69,6 +72,9 @@ impl Api for Orchestrator {
     async fn remove_app(&self, url: &str) -> Result<bool, Refusal> {
         Self::remove_app(self, url).await
     }
+    async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal> {
+        Self::set_function_mode(self, id, mode).await
+    }
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
         Self::invoke(self, function, payload).await
     }
@@ -77,6 +83,9 @@ impl Api for Orchestrator {
     }
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal> {
         Self::cancel(self, run).await
+    }
+    async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError> {
+        Self::rerun(self, run, from.as_ref()).await
     }
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
         Self::retry_dead_letter(self, id).await

@@ -41,7 +41,8 @@ pub struct Call {
     pub stack_current: usize,
     /// The events that started the run.
     pub events: Arc<[Json]>,
-    /// The memos of the steps of `stack`, in the order of their ids.
+    /// The memos of the steps of `stack` and, in the place of one, the input of a step that was edited; in the order of
+    /// their ids.
     pub steps: Vec<(StepId, Json)>,
 }
 

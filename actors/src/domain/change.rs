@@ -187,11 +187,15 @@ pub enum SkipReason {
     Idempotency,
     /// Another run of the singleton has not ended.
     Singleton,
+    /// The function is paused.
+    Paused,
+    /// The function is being drained.
+    Draining,
 }
 
 impl SkipReason {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::ExpressionFalse,
         Self::ExpressionError,
         Self::Duplicate,
@@ -199,6 +203,8 @@ impl SkipReason {
         Self::RateLimited,
         Self::Idempotency,
         Self::Singleton,
+        Self::Paused,
+        Self::Draining,
     ];
 
     /// The stored name.
@@ -212,6 +218,8 @@ impl SkipReason {
             Self::RateLimited => "rate_limited",
             Self::Idempotency => "idempotency",
             Self::Singleton => "singleton",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
         }
     }
 

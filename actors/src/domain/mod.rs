@@ -40,8 +40,8 @@ pub use dead_letter::DeadLetter;
 pub use event::{Event, EventError, IncomingEvent};
 pub use failure::Failure;
 pub use function::{
-    App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, RateLimit, Scope, Singleton,
-    SingletonMode, Throttle, Timeouts,
+    App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, FunctionMode, RateLimit, Scope,
+    Singleton, SingletonMode, Throttle, Timeouts,
 };
 pub use gate::{BucketId, Gate, GateKind, Gates, Limit, Limits, RuleId};
 pub use ids::{ClaimId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
@@ -52,7 +52,7 @@ pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};
 pub use priority::{Class, Priority};
 pub use rate::Rate;
 pub use registration::{Registration, SyncOutcome};
-pub use run::{RunState, RunStatus};
+pub use run::{EditedStep, RunState, RunStatus};
 pub use step::{Step, StepOp, StepState};
 pub use timestamp::Timestamp;
 pub use trigger::Trigger;

@@ -107,6 +107,19 @@ pub struct RunState {
     pub started_at: Option<Timestamp>,
     /// The lock that it was created with; another run may have taken it since.
     pub lock: Option<ClaimId>,
+    /// The first run of those of which it is a repetition.
+    pub original: Option<RunId>,
+    /// What an operator has changed in it.
+    pub edited: Option<EditedStep>,
+}
+
+/// A step that an operator gives other arguments than the function does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditedStep {
+    /// Which.
+    pub step: StepId,
+    /// The arguments: a JSON array.
+    pub input: Json,
 }
 
 impl RunState {
@@ -138,6 +151,8 @@ impl RunState {
             gates: Gates::NONE,
             started_at: None,
             lock: None,
+            original: None,
+            edited: None,
         }
     }
 
@@ -162,6 +177,14 @@ impl RunState {
         self.jobs.keys().chain(self.held.keys()).any(JobKey::is_owner)
     }
 
+    /// What the app is told of a step that was edited and has not run: `{"input":[…]}`, in the place of its memo.
+    #[must_use]
+    pub fn edited_input(&self) -> Option<(StepId, Json)> {
+        let edited = self.edited.as_ref()?;
+        let is_done = self.steps.get(&edited.step).is_some_and(Step::is_done);
+        (!is_done).then(|| (edited.step.clone(), edited.input.wrapped("input")))
+    }
+
     /// Bytes of all memos.
     #[must_use]
     pub fn memo_bytes(&self) -> usize {
@@ -172,7 +195,8 @@ impl RunState {
     #[must_use]
     pub fn weight(&self) -> usize {
         let events: usize = self.events.iter().map(Json::len).sum();
-        512 + events + self.memo_bytes() + self.steps.len() * 256
+        let edited = self.edited.as_ref().map_or(0, |edited| edited.input.len());
+        512 + events + edited + self.memo_bytes() + self.steps.len() * 256
     }
 
     /// Makes one committed change true here as well.

@@ -70,13 +70,13 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: Stri
     }))
 }
 
-/// The memos of the completed steps, sorted by step id as canonical JSON wants its members.
+/// The memos of the completed steps, and the input of one that was edited, sorted by step id as canonical JSON wants its members.
 fn memos(run: &RunState) -> Vec<(StepId, Json)> {
     let done = run
         .stack
         .iter()
         .filter_map(|id| Some((id.clone(), run.steps.get(id)?.memo()?.clone())));
-    let mut memos: Vec<_> = done.collect();
+    let mut memos: Vec<_> = done.chain(run.edited_input()).collect();
     memos.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     memos
 }

@@ -41,6 +41,7 @@ mod hold;
 mod plan;
 pub mod rate_limit;
 mod reply;
+pub mod rerun;
 pub mod retry;
 mod start;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use dispatch::{Next, dispatch};
 pub(crate) use finish::refused_invoke;
 pub use gates::{gates, limits};
 pub use plan::invoke_key;
+pub use rerun::rerun;
 pub use retry::RetryPolicy;
 pub use start::{invoked_event, start};
 

@@ -8,8 +8,8 @@ use super::admission::Claims;
 use super::deadline;
 use super::gates::gates;
 use crate::domain::{
-    Class, Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, Priority, RunId, RunState, Skip,
-    Timestamp, Wait, WaitKey, WaitKind, limits,
+    Class, Event, EventId, Function, FunctionMode, Job, JobId, JobKey, JsonError, Lookup, NewRun, Priority, RunId,
+    RunState, Skip, SkipReason, Timestamp, Wait, WaitKey, WaitKind, limits,
 };
 use crate::expression::{Expression, Scope, time};
 
@@ -20,8 +20,29 @@ use crate::expression::{Expression, Scope, time};
 /// # Errors
 /// The reason why it starts none, whatever the store holds.
 pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRun, Skip> {
-    let Claims { rate, lock } = Claims::of(function, event)?;
+    if let Some((reason, detail)) = standstill(function.mode) {
+        return Err(Skip {
+            event: event.id,
+            function: Some(function.id),
+            reason,
+            detail,
+        });
+    }
     let id = RunId::derive(event.id, function.id);
+    let mut run = begin(function, event, id, event.ts.max(now), now)?;
+    run.idempotency = event.has_own_id.then(|| event.external_id.clone());
+    Ok(run)
+}
+
+/// The run `id` for this event, whose first call is due then.
+pub(super) fn begin(
+    function: &Function,
+    event: &Event,
+    id: RunId,
+    due: Timestamp,
+    now: Timestamp,
+) -> Result<NewRun, Skip> {
+    let Claims { rate, lock } = Claims::of(function, event)?;
     let events: Arc<[_]> = Arc::new([event.body.clone()]);
     let mut state = RunState::new(id, function.id, event.name.clone(), vec![event.id], events);
     state.priority = priority(function, event);
@@ -30,7 +51,6 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRu
         run: id,
         key: JobKey::Start,
     };
-    let due = event.ts.max(now);
     let job = Job {
         id: job_id,
         function: function.id,
@@ -43,17 +63,31 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRu
     state.jobs.insert(JobKey::Start, 0);
     let deadline = deadline::for_start(function, id);
     state.jobs.extend(deadline.iter().map(|job| (job.id.key.clone(), 0)));
-    let idempotency = event.has_own_id.then(|| event.external_id.clone());
     state.lock = lock.as_ref().map(|lock| lock.bucket);
     Ok(NewRun {
         waits: cancel_waits(function, event, id, now),
         state,
         job,
         deadline,
-        idempotency,
+        idempotency: None,
         rate,
         lock,
     })
+}
+
+/// Why a function in this mode starts no runs.
+fn standstill(mode: FunctionMode) -> Option<(SkipReason, String)> {
+    match mode {
+        FunctionMode::Active => None,
+        FunctionMode::Paused { since } => Some((
+            SkipReason::Paused,
+            format!("the function is paused since {}", since.to_rfc3339()),
+        )),
+        FunctionMode::Draining { since } => Some((
+            SkipReason::Draining,
+            format!("the function is drained since {}", since.to_rfc3339()),
+        )),
+    }
 }
 
 /// The head start of the run: what its function asks for, within bounds. An expression that gives no whole number asks for

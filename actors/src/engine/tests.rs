@@ -17,7 +17,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::{Event, EventId, FlowControl, FunctionId, Gates, JobId, Opcode, RunId, Step, StepState};
+use crate::domain::{
+    Event, EventId, FlowControl, FunctionId, FunctionMode, Gates, JobId, Opcode, RunId, Step, StepState,
+};
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_750_000_000_000);
 
@@ -44,6 +46,7 @@ pub(super) fn function(retries: u32) -> Function {
         flow: FlowControl::default(),
         config: Json::null(),
         archived: false,
+        mode: FunctionMode::Active,
     }
 }
 

@@ -33,6 +33,7 @@ use crate::kernel::credit::Limits;
 use crate::kernel::{ChildSpec, Credits, GiveUp, Placement, RestartKind, RestartPolicy, Supervised};
 use crate::link::names;
 use crate::metrics::Metrics;
+use crate::parked::Parked;
 use crate::ports::{Clock, InvokerFactory, Queue, Random, Store, StoreError};
 use crate::presence::{self, Presence};
 use crate::registrar::{self, Registrar};
@@ -205,6 +206,7 @@ pub async fn build(
     let cache = RunCache::new(settings.cache_bytes);
     let unrouted = Arc::new(Notify::new());
     let spilled = Arc::new(AtomicBool::new(false));
+    let parked = Parked::new(catalog.clone(), Arc::clone(&functions_changed));
 
     let child = Children {
         placement: placement.clone(),
@@ -236,6 +238,7 @@ pub async fn build(
         catalog: catalog.clone(),
         changed: functions_changed,
         spilled,
+        parked: parked.clone(),
         book: book.clone(),
         metrics: metrics.clone(),
         horizon: settings.horizon,
@@ -268,6 +271,7 @@ pub async fn build(
         lane: consumer::Lane::default(),
         queue: Arc::clone(&world.queue),
         clock: Arc::clone(&world.clock),
+        parked,
         supervisor: supervisor.clone(),
         spec: executor_spec(executor, Arc::clone(&world.invoker), placement, &settings),
         catalog: catalog.clone(),

@@ -22,6 +22,6 @@ pub use queue::{
 pub use random::Random;
 pub use slots::{CronEnd, CronGap, CronMark, GapReason, SlotBook, TickView};
 pub use store::{
-    AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, JobView, NodeView, Page, RunFilter,
-    RunSummary, RunView, StepView, Store, StoreError, WaitView,
+    AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Except, Expiry, JobView, NodeView, Page,
+    RunFilter, RunSummary, RunView, StepView, Store, StoreError, WaitView,
 };

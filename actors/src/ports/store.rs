@@ -9,9 +9,9 @@ use serde::Serialize;
 use super::{Audit, SlotBook};
 
 use crate::domain::{
-    App, DeadLetter, Event, EventId, Function, FunctionId, Gates, HistoryEntry, Job, Json, LetterId, Lookup, Node,
-    NodeId, Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp, StepState, SyncOutcome, Timestamp,
-    Wait, WaitKey, WaitKind, Write, Written,
+    App, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, HistoryEntry, Job, Json, LetterId,
+    Lookup, Node, NodeId, Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp, StepState, SyncOutcome,
+    Timestamp, Wait, WaitKey, WaitKind, Write, Written,
 };
 
 /// Why the store can't.
@@ -123,6 +123,8 @@ pub struct RunSummary {
     pub ended_at: Option<Timestamp>,
     /// What it returned, or its error.
     pub output: Option<Json>,
+    /// The first run of those of which it is a repetition.
+    pub original: Option<RunId>,
 }
 
 /// A step for people.
@@ -144,6 +146,8 @@ pub struct StepView {
     pub until: Option<Timestamp>,
     /// Its memo.
     pub memo: Option<Json>,
+    /// Its place in the order of completion.
+    pub position: Option<u32>,
 }
 
 /// A run with everything that is known of it.
@@ -243,6 +247,15 @@ pub struct Expiry {
     pub rates: Timestamp,
 }
 
+/// Jobs that are left out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Except<'a> {
+    /// All of these functions.
+    pub functions: &'a [FunctionId],
+    /// Calls of these functions; see [`crate::domain::JobKey::is_call`].
+    pub calls_of: &'a [FunctionId],
+}
+
 /// Sizes for people and metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -258,6 +271,10 @@ pub struct Counts {
 
 impl From<Step> for StepView {
     fn from(step: Step) -> Self {
+        let position = match step.state {
+            StepState::Done { position, .. } => Some(position),
+            StepState::Planned | StepState::Parked { .. } => None,
+        };
         let (status, ended_at, until, memo) = match step.state {
             StepState::Planned => ("planned", None, None, None),
             StepState::Parked { until } => ("parked", None, Some(until), None),
@@ -278,6 +295,7 @@ impl From<Step> for StepView {
             ended_at,
             until,
             memo,
+            position,
         }
     }
 }
@@ -330,13 +348,13 @@ pub trait Store: Audit + SlotBook + Send + Sync {
     /// went out. From young to old, at most `limit`.
     async fn starts_of(&self, function: FunctionId, limit: usize) -> Result<Vec<(Gates, Timestamp)>, StoreError>;
 
-    /// Jobs due before `until`, by due time (then by id), those behind `after` only and not of the functions `except`; at
+    /// Jobs due before `until`, by due time (then by id), those behind `after` only and without what `except` says; at
     /// most `limit`.
     async fn jobs_due(
         &self,
         until: Timestamp,
         after: Option<(Timestamp, crate::domain::JobId)>,
-        except: &[FunctionId],
+        except: Except<'_>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError>;
 
@@ -395,6 +413,13 @@ pub trait Store: Audit + SlotBook + Send + Sync {
     /// Archives all functions of the app at this URL and forgets the app. Answers whether there was one. For the sake of
     /// its functions, whose runs go on, the catalog keeps listing it, without URL and checksum, until it registers again.
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError>;
+
+    /// Has a function do from now on what an operator lets it do, and raises the catalog's revision. Answers whether that is
+    /// a change: not if there is no such function, or if it is in this mode already, which goes on since when it began.
+    async fn set_function_mode(&self, function: FunctionId, mode: FunctionMode) -> Result<bool, StoreError>;
+
+    /// How many runs of each of these functions have not ended, in no particular order; those that have none may be left out.
+    async fn open_runs(&self, functions: &[FunctionId]) -> Result<Vec<(FunctionId, u64)>, StoreError>;
 
     /// An event with what became of it.
     async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError>;

@@ -3,6 +3,7 @@
 mod crons;
 mod rows;
 mod starts;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
@@ -12,13 +13,13 @@ use tokio::sync::Notify;
 
 use super::EPOCH;
 use crate::domain::{
-    Accept, Advance, App, Change, ClaimId, DeadLetter, Event, EventId, Function, FunctionId, Gates, Job, JobId, JobKey,
-    Json, LetterId, Level, Lookup, Node, NodeId, Registration, Route, RunId, RunState, Skip, SyncOutcome, Timestamp,
-    Wait, Write, Written,
+    Accept, Advance, App, Change, ClaimId, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, Job,
+    JobId, JobKey, Json, LetterId, Level, Lookup, Node, NodeId, Registration, Route, RunId, RunState, Skip,
+    SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView,
-    Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, Store, StoreError,
+    Except, Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, Store, StoreError,
 };
 
 /// What befalls a commit.
@@ -358,7 +359,7 @@ impl Store for FakeStore {
         &self,
         until: Timestamp,
         after: Option<(Timestamp, JobId)>,
-        except: &[FunctionId],
+        except: Except<'_>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
         let mut inner = self.lock();
@@ -367,7 +368,11 @@ impl Store for FakeStore {
         let after = after.map(|(due, id)| (due, id.run, id.key.to_string()));
         let mut jobs: Vec<Job> = inner.jobs.values().filter(|job| job.due < until).cloned().collect();
         jobs.sort_by_key(place);
-        jobs.retain(|job| after.as_ref().is_none_or(|after| place(job) > *after) && !except.contains(&job.function));
+        let is_left_out = |job: &Job| {
+            let is_held = job.id.key.is_call() && except.calls_of.contains(&job.function);
+            is_held || except.functions.contains(&job.function)
+        };
+        jobs.retain(|job| after.as_ref().is_none_or(|after| place(job) > *after) && !is_left_out(job));
         jobs.truncate(limit);
         Ok(jobs)
     }
@@ -449,11 +454,16 @@ impl Store for FakeStore {
         if known.is_some_and(|known| inner.apps[known].app.checksum == app.checksum) {
             return Ok(SyncOutcome { modified: false });
         }
-        let view = AppView {
+        let mut view = AppView {
             app: app.clone(),
             functions: functions.clone(),
             breaker: known.and_then(|known| inner.apps[known].breaker),
         };
+        for function in &mut view.functions {
+            let mut known = inner.apps.iter().flat_map(|view| &view.functions);
+            let known = known.find(|known| known.id == function.id);
+            function.mode = known.map_or(FunctionMode::Active, |known| known.mode);
+        }
         match known {
             Some(known) => inner.apps[known] = view,
             None => inner.apps.push(view),
@@ -483,20 +493,50 @@ impl Store for FakeStore {
         Ok(inner.apps.len() < before)
     }
 
-    async fn event_view(&self, _: EventId) -> Result<Option<EventView>, StoreError> {
-        Ok(None)
+    async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, StoreError> {
+        let mut inner = self.lock();
+        let mut functions = inner.apps.iter_mut().flat_map(|view| &mut view.functions);
+        let is_other = |function: &&mut Function| function.id == id && function.mode.as_str() != mode.as_str();
+        let Some(function) = functions.find(is_other) else {
+            return Ok(false);
+        };
+        function.mode = mode;
+        inner.revision += 1;
+        Ok(true)
+    }
+
+    async fn open_runs(&self, functions: &[FunctionId]) -> Result<Vec<(FunctionId, u64)>, StoreError> {
+        let inner = self.lock();
+        let open = |id: &FunctionId| {
+            let of = inner
+                .runs
+                .values()
+                .filter(|run| run.function == *id && !run.status.is_final());
+            (*id, of.count().try_into().unwrap_or(0))
+        };
+        Ok(functions.iter().map(open).collect())
+    }
+
+    async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError> {
+        let inner = self.lock();
+        let skips = inner.skips.iter().filter(|skip| skip.event == id);
+        Ok(inner.events.get(&id).map(|event| EventView {
+            event: event.clone(),
+            runs: Vec::new(),
+            skips: skips.cloned().collect(),
+        }))
     }
 
     async fn list_events(&self, _: &EventFilter) -> Result<Page<Event>, StoreError> {
         Err(StoreError::Refused("nobody lists here".to_owned()))
     }
 
-    async fn run_view(&self, _: RunId) -> Result<Option<RunView>, StoreError> {
-        Ok(None)
+    async fn run_view(&self, id: RunId) -> Result<Option<RunView>, StoreError> {
+        Ok(self.lock().view(id))
     }
 
-    async fn list_runs(&self, _: &RunFilter) -> Result<Page<RunSummary>, StoreError> {
-        Err(StoreError::Refused("nobody lists here".to_owned()))
+    async fn list_runs(&self, filter: &RunFilter) -> Result<Page<RunSummary>, StoreError> {
+        Ok(self.lock().list(filter))
     }
 
     async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, flow, functions, letters, nodes, operator, runs, slots, view};
+use super::{apps, events, flow, functions, letters, modes, nodes, operator, runs, slots, view};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -18,8 +18,13 @@ use crate::http::answer;
         runs::list,
         runs::get,
         runs::cancel,
+        runs::rerun,
         functions::list,
         functions::register,
+        modes::get,
+        modes::pause,
+        modes::drain,
+        modes::resume,
         slots::list,
         flow::get,
         apps::list,

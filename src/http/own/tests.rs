@@ -3,6 +3,7 @@
 mod breaker;
 mod letters;
 mod slots;
+mod verbs;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -234,6 +235,7 @@ fn step(id: &str, op: StepOp, status: &'static str) -> StepView {
         ended_at: None,
         until: None,
         memo: None,
+        position: None,
     }
 }
 

@@ -21,6 +21,7 @@ use callboard_actors::kernel::{ChildName, ChildState, ChildStatus, Observation, 
 use callboard_actors::metrics::Metrics;
 use callboard_actors::orchestrator::{Cancelled, Refusal, Retried, Tree};
 use callboard_actors::ports::*;
+use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use serde_json::{Map, Value};
 
@@ -40,8 +41,11 @@ pub(crate) struct World {
     pub(crate) invoked: Vec<(String, Map<String, Value>)>,
     pub(crate) signalled: Option<RunId>,
     pub(crate) cancelled: Option<Cancelled>,
+    pub(crate) reruns: Vec<(RunId, Option<FromStep>)>,
+    pub(crate) rerun_error: Option<RerunError>,
     pub(crate) has_app: bool,
     pub(crate) apps: Vec<AppView>,
+    pub(crate) modes: Vec<(FunctionId, FunctionMode)>,
     pub(crate) notes: Vec<(String, Option<String>)>,
     pub(crate) runs: Vec<RunView>,
     pub(crate) states: HashMap<RunId, RunState>,
@@ -184,6 +188,17 @@ impl Api for FakeApi {
     async fn remove_app(&self, _url: &str) -> Result<bool, Refusal> {
         Ok(self.world.with(|world| world.has_app))
     }
+    async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal> {
+        Ok(self.world.with(|world| {
+            let mut functions = world.apps.iter_mut().flat_map(|view| &mut view.functions);
+            let function = functions
+                .find(|function| function.id == id)
+                .expect("the handler looks first");
+            function.mode = mode;
+            world.modes.push((id, mode));
+            true
+        }))
+    }
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
         if function == "missing" {
             return Err(Refusal::UnknownFunction(function.to_owned()));
@@ -197,6 +212,18 @@ impl Api for FakeApi {
     }
     async fn cancel(&self, _run: RunId) -> Result<Cancelled, Refusal> {
         Ok(self.world.with(|world| world.cancelled.unwrap_or(Cancelled::Unknown)))
+    }
+    async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError> {
+        self.world.with(|world| {
+            world.reruns.push((run, from));
+            world.rerun_error.take().map_or(
+                Ok(Rerun {
+                    run: RunId::new(NOW, 77),
+                    original: run,
+                }),
+                Err,
+            )
+        })
     }
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
         self.world.with(|world| world.retried.push(id));

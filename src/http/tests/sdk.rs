@@ -27,6 +27,7 @@ pub(crate) fn view(status: RunStatus) -> RunView {
             started_at: None,
             ended_at: None,
             output: None,
+            original: None,
         },
         steps: Vec::new(),
         history: Vec::new(),

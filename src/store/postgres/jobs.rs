@@ -1,7 +1,7 @@
 //! Questions about jobs that are due, and how much of everything there is.
 
 use callboard_actors::domain::{FunctionId, Gates, Job, JobId, Timestamp};
-use callboard_actors::ports::{Counts, StoreError};
+use callboard_actors::ports::{Counts, Except, StoreError};
 use uuid::Uuid;
 
 use super::cells::{Id as _, text};
@@ -15,6 +15,8 @@ pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, pri
             THEN (SELECT gates FROM callboard.runs WHERE id = jobs.run_id) END
     FROM callboard.jobs
     WHERE due < $1 AND (due, run_id, key) > ($2, $3, $4) AND function_id <> ALL ($5)
+        AND NOT (function_id = ANY ($7)
+            AND (key = 'start' OR starts_with(key, 'discover:') OR starts_with(key, 'step:')))
     ORDER BY due, run_id, key LIMIT $6";
 
 pub(super) const NEXT_DUE: &str = "SELECT due FROM callboard.jobs WHERE due >= $1 ORDER BY due LIMIT 1";
@@ -23,7 +25,7 @@ pub(super) async fn due(
     readers: &Readers,
     until: Timestamp,
     after: Option<(Timestamp, JobId)>,
-    except: &[FunctionId],
+    except: Except<'_>,
     limit: usize,
 ) -> Result<Vec<Job>, StoreError> {
     // Keys sort after the empty text, so this is before all jobs.
@@ -32,8 +34,9 @@ pub(super) async fn due(
         None => (i64::MIN, Uuid::nil(), String::new()),
     };
     let query = sqlx::query(DUE).bind(until.as_millis()).bind(due).bind(run);
-    let except: Vec<Uuid> = except.iter().map(|function| function.cell()).collect();
-    let query = query.bind(text(&key).into_owned()).bind(except).bind(sql_limit(limit));
+    let cells = |functions: &[FunctionId]| functions.iter().map(|function| function.cell()).collect::<Vec<Uuid>>();
+    let query = query.bind(text(&key).into_owned()).bind(cells(except.functions));
+    let query = query.bind(sql_limit(limit)).bind(cells(except.calls_of));
     let rows = readers.single(|session| Box::pin(session.all(query))).await?;
     rows.iter()
         .map(|row| gated(job(row)?, get_text_or_null(row, 7)?))

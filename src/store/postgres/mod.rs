@@ -36,12 +36,12 @@ mod tests;
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, Gates, Job, JobId, LetterId, Lookup, Node, NodeId, Registration, RunId,
-    RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Job, JobId, LetterId, Lookup, Node, NodeId,
+    Registration, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
-    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Expiry,
-    Finding, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
+    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Except,
+    Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -142,7 +142,7 @@ impl Store for PostgresStore {
         &self,
         until: Timestamp,
         after: Option<(Timestamp, JobId)>,
-        except: &[FunctionId],
+        except: Except<'_>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
         jobs::due(&self.readers, until, after, except, limit).await
@@ -196,6 +196,14 @@ impl Store for PostgresStore {
 
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError> {
         registration::remove(&self.readers, url).await
+    }
+
+    async fn set_function_mode(&self, function: FunctionId, mode: FunctionMode) -> Result<bool, StoreError> {
+        registration::set_mode(&self.readers, function, mode).await
+    }
+
+    async fn open_runs(&self, functions: &[FunctionId]) -> Result<Vec<(FunctionId, u64)>, StoreError> {
+        registration::open_runs(&self.readers, functions).await
     }
 
     async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError> {

@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 
-use callboard_actors::domain::{App, Function};
+use callboard_actors::domain::{App, Function, FunctionMode};
 use callboard_actors::ports::{AppView, CatalogView, StoreError};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
 use super::error::{from_sqlx, unreadable};
-use super::rows::{get, get_number, get_time};
+use super::rows::{get, get_number, get_time, get_time_or_null};
 
 const APPS: &str =
     "SELECT name, url, sdk, framework, version, checksum, error, synced_at, breaker FROM apps ORDER BY name";
 const REVISION: &str = "SELECT value FROM counters WHERE name = 'catalog'";
-const FUNCTIONS: &str = "SELECT app, definition, version, archived FROM functions ORDER BY app, slug";
+const FUNCTIONS: &str = "SELECT app, definition, version, archived, mode, mode_since FROM functions ORDER BY app, slug";
 
 pub(super) async fn all(readers: &SqlitePool) -> Result<CatalogView, StoreError> {
     // One snapshot, or a function could belong to an app that was not there yet.
@@ -67,6 +67,8 @@ fn function(row: &SqliteRow) -> Result<Function, StoreError> {
     Ok(Function {
         version: get_number(row, 2)?,
         archived: get(row, 3)?,
+        mode: FunctionMode::parse(get(row, 4)?, get_time_or_null(row, 5)?)
+            .ok_or_else(|| StoreError::Corrupt("the mode of a function is unknown".to_owned()))?,
         ..function
     })
 }

@@ -1,7 +1,7 @@
 //! Questions about jobs that are due, and how much of everything there is.
 
 use callboard_actors::domain::{FunctionId, Gates, Job, JobId, Timestamp};
-use callboard_actors::ports::{Counts, StoreError};
+use callboard_actors::ports::{Counts, Except, StoreError};
 use sqlx::SqlitePool;
 
 use super::error::from_sqlx;
@@ -14,7 +14,9 @@ pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, pri
         CASE WHEN substr(key, 1, 5) IN ('start', 'disco', 'step:') THEN (SELECT gates FROM runs WHERE id = jobs.run_id) END
     FROM jobs
     WHERE due < ?1 AND (due, run_id, key) > (?2, ?3, ?4)
-    AND function_id NOT IN (SELECT value FROM jsonb_each(?5)) ORDER BY due, run_id, key LIMIT ?6";
+    AND function_id NOT IN (SELECT value FROM jsonb_each(?5))
+    AND NOT (function_id IN (SELECT value FROM jsonb_each(?7))
+        AND (key = 'start' OR key GLOB 'discover:*' OR key GLOB 'step:*')) ORDER BY due, run_id, key LIMIT ?6";
 
 pub(super) const NEXT_DUE: &str = "SELECT due FROM jobs WHERE due >= ?1 ORDER BY due LIMIT 1";
 
@@ -22,7 +24,7 @@ pub(super) async fn due(
     readers: &SqlitePool,
     until: Timestamp,
     after: Option<(Timestamp, JobId)>,
-    except: &[FunctionId],
+    except: Except<'_>,
     limit: usize,
 ) -> Result<Vec<Job>, StoreError> {
     // Ids sort after the empty text, so this is before all jobs.
@@ -32,8 +34,9 @@ pub(super) async fn due(
     };
     let query = sqlx::query(DUE).bind(until.as_millis()).bind(due).bind(run).bind(key);
     let rows = query
-        .bind(Rows::of_texts(except).into_bytes())
+        .bind(Rows::of_texts(except.functions).into_bytes())
         .bind(sql_limit(limit))
+        .bind(Rows::of_texts(except.calls_of).into_bytes())
         .fetch_all(readers)
         .await
         .map_err(from_sqlx)?;

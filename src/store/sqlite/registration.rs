@@ -5,10 +5,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use callboard_actors::domain::{App, Registration, SyncOutcome};
+use callboard_actors::domain::{App, FunctionId, FunctionMode, Registration, SyncOutcome, Timestamp};
 use callboard_actors::ports::StoreError;
+use sqlx::SqlitePool;
 
+use super::error::from_sqlx;
 use super::jsonb::Rows;
+use super::rows::{get_id, get_number};
 use super::writer::{Script, Writer};
 
 const UNCHANGED: &str = "SELECT 1 FROM jsonb_each(?) AS new JOIN apps ON apps.name = new.value->>0
@@ -41,6 +44,50 @@ const FORGET_AT: &str = "UPDATE apps SET url = '', checksum = '', error = NULL W
 
 const SET_BREAKER: &str = "UPDATE apps SET breaker = new.value->>1 FROM jsonb_each(?) AS new
     WHERE apps.name = new.value->>0 AND apps.url <> ''";
+
+pub(super) const SET_MODE: &str = "UPDATE functions SET mode = new.value->>1, mode_since = new.value->>2
+    FROM jsonb_each(?) AS new WHERE functions.id = new.value->>0 AND functions.mode <> new.value->>1";
+
+pub(super) const OPEN_RUNS: &str = "SELECT function_id, count(*) FROM runs
+    WHERE ended_at IS NULL AND +function_id IN (SELECT value FROM jsonb_each(?1)) GROUP BY function_id";
+
+/// See [`callboard_actors::ports::Store::set_function_mode`].
+pub(super) async fn set_mode(
+    writer: &Writer,
+    revision: &AtomicU64,
+    id: FunctionId,
+    mode: FunctionMode,
+) -> Result<bool, StoreError> {
+    let mut rows = Rows::new();
+    let row = rows.row().shown(id).text(mode.as_str());
+    row.int_or_null(mode.since().map(Timestamp::as_millis));
+    let mut script = Script::default();
+    script.add("BEGIN IMMEDIATE");
+    let set = script.with_rows(SET_MODE, rows);
+    let mut session = writer.session().await?;
+    let outcomes = session.run(script, false).await?;
+    let is_change = set.is_some_and(|set| outcomes[set].changes > 0);
+    let mut script = Script::default();
+    if is_change {
+        script.add(RAISE_REVISION);
+    }
+    script.add("COMMIT");
+    session.run(script, true).await?;
+    revision.fetch_add(u64::from(is_change), Ordering::AcqRel);
+    Ok(is_change)
+}
+
+/// See [`callboard_actors::ports::Store::open_runs`].
+pub(super) async fn open_runs(
+    readers: &SqlitePool,
+    functions: &[FunctionId],
+) -> Result<Vec<(FunctionId, u64)>, StoreError> {
+    let query = sqlx::query(OPEN_RUNS).bind(Rows::of_texts(functions).into_bytes());
+    let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
+    rows.iter()
+        .map(|row| Ok((get_id(row, 0)?, get_number(row, 1)?)))
+        .collect()
+}
 
 /// See [`callboard_actors::ports::Store::sync_app`].
 pub(super) async fn sync(

@@ -135,6 +135,13 @@ def basics(kit: Kit) -> None:
         await call.run("after")
         return {"until": until}
 
+    @kit.fn("rerun")
+    async def rerun(call: Call) -> object:
+        first = await call.run("first", lambda: call.ctx.run_id)
+        second = await call.run("second", lambda: {"run_id": call.ctx.run_id, "given": [1, "two"]})
+        await call.run("third", lambda: call.ctx.run_id)
+        return {"first": first, "second": second}
+
     @kit.fn("gated")
     async def gated(call: Call) -> object:
         async def held() -> None:

@@ -63,6 +63,7 @@ macro_rules! store_conformance {
             a_lock_that_is_taken_cancels_its_holder
             a_batch_takes_a_lock_from_hand_to_hand
             a_lock_given_up_in_a_batch_is_free_in_it
+            a_repetition_comes_back_whole
             locks_are_exact_however_writes_are_batched
             an_event_that_may_meet_a_wait_is_unrouted
             an_event_is_routed_once
@@ -94,6 +95,7 @@ macro_rules! store_conformance {
             a_signal_is_taken_over_before_it_is_taken
             jobs_come_by_due_time
             jobs_of_some_functions_are_left_out
+            calls_of_some_functions_are_left_out
             events_come_in_the_order_asked
             events_are_listed_from_new_to_old
             runs_are_listed_from_new_to_old
@@ -110,6 +112,8 @@ macro_rules! store_conformance {
             functions_may_be_added_one_by_one
             a_breaker_is_switched_for_an_app
             a_removed_app_keeps_its_functions
+            a_mode_outlasts_registrations
+            open_runs_are_counted_by_function
             old_runs_and_events_are_purged
             failed_runs_expire_apart
             nothing_open_is_purged

@@ -65,13 +65,7 @@ impl Store for FakeStore {
         let load = |id: &RunId| self.0.with(|world| world.states.get(id).cloned());
         Ok(ids.iter().filter_map(load).collect())
     }
-    async fn jobs_due(
-        &self,
-        _: Timestamp,
-        _: Option<(Timestamp, JobId)>,
-        _: &[FunctionId],
-        _: usize,
-    ) -> Read<Vec<Job>> {
+    async fn jobs_due(&self, _: Timestamp, _: Option<(Timestamp, JobId)>, _: Except<'_>, _: usize) -> Read<Vec<Job>> {
         Ok(Vec::new())
     }
     async fn starts_of(&self, _function: FunctionId, _limit: usize) -> Read<Vec<(Gates, Timestamp)>> {
@@ -118,6 +112,12 @@ impl Store for FakeStore {
     }
     async fn remove_app(&self, _url: &str) -> Read<bool> {
         Ok(false)
+    }
+    async fn set_function_mode(&self, _: FunctionId, _: FunctionMode) -> Read<bool> {
+        Err(StoreError::Refused("the API never writes".to_owned()))
+    }
+    async fn open_runs(&self, functions: &[FunctionId]) -> Read<Vec<(FunctionId, u64)>> {
+        Ok(functions.iter().map(|function| (*function, 3)).collect())
     }
     async fn event_view(&self, id: EventId) -> Read<Option<EventView>> {
         let found = |view: &&EventView| view.event.id == id;

@@ -85,6 +85,9 @@ rows! {
         /// Where to record that it was left out for its key.
         skip_seq: i64,
         singleton: Option<Uuid>,
+        original: Option<Uuid>,
+        /// As JSON.
+        edited: Option<String>,
     }
 }
 
@@ -275,6 +278,11 @@ impl<'a> Claims<'a> {
                 owner: owner.cell(),
                 skip_seq,
                 singleton: state.lock.map(ClaimId::as_uuid),
+                original: state.original.map(RunId::cell),
+                edited: state.edited.as_ref().map(|edited| {
+                    let json = serde_json::to_string(edited).expect("texts serialise");
+                    text(&json).into_owned()
+                }),
             });
         }
     }
