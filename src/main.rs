@@ -41,6 +41,9 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Health(args) => println!("{}", actix_rt::System::new().block_on(cli::health::ask(args))?),
+        Command::Limits(args) => {
+            print!("{}", actix_rt::System::new().block_on(cli::limits::run(args))?);
+        }
         Command::Slots(args) => {
             print!("{}", actix_rt::System::new().block_on(cli::slots::run(args))?);
         }

@@ -59,6 +59,7 @@ pub mod registrar;
 pub mod rerun;
 pub mod router;
 pub mod run_cache;
+mod run_slots;
 pub mod scheduler;
 pub mod state_writer;
 pub mod supervisor;

@@ -17,8 +17,8 @@ pub use build::{BuildError, Settings, World, build};
 use crate::breaker::Breakers;
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    DeadLetter, Event, EventId, Failure, FunctionId, FunctionMode, Json, LetterId, Node, NodeState, Registration,
-    RunId, SyncOutcome, WaitKey, Written,
+    DeadLetter, Event, EventId, Failure, FunctionId, FunctionMode, Json, LetterId, LimitOverride, Node, NodeState,
+    Registration, RuleId, RunId, SyncOutcome, WaitKey, Written,
 };
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::credit::Gauges;
@@ -29,6 +29,7 @@ use crate::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, Stor
 use crate::registrar::{self, Registrar};
 use crate::rerun::{FromStep, Rerun, RerunError, Reruns};
 use crate::router::{AcceptEvents, Router};
+use crate::run_slots::{self, PassOn};
 use crate::scheduler::ledger::{self, SlotFilter, SlotPage};
 use crate::supervisor::{Drain, DrainReport, GetStatus, StopSignal, SupervisorHandle};
 
@@ -262,6 +263,24 @@ impl Orchestrator {
             .await
     }
 
+    /// Gives a rule of a function other numbers until a time; when this returns, they count.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down.
+    pub async fn override_limit(&self, numbers: LimitOverride) -> Result<(), Refusal> {
+        self.registrar(|reply| registrar::Change::Override(numbers, reply))
+            .await
+    }
+
+    /// Has the registered numbers count again, of one rule of a function or of all. Answers whether they did not.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down.
+    pub async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, Refusal> {
+        self.registrar(|reply| registrar::Change::EndOverrides(function, rule, reply))
+            .await
+    }
+
     /// Notes why a sync that we asked an app for failed, or that it did not.
     pub fn note_sync(&self, url: &str, error: Option<String>) {
         let change = registrar::Change::NoteSync(url.to_owned(), error);
@@ -432,14 +451,22 @@ impl Orchestrator {
             listeners: &*catalog,
         };
         let expected = state.version;
-        let (_, changes) = engine::decide(state, function, input, &context);
+        let (next, changes) = engine::decide(state, function, input, &context);
         if changes.is_empty() {
             // What it is about has gone since the caller looked.
             return Ok(Some(false));
         }
-        Ok(Some(
-            link::advance(&self.supervisor.book, &self.metrics, of, expected, changes).await?,
-        ))
+        let is_done = link::advance(&self.supervisor.book, &self.metrics, of, expected, changes).await?;
+        if let Some(left) = run_slots::left_by(&next).filter(|_| is_done) {
+            let passing = PassOn {
+                store: Arc::clone(&self.store),
+                queue: Arc::clone(&self.queue),
+                catalog,
+                metrics: self.metrics.clone(),
+            };
+            passing.pass(left, self.clock.now()).await;
+        }
+        Ok(Some(is_done))
     }
 
     /// Every app and function as of now.

@@ -6,19 +6,25 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
 use tokio::sync::{Notify, oneshot};
 
 use crate::breaker::Breakers;
 use crate::catalog::{Catalog, SharedCatalog};
-use crate::domain::{FunctionId, FunctionMode, Registration, SyncOutcome};
+use crate::domain::{FunctionId, FunctionMode, LimitOverride, Registration, RuleId, SyncOutcome};
 use crate::engine;
 use crate::kernel::{Observation, Supervised};
 use crate::metrics::Metrics;
-use crate::ports::{LimitTable, Queue, Store, StoreError};
+use crate::ports::{Clock, LimitTable, Queue, Store, StoreError};
 
-/// Something to be done about an app.
+/// How long an override outlives its time if it can't be ended, until that is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often the clock is looked at while an override lasts: it may be set.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Something to be done about an app, or about a function's limits.
 #[derive(Debug)]
 pub enum Change {
     /// It says what it has.
@@ -33,6 +39,12 @@ pub enum Change {
     SetBreaker(String, Option<bool>, oneshot::Sender<Result<bool, StoreError>>),
     /// A sync that we asked for failed, or went well.
     NoteSync(String, Option<String>),
+    /// An operator gives a rule other numbers.
+    Override(LimitOverride, oneshot::Sender<Result<(), StoreError>>),
+    /// The registered numbers are to count again: of one rule of a function, or of all.
+    EndOverrides(FunctionId, Option<RuleId>, oneshot::Sender<Result<bool, StoreError>>),
+    /// The time of an operator's numbers may be over.
+    Expire,
 }
 
 impl Message for Change {
@@ -46,6 +58,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Who is told the numbers of functions' gates.
     pub queue: Arc<dyn Queue>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
     /// What everybody reads.
     pub catalog: SharedCatalog,
     /// Rung when functions have changed.
@@ -62,6 +76,8 @@ pub struct Registrar {
     syncs: u64,
     /// Whether the catalog may lag behind the store: a read of it has failed, or an incarnation has died in between.
     is_stale: Rc<Cell<bool>>,
+    /// Set for when the next override ends.
+    timer: Option<SpawnHandle>,
 }
 
 impl std::fmt::Debug for Registrar {
@@ -80,12 +96,32 @@ impl Registrar {
             parts,
             syncs: 0,
             is_stale: Rc::new(Cell::new(true)),
+            timer: None,
         }
+    }
+
+    /// Has itself told when the next override ends.
+    fn set_timer(&mut self, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        let catalog = self.parts.catalog.current();
+        let Some(until) = catalog.overrides().iter().map(|numbers| numbers.until).min() else {
+            return;
+        };
+        // What is over and still there could not be ended just now.
+        let left = until.since(self.parts.clock.now());
+        let wait = if left.is_zero() { RETRY } else { left.min(LOOK) };
+        self.timer = Some(ctx.notify_later(Change::Expire, wait));
     }
 }
 
 impl Actor for Registrar {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.notify(Change::Expire);
+    }
 }
 
 impl Supervised for Registrar {
@@ -103,7 +139,10 @@ impl Handler<Change> for Registrar {
         let is_stale = Rc::clone(&self.is_stale);
         let work = async move { carry_out(&parts, &is_stale, change).await };
         // `wait`: the next registration begins when this one is done.
-        ctx.wait(work.into_actor(self).map(|(), registrar, _| registrar.syncs += 1));
+        ctx.wait(work.into_actor(self).map(|(), registrar, ctx| {
+            registrar.syncs += 1;
+            registrar.set_timer(ctx);
+        }));
     }
 }
 
@@ -143,6 +182,37 @@ async fn carry_out(parts: &Parts, is_stale: &Cell<bool>, change: Change) {
                 (Some(reply), outcome) => drop(reply.send(outcome)),
                 (None, Err(failed)) => tracing::warn!(%failed, "the catalog could not be read"),
                 (None, Ok(())) => {}
+            }
+        }
+        Change::Override(numbers, reply) => {
+            let outcome = parts.store.put_override(&numbers).await;
+            let outcome = parts.metrics.store_errors.watch(outcome);
+            if outcome.is_ok() {
+                tracing::info!(function = %numbers.function, limit = numbers.limit, until = %numbers.until.to_rfc3339(), "limit overridden");
+            }
+            let _ = reply.send(refreshed(parts, is_stale, outcome, |()| true).await);
+        }
+        Change::EndOverrides(function, rule, reply) => {
+            let outcome = parts.store.end_overrides(function, rule).await;
+            let outcome = parts.metrics.store_errors.watch(outcome);
+            let _ = reply.send(refreshed(parts, is_stale, outcome, |ended| *ended).await);
+        }
+        Change::Expire => {
+            let now = parts.clock.now();
+            if !parts
+                .catalog
+                .current()
+                .overrides()
+                .iter()
+                .any(|numbers| numbers.until <= now)
+            {
+                return;
+            }
+            let outcome = parts.store.expire_overrides(now).await;
+            let outcome = parts.metrics.store_errors.watch(outcome);
+            // Another node may have been first.
+            if let Err(error) = refreshed(parts, is_stale, outcome, |_| true).await {
+                tracing::warn!(%error, "an override whose time is over counts still");
             }
         }
         Change::NoteSync(url, error) => {

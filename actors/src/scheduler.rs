@@ -9,11 +9,12 @@
 //! the ticks are durable; what was not noted is looked at again, and changes nothing.
 //!
 //! In reading order: [`catch_up`] (what becomes of slots that were missed), `cron` (the plan of ticks), [`ledger`] (what
-//! became of each slot, for people).
+//! became of each slot, for people). `run_slots` is about slots of another kind: those that runs hold.
 
 pub mod catch_up;
 mod cron;
 pub mod ledger;
+mod run_slots;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,6 +92,7 @@ impl Scheduler {
     pub fn new(parts: Parts) -> Self {
         let time = Time {
             crons: Plan::new(parts.catch_up),
+            slots: run_slots::Sweep::default(),
             parts,
             until: Timestamp::MIN,
             swept_at: Timestamp::MIN,
@@ -151,6 +153,7 @@ struct Time {
     swept_at: Timestamp,
     /// Set when there was no room for some.
     shortage: Option<Shortage>,
+    slots: run_slots::Sweep,
     crons: Plan,
     /// Ticks that have come and are not known to be durable. Accepting one twice changes nothing.
     ticks: Vec<Write>,
@@ -174,6 +177,7 @@ impl Time {
                 tracing::info!("the queue may lack jobs; it is filled again from the store");
                 self.swept_at = Timestamp::MIN;
                 self.shortage = None;
+                self.slots.forget();
             }
             () = tokio::time::sleep(wait) => {}
         }
@@ -188,6 +192,7 @@ impl Time {
             self.swept_at = Timestamp::MIN;
         }
         self.bring(now, catalog.paused()).await?;
+        self.pass_slots_on(now).await?;
         if !self.crons.follows(&catalog) {
             let marks = self.parts.store.cron_marks(None).await;
             let marks = self.parts.metrics.store_errors.watch(marks)?;

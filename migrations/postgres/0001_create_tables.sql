@@ -194,6 +194,31 @@ CREATE TABLE callboard.singletons (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_cost_delay = 0);
 
+-- Run slots, by run: held, or waited for. A row says nothing any more once its run has ended.
+CREATE TABLE callboard.run_slots (
+    run_id      uuid PRIMARY KEY,
+    bucket      uuid NOT NULL,         -- who counts together
+    function_id uuid NOT NULL,
+    created_at  bigint NOT NULL,       -- of the run
+    rank        bigint NOT NULL,       -- when its age counts from
+    held        boolean NOT NULL,
+    rule        text COLLATE "C" NOT NULL,
+    key         text NOT NULL          -- for people
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX run_slots_by_bucket ON callboard.run_slots (bucket, held, rank, run_id);
+
+-- Numbers that operators have put in the place of registered ones, until a time.
+CREATE TABLE callboard.overrides (
+    function_id uuid NOT NULL,
+    slots       bigint NOT NULL,       -- the number: at a time, or in a period
+    period      bigint,                -- of a throttle, if it is another one; in milliseconds
+    burst       bigint,
+    until       bigint NOT NULL,
+    rule        text COLLATE "C" NOT NULL,
+    PRIMARY KEY (function_id, rule)
+);
+
 -- Numbers there is one of. `catalog` rises with every change of an app or function.
 CREATE TABLE callboard.counters (
     name  text COLLATE "C" PRIMARY KEY,

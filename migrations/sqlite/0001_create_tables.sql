@@ -174,6 +174,30 @@ CREATE TABLE singletons (
     run_id TEXT NOT NULL
 ) WITHOUT ROWID;
 
+-- Run slots, by run: held, or waited for. A row says nothing any more once its run has ended.
+CREATE TABLE run_slots (
+    run_id      TEXT PRIMARY KEY,
+    bucket      TEXT NOT NULL,         -- who counts together
+    function_id TEXT NOT NULL,
+    rule        TEXT NOT NULL,
+    key         TEXT NOT NULL,         -- for people
+    created_at  INTEGER NOT NULL,      -- of the run
+    rank        INTEGER NOT NULL,      -- when its age counts from
+    held        INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX run_slots_by_bucket ON run_slots (bucket, held, rank, run_id);
+
+-- Numbers that operators have put in the place of registered ones, until a time.
+CREATE TABLE overrides (
+    function_id TEXT NOT NULL,
+    rule        TEXT NOT NULL,
+    slots       INTEGER NOT NULL,      -- the number: at a time, or in a period
+    period      INTEGER,               -- of a throttle, if it is another one; in milliseconds
+    burst       INTEGER,
+    until       INTEGER NOT NULL,
+    PRIMARY KEY (function_id, rule)
+) WITHOUT ROWID;
+
 -- Numbers there is one of. `catalog` rises with every change of an app or function.
 CREATE TABLE counters (
     name  TEXT PRIMARY KEY,

@@ -53,6 +53,14 @@ impl ServerArgs {
         self.exchange(Method::POST, path, Some(body)).await
     }
 
+    /// Sends a request with this body.
+    ///
+    /// # Errors
+    /// As for [`Self::get`].
+    pub async fn send_json(&self, method: Method, path: &str, body: &Value) -> Result<Value, Problem> {
+        self.exchange(method, path, Some(body)).await
+    }
+
     async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Problem> {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
         let no_answer = |why: String| Problem::new(Code::NoAnswer, format!("{url}: {why}"));

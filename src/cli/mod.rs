@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod flags;
 pub mod functions;
 pub mod health;
+pub mod limits;
 pub mod migrate;
 pub mod runs;
 pub mod serve;
@@ -49,6 +50,9 @@ pub enum Command {
     Runs(runs::RunsArgs),
     /// List functions, and pause, drain or resume them.
     Functions(functions::FunctionsArgs),
+    /// Show a function's limits and who waits for them, and give them other numbers for a time.
+    #[command(after_help = limits::EXAMPLES)]
+    Limits(limits::LimitsArgs),
     /// Show when a function's crons ran or did not, and why, and when they run next.
     Slots(slots::SlotsArgs),
     /// Check the database against what is promised, without changing anything.

@@ -11,7 +11,8 @@ use async_trait::async_trait;
 use callboard_actors::breaker::Breakers;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, FunctionMode, Json, LetterId, Node, Registration, RunId, SyncOutcome,
+    DeadLetter, Event, EventId, FunctionId, FunctionMode, Json, LetterId, LimitOverride, Node, Registration, RuleId,
+    RunId, SyncOutcome,
 };
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
@@ -44,6 +45,8 @@ pub trait Api: Send + Sync {
     async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal>;
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError>;
+    async fn override_limit(&self, numbers: LimitOverride) -> Result<(), Refusal>;
+    async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, Refusal>;
     fn note_sync(&self, url: &str, error: Option<String>);
     fn breakers(&self) -> &Breakers;
     async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, Refusal>;
@@ -98,6 +101,12 @@ impl Api for Orchestrator {
     }
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError> {
         Self::slots(self, function, filter).await
+    }
+    async fn override_limit(&self, numbers: LimitOverride) -> Result<(), Refusal> {
+        Self::override_limit(self, numbers).await
+    }
+    async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, Refusal> {
+        Self::end_overrides(self, function, rule).await
     }
     fn note_sync(&self, url: &str, error: Option<String>) {
         Self::note_sync(self, url, error);

@@ -27,6 +27,7 @@ mod payloads;
 mod production;
 mod rerunning;
 mod restarts;
+mod run_slots;
 mod signing;
 mod starts;
 mod steps;

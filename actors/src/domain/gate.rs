@@ -5,8 +5,9 @@
 //! through is not written there: the queue is told the numbers of each function ([`Limits`]), so a change of them
 //! reaches runs that have begun.
 //!
-//! Two kinds. A *slot* is held exactly as long as a lease, so sleeping, waiting and retrying later hold nothing. A
-//! *throttle* is passed once, by the job that starts the run, and nothing is given back.
+//! A *slot* is held exactly as long as a lease, so sleeping, waiting and retrying later hold nothing. A *throttle* is
+//! passed once, by the job that starts the run, and nothing is given back. A *run slot* is held from the run's first
+//! call to its end; it is the store's ([`crate::ports::RunSlots`]), and the queue hears nothing of it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub enum GateKind {
     Slot,
     /// So many leases at a time, of all functions that name the same key.
     SharedSlot,
+    /// So many runs between their first call and their end.
+    RunSlot,
 }
 
 /// One gate.
@@ -52,14 +55,17 @@ pub struct Gate {
     pub key: Arc<str>,
 }
 
-/// The gates of a run or a job: a throttle first, no bucket twice. Cheap to clone; without gates it is nothing at all.
+/// The gates of a run or a job: a throttle first, a run slot last, no bucket twice. Cheap to clone; without gates it is
+/// nothing at all.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Gates(Option<Arc<Set>>);
 
 #[derive(PartialEq, Eq, Hash)]
 struct Set {
     gates: Vec<Gate>,
-    /// The same without a throttle, if there is one.
+    /// What the start has to pass in the queue, if that is not all.
+    queued: Option<Gates>,
+    /// What is left of that without a throttle, if there is one.
     later: Option<Gates>,
 }
 
@@ -124,11 +130,12 @@ impl GateKind {
             Self::Throttle => 't',
             Self::Slot => 's',
             Self::SharedSlot => 'S',
+            Self::RunSlot => 'r',
         }
     }
 
     fn of_letter(letter: &str) -> Option<Self> {
-        [Self::Throttle, Self::Slot, Self::SharedSlot]
+        [Self::Throttle, Self::Slot, Self::SharedSlot, Self::RunSlot]
             .into_iter()
             .find(|kind| letter.len() == 1 && letter.starts_with(kind.letter()))
     }
@@ -146,10 +153,16 @@ impl Gates {
         if gates.is_empty() {
             return Self::NONE;
         }
-        let is_later = |gate: &&Gate| gate.kind != GateKind::Throttle;
-        let later: Vec<_> = gates.iter().filter(is_later).cloned().collect();
-        let later = (later.len() < gates.len()).then(|| Self::new(later));
-        Self(Some(Arc::new(Set { gates, later })))
+        let without = |kind| {
+            let kept: Vec<_> = gates.iter().filter(|gate| gate.kind != kind).cloned().collect();
+            (kept.len() < gates.len()).then(|| Self::new(kept))
+        };
+        let queued = without(GateKind::RunSlot);
+        let later = match &queued {
+            None => without(GateKind::Throttle),
+            Some(queued) => Some(queued.without_throttle()),
+        };
+        Self(Some(Arc::new(Set { gates, queued, later })))
     }
 
     /// Whether there is none.
@@ -164,7 +177,23 @@ impl Gates {
         self.0.as_deref().map_or(&[], |set| &set.gates)
     }
 
-    /// What is left to pass for a start that has passed its throttle.
+    /// The slot that the run has to hold from its first call on, if there is one.
+    #[must_use]
+    pub fn run_slot(&self) -> Option<&Gate> {
+        self.as_slice().last().filter(|gate| gate.kind == GateKind::RunSlot)
+    }
+
+    /// What a start has to pass in the queue.
+    fn queued(&self) -> Self {
+        match self.0.as_deref() {
+            Some(Set {
+                queued: Some(queued), ..
+            }) => queued.clone(),
+            _ => self.clone(),
+        }
+    }
+
+    /// What is left to pass in the queue for a start that has passed its throttle.
     #[must_use]
     pub fn without_throttle(&self) -> Self {
         match self.0.as_deref() {
@@ -178,7 +207,7 @@ impl Gates {
     #[must_use]
     pub fn of_job(&self, key: &JobKey, attempt: u32) -> Self {
         match key {
-            JobKey::Start if attempt == 0 => self.clone(),
+            JobKey::Start if attempt == 0 => self.queued(),
             key if key.is_call() => self.without_throttle(),
             _ => Self::NONE,
         }
@@ -294,8 +323,12 @@ fn digest(
         Scope::Env => 'e',
         Scope::Account => 'a',
     };
-    // One kind in the digest for both sorts of slots: the scope tells them apart.
-    let kind = if kind == GateKind::Throttle { 't' } else { 's' };
+    let kind = match kind {
+        GateKind::Throttle => 't',
+        // One kind for both sorts: the scope tells them apart.
+        GateKind::Slot | GateKind::SharedSlot => 's',
+        GateKind::RunSlot => 'r',
+    };
     let owner = owner.map_or_else(String::new, |owner| owner.to_string());
     let mut hasher = Sha256::new();
     hasher.update(format!("{kind}{scope}{owner}"));
@@ -413,6 +446,24 @@ mod tests {
         }
         let only = Gates::new(vec![throttle]);
         assert!(only.of_job(&JobKey::Start, 1).is_empty());
+    }
+
+    #[test]
+    fn a_run_s_slot_is_none_of_its_jobs() {
+        let of = |kind| gate(kind, Scope::Fn, "a", "x");
+        let (throttle, slot, run) = (of(GateKind::Throttle), of(GateKind::Slot), of(GateKind::RunSlot));
+        assert_ne!(run.bucket, slot.bucket);
+        let step = JobKey::Step(StepId::from("s"));
+        let all = Gates::new(vec![run.clone(), slot.clone(), throttle.clone()]);
+        assert_eq!(all.run_slot(), Some(&run));
+        assert_eq!(all.of_job(&JobKey::Start, 0).as_slice(), [throttle, slot.clone()]);
+        assert_eq!(all.of_job(&step, 0).as_slice(), std::slice::from_ref(&slot));
+        assert_eq!(all.of_job(&step, 0).run_slot(), None);
+        let two = Gates::new(vec![run.clone(), slot.clone()]);
+        assert_eq!(two.of_job(&JobKey::Start, 0).as_slice(), [slot]);
+        assert_eq!(Gates::parse(&two.to_text()), Some(two));
+        let one = Gates::new(vec![run]);
+        assert!(one.of_job(&JobKey::Start, 0).is_empty() && one.of_job(&step, 0).is_empty());
     }
 
     #[test]

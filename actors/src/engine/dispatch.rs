@@ -14,11 +14,16 @@ pub enum Next {
     Stale,
 }
 
+/// Whether a job has something to do. One of an earlier attempt is one that somebody has done already.
+#[must_use]
+pub fn is_due(run: &RunState, job: &Job) -> bool {
+    !run.status.is_final() && is_current(run, job)
+}
+
 /// Says what a due job leads to. `request_id` will name the call.
 #[must_use]
 pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: String) -> Next {
-    // A job of an earlier attempt is one that somebody has done already.
-    if run.status.is_final() || !is_current(run, job) {
+    if !is_due(run, job) {
         return Next::Stale;
     }
     let (target, stack_current) = match &job.id.key {

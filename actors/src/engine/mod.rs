@@ -50,9 +50,9 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 
 pub use admission::{Lock, lock};
-pub use dispatch::{Next, dispatch};
+pub use dispatch::{Next, dispatch, is_due};
 pub(crate) use finish::refused_invoke;
-pub use gates::{gates, limits};
+pub use gates::{gates, limits, run_limit};
 pub use plan::invoke_key;
 pub use rerun::rerun;
 pub use retry::RetryPolicy;

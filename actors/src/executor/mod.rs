@@ -15,6 +15,7 @@
 
 mod call;
 mod loader;
+mod run_slot;
 mod slot;
 
 use std::cell::Cell;
@@ -36,6 +37,7 @@ use crate::link;
 use crate::metrics::Metrics;
 use crate::ports::{Clock, Invoker, Lease, Queue, Random, Store};
 use crate::run_cache::RunCache;
+use crate::run_slots;
 use crate::supervisor::{RestChild, Supervisor};
 pub use loader::Loader;
 use slot::{Slot, Task};
@@ -202,6 +204,7 @@ impl Executor {
             input,
             tries,
             doubts,
+            has_slot,
         } = task;
         let Some(slot) = self.slots.get_mut(&run) else { return };
         let Some(state) = slot.state.as_deref() else { return };
@@ -233,6 +236,12 @@ impl Executor {
         if let Some(reason) = assignment.poisoned() {
             let input = Input::Poisoned(Box::new(assignment.lease().job.clone()), reason.to_owned());
             return self.decide(run, &function, assignment, input, tries, ctx);
+        }
+        if !has_slot
+            && let Some(claim) = run_slot::claim(state, &function, &assignment.lease().job.id.key)
+            && engine::is_due(state, &assignment.lease().job)
+        {
+            return self.take_slot(claim, assignment, doubts, ctx);
         }
         let request_id = RunId::new(self.parts.clock.now(), self.parts.random.bits()).to_string();
         match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request_id)) {
@@ -299,12 +308,16 @@ impl Executor {
                 slot.is_busy = false;
                 match outcome {
                     Ok(true) => {
+                        let left = run_slots::left_by(&next);
                         slot.state = Some(Box::new(next));
                         slot.known_at = Some(asked_at);
                         if goes_on {
                             slot.tasks.push_front(Task::begun(assignment));
                         } else {
                             executor.acknowledge(assignment);
+                        }
+                        if let Some(left) = left {
+                            executor.pass_slot_on(left);
                         }
                     }
                     // From here on the state is loaded anew.

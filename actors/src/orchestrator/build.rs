@@ -187,6 +187,7 @@ pub async fn build(
     let registrar = registrar::Parts {
         store: Arc::clone(&world.store),
         queue: Arc::clone(&world.queue),
+        clock: Arc::clone(&world.clock),
         catalog: catalog.clone(),
         changed: Arc::clone(&functions_changed),
         metrics: metrics.clone(),

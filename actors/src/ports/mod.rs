@@ -8,18 +8,22 @@ mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod invoker;
+mod overrides;
 mod queue;
 mod random;
+mod run_slots;
 mod slots;
 mod store;
 
 pub use audit::{Audit, AuditScope, Check, Finding, SAMPLES};
 pub use clock::Clock;
 pub use invoker::{Invoker, InvokerFactory};
+pub use overrides::Overrides;
 pub use queue::{
     Flow, KeyFlow, Lease, LimitTable, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats, RuleFlow,
 };
 pub use random::Random;
+pub use run_slots::{PARKED, RunSlots, SlotClaim, SlotLimits, Waiting};
 pub use slots::{CronEnd, CronGap, CronMark, GapReason, SlotBook, TickView};
 pub use store::{
     AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Except, Expiry, JobView, NodeView, Page,

@@ -6,12 +6,12 @@
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::{Audit, SlotBook};
+use super::{Audit, Overrides, RunSlots, SlotBook};
 
 use crate::domain::{
     App, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, HistoryEntry, Job, Json, LetterId,
-    Lookup, Node, NodeId, Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp, StepState, SyncOutcome,
-    Timestamp, Wait, WaitKey, WaitKind, Write, Written,
+    LimitOverride, Lookup, Node, NodeId, Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp,
+    StepState, SyncOutcome, Timestamp, Wait, WaitKey, WaitKind, Write, Written,
 };
 
 /// Why the store can't.
@@ -218,10 +218,12 @@ pub struct AppView {
 /// All apps and functions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CatalogView {
-    /// Rises with every change of an app or function.
+    /// Rises with every change of an app, a function or an override.
     pub revision: u64,
     /// The apps, by name.
     pub apps: Vec<AppView>,
+    /// What operators have changed for a time, in no particular order. It ends when the store is told so.
+    pub overrides: Vec<LimitOverride>,
 }
 
 /// A node and when it last gave a sign of life.
@@ -327,7 +329,7 @@ impl From<Wait> for WaitView {
 
 /// The store.
 #[async_trait]
-pub trait Store: Audit + SlotBook + Send + Sync {
+pub trait Store: Audit + SlotBook + RunSlots + Overrides + Send + Sync {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
     /// A batch whose future is dropped is written wholly or not at all.

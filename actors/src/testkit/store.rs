@@ -1,7 +1,9 @@
 //! The store's contract in memory, and every way in which it may fail.
 
 mod crons;
+mod overrides;
 mod rows;
+mod run_slots;
 mod starts;
 mod views;
 
@@ -14,8 +16,8 @@ use tokio::sync::Notify;
 use super::EPOCH;
 use crate::domain::{
     Accept, Advance, App, Change, ClaimId, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, Job,
-    JobId, JobKey, Json, LetterId, Level, Lookup, Node, NodeId, Registration, Route, RunId, RunState, Skip,
-    SyncOutcome, Timestamp, Wait, Write, Written,
+    JobId, JobKey, Json, LetterId, Level, LimitOverride, Lookup, Node, NodeId, Registration, Route, RunId, RunState,
+    Skip, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView,
@@ -70,6 +72,8 @@ struct Inner {
     cron_gaps: Vec<CronGap>,
     cron_notes: usize,
     cron_faults: usize,
+    run_slots: BTreeMap<RunId, run_slots::Row>,
+    overrides: Vec<LimitOverride>,
 }
 
 /// The store.
@@ -444,6 +448,7 @@ impl Store for FakeStore {
         Ok(CatalogView {
             revision: inner.revision,
             apps: inner.apps.clone(),
+            overrides: inner.overrides.clone(),
         })
     }
 

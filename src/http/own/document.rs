@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, flow, functions, letters, modes, nodes, operator, runs, slots, view};
+use super::{apps, events, flow, functions, letters, limits, modes, nodes, operator, runs, slots, view};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -27,6 +27,8 @@ use crate::http::answer;
         modes::resume,
         slots::list,
         flow::get,
+        limits::put,
+        limits::end,
         apps::list,
         apps::sync,
         apps::switch_breaker,

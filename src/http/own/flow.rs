@@ -1,15 +1,17 @@
 //! `/api/v1/functions/{id}/flow`: what is going on at a function's gates.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::web::Path;
-use callboard_actors::domain::{self, GateKind, Limit, RuleId, Timestamp};
+use callboard_actors::domain::{self, FunctionId, GateKind, Limit, RuleId, Timestamp};
 use callboard_actors::engine;
-use callboard_actors::ports::{KeyFlow, RuleFlow};
+use callboard_actors::ports::{KeyFlow, RuleFlow, Store, StoreError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::limits::{name_of, name_of_scope};
 use crate::error::{Code, Problem};
 use crate::http::answer::{ErrorBody, OwnError};
 use crate::http::state::State;
@@ -26,7 +28,7 @@ pub(super) struct Flow {
 /// A rule.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Rule {
-    /// `concurrency` or `throttle`.
+    /// `concurrency`, `run_concurrency` or `throttle`.
     kind: &'static str,
     /// `fn`, `env` or `account`; `shared` for a rule that the function has no more.
     scope: &'static str,
@@ -42,11 +44,14 @@ pub(super) struct Rule {
     /// Of a throttle.
     #[serde(skip_serializing_if = "Option::is_none")]
     burst: Option<u32>,
+    /// The numbers are an operator's, and the registered ones count again then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overridden_until: Option<String>,
     /// Values of the key with jobs that wait or are at work.
     keys: usize,
-    /// Calls under way that count.
+    /// Calls under way that count; of `run_concurrency`, runs between their first call and their end.
     in_use: usize,
-    /// Jobs that are due and wait, for this rule or another.
+    /// Jobs that are due and wait, for this rule or another; of `run_concurrency`, runs that wait for their first call.
     waiting: usize,
     /// When the run of the oldest of them was created.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,15 +97,13 @@ impl Rule {
     /// A rule without anything going on.
     fn new(kind: GateKind, key: Option<String>) -> Self {
         Self {
-            kind: match kind {
-                GateKind::Throttle => "throttle",
-                GateKind::Slot | GateKind::SharedSlot => "concurrency",
-            },
+            kind: name_of(kind),
             scope: if kind == GateKind::SharedSlot { "shared" } else { "fn" },
             key,
             limit: None,
             period_ms: None,
             burst: None,
+            overridden_until: None,
             keys: 0,
             in_use: 0,
             waiting: 0,
@@ -125,7 +128,6 @@ impl Rule {
 fn rules(function: &domain::Function) -> Vec<(RuleId, Rule)> {
     let numbers = engine::limits(function);
     let throttle = function.flow.throttle.iter().map(|throttle| {
-        let rule = RuleId::derive(GateKind::Throttle, domain::Scope::Fn, throttle.key.as_deref());
         let millis = |period: Duration| u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
         let shown = Rule {
             limit: Some(throttle.limit),
@@ -133,29 +135,38 @@ fn rules(function: &domain::Function) -> Vec<(RuleId, Rule)> {
             burst: Some(throttle.burst),
             ..Rule::new(GateKind::Throttle, throttle.key.clone())
         };
-        (rule, shown)
+        (throttle.rule(), shown)
     });
-    let slots = function.flow.concurrency.iter().filter_map(|limit| {
-        let kind = match limit.scope {
-            domain::Scope::Fn => GateKind::Slot,
-            domain::Scope::Env | domain::Scope::Account => GateKind::SharedSlot,
-        };
-        let rule = RuleId::derive(kind, limit.scope, limit.key.as_deref());
-        let Some(Limit::Slots(slots)) = numbers.of(rule) else {
-            return None;
-        };
+    let shown = |kind, limit: &domain::ConcurrencyLimit, slots| {
         let shown = Rule {
             limit: Some(slots),
-            scope: match limit.scope {
-                domain::Scope::Fn => "fn",
-                domain::Scope::Env => "env",
-                domain::Scope::Account => "account",
-            },
+            scope: name_of_scope(limit.scope),
             ..Rule::new(kind, limit.key.clone())
         };
-        Some((rule, shown))
+        (limit.rule(kind), shown)
+    };
+    let slots = function.flow.concurrency.iter().filter_map(|limit| {
+        let kind = limit.kind();
+        match numbers.of(limit.rule(kind)) {
+            Some(Limit::Slots(slots)) => Some(shown(kind, limit, slots)),
+            _ => None,
+        }
     });
-    throttle.chain(slots).collect()
+    let runs = function.flow.run_concurrency.iter();
+    let runs = runs.map(|limit| shown(GateKind::RunSlot, limit, limit.limit));
+    throttle.chain(slots).chain(runs).collect()
+}
+
+/// What is going on at run slots, which are the store's.
+async fn run_slots(store: &dyn Store, function: FunctionId) -> Result<Vec<RuleFlow>, StoreError> {
+    let mut keys: BTreeMap<RuleId, Vec<KeyFlow>> = BTreeMap::new();
+    for (rule, flow) in store.run_slots(function).await? {
+        keys.entry(rule).or_default().push(flow);
+    }
+    let rules = keys.into_iter();
+    Ok(rules
+        .map(|(rule, keys)| RuleFlow::of_keys(rule, GateKind::RunSlot, keys))
+        .collect())
 }
 
 /// Show what is going on at a function's concurrency limits and throttle: who holds what, who waits, and until when.
@@ -169,8 +180,16 @@ pub(super) async fn get(path: Path<String>, state: State) -> Result<HttpResponse
     let catalog = api.catalog();
     let unknown = || Problem::new(Code::UnknownFunction, format!("there is no function `{path}`"));
     let function = catalog.find(&path).ok_or_else(unknown)?;
-    let going_on = api.queue().flow(function.id).await.rules;
+    let mut going_on = api.queue().flow(function.id).await.rules;
+    going_on.extend(run_slots(&**api.store(), function.id).await?);
     let mut rules = rules(function);
+    for numbers in catalog.overrides() {
+        let mut meant = rules.iter_mut();
+        let meant = meant.find(|(rule, _)| numbers.function == function.id && *rule == numbers.rule);
+        if let Some((_, shown)) = meant {
+            shown.overridden_until = Some(numbers.until.to_rfc3339());
+        }
+    }
     for flow in going_on {
         match rules.iter_mut().find(|(rule, _)| *rule == flow.rule) {
             Some((_, shown)) => {

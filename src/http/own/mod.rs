@@ -9,6 +9,7 @@ mod events;
 mod flow;
 mod functions;
 mod letters;
+mod limits;
 mod modes;
 mod nodes;
 mod operator;
@@ -50,6 +51,7 @@ endpoints! {
     "/functions/{id}/resume" => post modes::resume;
     "/functions/{id}/slots" => get slots::list;
     "/functions/{id}/flow" => get flow::get;
+    "/functions/{id}/limits" => put limits::put, delete limits::end;
     "/apps" => get apps::list;
     "/apps/sync" => post apps::sync;
     "/apps/{name}/breaker" => put apps::switch_breaker;

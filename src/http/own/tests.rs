@@ -2,6 +2,7 @@
 
 mod breaker;
 mod letters;
+mod limits;
 mod slots;
 mod verbs;
 

@@ -2,6 +2,8 @@
 
 mod backends;
 mod crons;
+mod overrides;
+mod run_slots;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -62,6 +64,8 @@ pub(crate) struct World {
     pub(crate) queue: Fate,
     pub(crate) queue_stats: QueueStats,
     pub(crate) flow: Flow,
+    pub(crate) run_slots: Vec<(RuleId, KeyFlow)>,
+    pub(crate) overrides: Vec<LimitOverride>,
     pub(crate) counts: Counts,
     pub(crate) nodes: Vec<NodeView>,
     pub(crate) is_draining: bool,
@@ -255,6 +259,18 @@ impl Api for FakeApi {
             found.map(|view| view.breaker = breaker).is_some()
         }))
     }
+    async fn override_limit(&self, numbers: LimitOverride) -> Result<(), Refusal> {
+        self.world.with(|world| world.overrides.push(numbers));
+        Ok(())
+    }
+    async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, Refusal> {
+        let is_meant = |of: &LimitOverride| of.function == function && rule.is_none_or(|rule| rule == of.rule);
+        Ok(self.world.with(|world| {
+            let before = world.overrides.len();
+            world.overrides.retain(|numbers| !is_meant(numbers));
+            world.overrides.len() < before
+        }))
+    }
     fn note_sync(&self, url: &str, error: Option<String>) {
         self.world.with(|world| world.notes.push((url.to_owned(), error)));
     }
@@ -262,6 +278,7 @@ impl Api for FakeApi {
         Arc::new(Catalog::new(CatalogView {
             revision: 0,
             apps: self.world.with(|world| world.apps.clone()),
+            overrides: self.world.with(|world| world.overrides.clone()),
         }))
     }
     async fn status(&self) -> Value {
@@ -473,11 +490,11 @@ impl Server {
         self.call(request.set_payload(body)).await
     }
 
-    pub(crate) async fn put(&self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn put(&self, path: &str, body: impl Into<web::Bytes>) -> Answer {
         let request = TestRequest::put()
             .uri(path)
             .insert_header(("content-type", "application/json"));
-        self.call(request.set_payload(body.to_owned())).await
+        self.call(request.set_payload(body)).await
     }
 
     pub(crate) async fn method(&self, method: &str, path: &str) -> Answer {

@@ -7,6 +7,7 @@ use callboard_actors::ports::{AppView, CatalogView, StoreError};
 use sqlx::postgres::PgRow;
 
 use super::error::unreadable;
+use super::overrides;
 use super::readers::Readers;
 use super::rows::{get, get_number, get_text, get_text_or_null, get_time, get_time_or_null};
 
@@ -22,10 +23,12 @@ pub(super) async fn all(readers: &Readers) -> Result<CatalogView, StoreError> {
         Box::pin(async move {
             let apps = session.all(sqlx::query(APPS)).await?;
             let functions = session.all(sqlx::query(FUNCTIONS)).await?;
-            Ok((apps, functions, session.optional(sqlx::query(REVISION)).await?))
+            let overrides = session.all(sqlx::query(overrides::ALL)).await?;
+            let revision = session.optional(sqlx::query(REVISION)).await?;
+            Ok((apps, functions, overrides, revision))
         })
     });
-    let (apps, functions, revision) = found.await?;
+    let (apps, functions, overridden, revision) = found.await?;
     let mut by_app: HashMap<String, Vec<Function>> = HashMap::new();
     for row in &functions {
         by_app.entry(get_text(row, 0)?).or_default().push(function(row)?);
@@ -46,6 +49,7 @@ pub(super) async fn all(readers: &Readers) -> Result<CatalogView, StoreError> {
     Ok(CatalogView {
         revision: get_number(&revision, 0)?,
         apps,
+        overrides: overridden.iter().map(overrides::numbers).collect::<Result<_, _>>()?,
     })
 }
 

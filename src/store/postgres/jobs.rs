@@ -49,8 +49,12 @@ pub(super) async fn next_due(readers: &Readers, from: Timestamp) -> Result<Optio
     row.map(|row| get_time(&row, 0)).transpose()
 }
 
+/// As the bounds are written, they are of use for the index of functions only.
 pub(super) const STARTS: &str = "SELECT gates, started_at FROM callboard.runs
-    WHERE function_id = $1 AND gates IS NOT NULL AND started_at IS NOT NULL ORDER BY id DESC LIMIT $2";
+    WHERE (function_id, id) >= ($1, '00000000-0000-0000-0000-000000000000')
+        AND (function_id, id) <= ($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        AND gates IS NOT NULL AND started_at IS NOT NULL
+    ORDER BY function_id DESC, id DESC LIMIT $2";
 
 pub(super) async fn starts_of(
     readers: &Readers,

@@ -22,11 +22,13 @@ mod migrations;
 mod nodes;
 mod open;
 mod options;
+mod overrides;
 mod readers;
 mod registration;
 mod retention;
 mod rows;
 mod run_list;
+mod run_slots;
 mod runs;
 mod waits;
 mod writer;
@@ -36,12 +38,13 @@ mod tests;
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Job, JobId, LetterId, Lookup, Node, NodeId,
-    Registration, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Job, JobId, LetterId, LimitOverride, Lookup,
+    Node, NodeId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Except,
-    Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
+    Expiry, Finding, KeyFlow, NodeView, Overrides, Page, RunFilter, RunSlots, RunSummary, RunView, SlotBook, SlotClaim,
+    SlotLimits, Store, StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -125,6 +128,42 @@ impl SlotBook for PostgresStore {
 
     async fn ticks(&self, ids: &[(EventId, RunId)]) -> Result<Vec<TickView>, StoreError> {
         crons::ticks(&self.readers, ids).await
+    }
+}
+
+#[async_trait]
+impl Overrides for PostgresStore {
+    async fn put_override(&self, numbers: &LimitOverride) -> Result<(), StoreError> {
+        overrides::put(&self.readers, numbers).await
+    }
+
+    async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, StoreError> {
+        overrides::end(&self.readers, function, rule).await
+    }
+
+    async fn expire_overrides(&self, now: Timestamp) -> Result<bool, StoreError> {
+        overrides::expire(&self.readers, now).await
+    }
+}
+
+#[async_trait]
+impl RunSlots for PostgresStore {
+    async fn take_slot(&self, claim: &SlotClaim) -> Result<bool, StoreError> {
+        run_slots::take(&self.readers, claim).await
+    }
+
+    async fn admit(
+        &self,
+        bucket: Option<BucketId>,
+        limits: &SlotLimits,
+        now: Timestamp,
+        most: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        run_slots::admit(&self.readers, bucket, limits, now, most).await
+    }
+
+    async fn run_slots(&self, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError> {
+        run_slots::of_function(&self.readers, function).await
     }
 }
 

@@ -12,7 +12,7 @@ use super::readers::{Readers, Session};
 use super::rows::{get_id, get_number};
 
 /// Who changes the catalog waits for whoever does.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('callboard.catalog', 0))";
+pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('callboard.catalog', 0))";
 
 const UNCHANGED: &str =
     "SELECT 1 FROM callboard.apps WHERE name = $1 AND checksum = $2 AND error IS NULL AND url <> ''";
@@ -37,7 +37,7 @@ const NOTE_ERROR: &str = "UPDATE callboard.apps SET error = $2 WHERE url = $1 AN
 const ARCHIVE_AT: &str = "UPDATE callboard.functions SET archived = true
     WHERE app IN (SELECT name FROM callboard.apps WHERE url = $1 AND url <> '')";
 
-const RAISE_REVISION: &str = "UPDATE callboard.counters SET value = value + 1 WHERE name = 'catalog'";
+pub(super) const RAISE_REVISION: &str = "UPDATE callboard.counters SET value = value + 1 WHERE name = 'catalog'";
 
 const FORGET_AT: &str = "UPDATE callboard.apps SET url = '', checksum = '', error = NULL WHERE url = $1 AND url <> ''";
 

@@ -8,6 +8,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
 use super::error::{from_sqlx, unreadable};
+use super::overrides;
 use super::rows::{get, get_number, get_time, get_time_or_null};
 
 const APPS: &str =
@@ -22,6 +23,8 @@ pub(super) async fn all(readers: &SqlitePool) -> Result<CatalogView, StoreError>
     let apps = apps.fetch_all(&mut *tx).await.map_err(from_sqlx)?;
     let functions = sqlx::query(FUNCTIONS);
     let functions = functions.fetch_all(&mut *tx).await.map_err(from_sqlx)?;
+    let overridden = sqlx::query(overrides::ALL);
+    let overridden = overridden.fetch_all(&mut *tx).await.map_err(from_sqlx)?;
     let revision = sqlx::query(REVISION).fetch_one(&mut *tx).await.map_err(from_sqlx)?;
     tx.commit().await.map_err(from_sqlx)?;
 
@@ -44,6 +47,7 @@ pub(super) async fn all(readers: &SqlitePool) -> Result<CatalogView, StoreError>
     Ok(CatalogView {
         revision: get_number(&revision, 0)?,
         apps,
+        overrides: overridden.iter().map(overrides::numbers).collect::<Result<_, _>>()?,
     })
 }
 

@@ -20,10 +20,12 @@ mod letters;
 mod migrations;
 mod nodes;
 mod open;
+mod overrides;
 mod registration;
 mod retention;
 mod rows;
 mod run_list;
+mod run_slots;
 mod runs;
 mod waits;
 mod writer;
@@ -37,12 +39,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Job, JobId, LetterId, Lookup, Node, NodeId,
-    Registration, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Job, JobId, LetterId, LimitOverride, Lookup,
+    Node, NodeId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Except,
-    Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
+    Expiry, Finding, KeyFlow, NodeView, Overrides, Page, RunFilter, RunSlots, RunSummary, RunView, SlotBook, SlotClaim,
+    SlotLimits, Store, StoreError, TickView,
 };
 use sqlx::SqlitePool;
 
@@ -130,6 +133,42 @@ impl SlotBook for SqliteStore {
 
     async fn ticks(&self, ids: &[(EventId, RunId)]) -> Result<Vec<TickView>, StoreError> {
         crons::ticks(&self.readers, ids).await
+    }
+}
+
+#[async_trait]
+impl Overrides for SqliteStore {
+    async fn put_override(&self, numbers: &LimitOverride) -> Result<(), StoreError> {
+        overrides::put(&self.writer, &self.revision, numbers).await
+    }
+
+    async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, StoreError> {
+        overrides::end(&self.writer, &self.revision, function, rule).await
+    }
+
+    async fn expire_overrides(&self, now: Timestamp) -> Result<bool, StoreError> {
+        overrides::expire(&self.writer, &self.revision, now).await
+    }
+}
+
+#[async_trait]
+impl RunSlots for SqliteStore {
+    async fn take_slot(&self, claim: &SlotClaim) -> Result<bool, StoreError> {
+        run_slots::take(&self.writer, claim).await
+    }
+
+    async fn admit(
+        &self,
+        bucket: Option<BucketId>,
+        limits: &SlotLimits,
+        now: Timestamp,
+        most: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        run_slots::admit(&self.writer, bucket, limits, now, most).await
+    }
+
+    async fn run_slots(&self, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError> {
+        run_slots::of_function(&self.readers, function).await
     }
 }
 

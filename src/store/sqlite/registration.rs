@@ -38,7 +38,7 @@ const NOTE_ERROR: &str = "UPDATE apps SET error = new.value->>1 FROM jsonb_each(
 const ARCHIVE_AT: &str = "UPDATE functions SET archived = 1
     WHERE app IN (SELECT name FROM apps WHERE url = ? AND url <> '')";
 
-const RAISE_REVISION: &str = "UPDATE counters SET value = value + 1 WHERE name = 'catalog'";
+pub(super) const RAISE_REVISION: &str = "UPDATE counters SET value = value + 1 WHERE name = 'catalog'";
 
 const FORGET_AT: &str = "UPDATE apps SET url = '', checksum = '', error = NULL WHERE url = ? AND url <> ''";
 

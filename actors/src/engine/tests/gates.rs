@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{NOW, event, function};
 use crate::domain::{ConcurrencyLimit, Function, Gate, GateKind, Gates, JobKey, Limit, Rate, Scope, StepId, Throttle};
-use crate::engine::{gates, limits, start};
+use crate::engine::{gates, limits, run_limit, start};
 
 fn limit(limit: u32, key: Option<&str>, scope: Scope) -> ConcurrencyLimit {
     ConcurrencyLimit {
@@ -114,4 +114,20 @@ fn a_throttle_is_for_the_start() {
         limits(&function).of(new.job.gates.as_slice()[0].rule),
         Some(Limit::Rate(rate))
     );
+}
+
+#[test]
+fn a_limit_on_runs_is_a_gate_of_the_run_and_none_of_the_queue() {
+    let mut function = limited(vec![limit(4, None, Scope::Fn)]);
+    function.flow.run_concurrency = Some(limit(3, Some("event.data.id"), Scope::Fn));
+    let new = start(&function, &event(json!({"id": 7})), NOW).expect("starts");
+    let gate = new.state.gates.run_slot().expect("one");
+    assert_eq!((gate.kind, &*gate.key), (GateKind::RunSlot, "7"));
+    assert_eq!(run_limit(&function), Some((gate.rule, 3)));
+    assert_eq!(limits(&function).of(gate.rule), None);
+    assert_eq!(limits(&function).iter().count(), 1);
+    assert_eq!(new.job.gates.as_slice().len(), 1);
+    assert_eq!(new.job.gates.run_slot(), None);
+    function.flow.run_concurrency = None;
+    assert_eq!(run_limit(&function), None);
 }

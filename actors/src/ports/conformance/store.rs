@@ -15,9 +15,11 @@ mod gates;
 mod letters;
 mod lists;
 mod nodes;
+mod overrides;
 mod reload;
 mod retention;
 mod routing;
+mod run_slots;
 mod starts;
 mod texts;
 mod waiting;
@@ -32,9 +34,11 @@ pub use gates::*;
 pub use letters::*;
 pub use lists::*;
 pub use nodes::*;
+pub use overrides::*;
 pub use reload::*;
 pub use retention::*;
 pub use routing::*;
+pub use run_slots::*;
 pub use starts::*;
 pub use texts::*;
 pub use waiting::*;
@@ -119,6 +123,12 @@ macro_rules! store_conformance {
             nothing_open_is_purged
             loading_gives_what_applying_gives
             gates_are_kept_with_the_run
+            a_run_waits_until_another_has_ended
+            slots_are_shared_by_bucket
+            numbers_of_slots_count_at_once
+            a_run_that_has_ended_needs_no_slot
+            many_may_wait_for_a_slot
+            overrides_are_part_of_the_catalog
             nodes_come_and_go
             silent_nodes_are_forgotten
             a_turn_is_one_nodes

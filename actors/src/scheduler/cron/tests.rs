@@ -66,7 +66,10 @@ fn with(function: Function) -> Catalog {
         functions: vec![function],
         breaker: None,
     }];
-    Catalog::new(CatalogView { revision: 0, apps })
+    Catalog::new(CatalogView {
+        apps,
+        ..CatalogView::default()
+    })
 }
 
 fn cron(text: &str, jitter: Option<Duration>) -> Trigger {
@@ -377,8 +380,8 @@ fn a_function_that_was_archived_goes_on_and_says_so() {
         let mut view = catalog(1, vec![cron("0 * * * *", None)]).apps().to_vec();
         view[0].functions[0].archived = archived;
         Catalog::new(CatalogView {
-            revision: 0,
             apps: view,
+            ..CatalogView::default()
         })
     };
     follow(&mut plan, with(false), NOW);

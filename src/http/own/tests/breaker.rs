@@ -21,6 +21,7 @@ fn call(breakers: &Breakers, answers: impl IntoIterator<Item = bool>) {
     let catalog = Catalog::new(CatalogView {
         revision: 0,
         apps: vec![app()],
+        overrides: Vec::new(),
     });
     for is_answered in answers {
         let asked = breakers.ask(&catalog, FunctionId::derive("shop", "shop-charge"));
@@ -66,7 +67,7 @@ async fn an_app_says_whether_it_is_called() {
 #[actix_web::test]
 async fn a_breaker_is_switched() {
     let server = server().await;
-    let put = async |body: &str| server.put("/api/v1/apps/shop/breaker", body).await;
+    let put = async |body: &str| server.put("/api/v1/apps/shop/breaker", body.to_owned()).await;
     let off = put(r#"{"enabled":false}"#).await;
     assert_eq!(off.status, 200);
     let off = off.json();
