@@ -16,8 +16,8 @@ local function end_lease(field, number, due, clock)
     end
     local tuple = tuple_of(job.version, true)
     if call('HDEL', held_by(job.session), field) == 1 and tuple ~= '' then
-        hold(tuple, -1)
-        hand_on(function_of(job.version), tuple)
+        freed[#freed + 1] = function_of(job.version)
+        freed[#freed + 1] = tuple
     end
     if due == 'at once' then
         due = job.nb

@@ -31,8 +31,9 @@ local function flow(keys, given)
         local line = line_of(fn, tuple)
         local first, waiting = call('ZRANGE', line, 0, 0)[1], call('ZCARD', line)
         if first then
-            each_gate(tuple, function(kind, rule, bucket)
-                local of = key(kind, rule, bucket)
+            local gates = gates_of(tuple)
+            for j = 1, #gates, 3 do
+                local of = key(gates[j], gates[j + 1], gates[j + 2])
                 of.waiting = of.waiting + waiting
                 -- Runs' ids sort by their creation.
                 local field = sub(first, 16)
@@ -40,7 +41,7 @@ local function flow(keys, given)
                     of.oldest = field
                 end
                 of.field = field
-            end)
+            end
         end
     end
     for _, session in ipairs(call('ZRANGE', SESSIONS, 0, -1)) do
@@ -52,10 +53,11 @@ local function flow(keys, given)
                 local record = call('HGET', run_of(held[i]), key_of(held[i]))
                 local job = record and parse(record)
                 if job then
-                    each_gate(tuple_of(job.version, true), function(kind, rule, bucket)
-                        local of = key(kind, rule, bucket)
+                    local gates = gates_of(tuple_of(job.version, true))
+                    for j = 1, #gates, 3 do
+                        local of = key(gates[j], gates[j + 1], gates[j + 2])
                         of.field = of.field or held[i]
-                    end)
+                    end
                 end
             end
         end

@@ -102,29 +102,41 @@ local function load_buckets(ids)
     end
 end
 
-local function each_gate(tuple, visit)
-    for i = 1, #tuple, GATE do
-        visit(sub(tuple, i, i), sub(tuple, i + 1, i + 8), sub(tuple, i + 9, i + 40))
+-- The parts of tuples, three for each gate. Not kept for the next call: what stays is looked at by each collection of garbage.
+local tuples
+local function gates_of(tuple)
+    local known = tuples[tuple]
+    if not known then
+        known = { sub(tuple, 1, 1), sub(tuple, 2, 9), sub(tuple, 10, 41) }
+        for i = GATE + 1, #tuple, GATE do
+            known[#known + 1] = sub(tuple, i, i)
+            known[#known + 1] = sub(tuple, i + 1, i + 8)
+            known[#known + 1] = sub(tuple, i + 9, i + 40)
+        end
+        tuples[tuple] = known
     end
+    return known
 end
 
 local function buckets_in(tuple, into)
-    each_gate(tuple, function(kind, _, bucket)
-        if kind ~= 't' then
-            into[#into + 1] = bucket
+    local gates = gates_of(tuple)
+    for i = 1, #gates, 3 do
+        if gates[i] ~= 't' then
+            into[#into + 1] = gates[i + 2]
         end
-    end)
+    end
 end
 
 -- The slots of a lease that begins or ends.
 local function hold(tuple, by)
-    each_gate(tuple, function(kind, _, bucket)
-        if kind ~= 't' then
-            local of = bucket_of(bucket)
+    local gates = gates_of(tuple)
+    for i = 1, #gates, 3 do
+        if gates[i] ~= 't' then
+            local of = bucket_of(gates[i + 2])
             of.held = max(0, of.held + by)
-            buckets_changed[bucket] = true
+            buckets_changed[gates[i + 2]] = true
         end
-    end)
+    end
 end
 
 -- The mark of a throttle, in microseconds, and the present.
@@ -176,16 +188,16 @@ end
 
 -- The first gate of a line that is shut: kind, rule, bucket.
 local function first_shut(fn, tuple)
-    for i = 1, #tuple, GATE do
-        local kind, rule, bucket = sub(tuple, i, i), sub(tuple, i + 1, i + 8), sub(tuple, i + 9, i + 40)
-        if not is_open(kind, rule, bucket, fn) then
-            return kind, rule, bucket
+    local gates = gates_of(tuple)
+    for i = 1, #gates, 3 do
+        if not is_open(gates[i], gates[i + 1], gates[i + 2], fn) then
+            return gates[i], gates[i + 1], gates[i + 2]
         end
     end
 end
 
 -- Lines to be shown or hidden, by function; done by `show`.
-local to_show, to_hide, to_list, to_strike
+local to_show, to_lift, to_hide, to_list, to_strike
 local function note(list, fn, a, b)
     local of = list[fn]
     if not of then
@@ -208,13 +220,23 @@ local function apply(command, key_of_fn, list)
     end
 end
 
+-- Shows lines, those that are shown already not later than they are.
+local function lift()
+    for fn, args in pairs(to_lift) do
+        for i = 1, #args, 1000 do
+            call('ZADD', shown_of(fn), 'LT', unpack(args, i, min(i + 999, #args)))
+        end
+    end
+end
+
 -- Makes true what was noted. A line is hidden before it may be shown again under another rank.
 local function show()
     apply('ZREM', shown_of, to_hide)
     apply('SREM', lines_of, to_strike)
     apply('ZADD', shown_of, to_show)
+    lift()
     apply('SADD', lines_of, to_list)
-    to_show, to_hide, to_list, to_strike = {}, {}, {}, {}
+    to_show, to_lift, to_hide, to_list, to_strike = {}, {}, {}, {}, {}
 end
 
 -- Has a line wait at a gate that is shut.
@@ -309,11 +331,13 @@ end
 
 -- Offers the room that a line leaves at its gates, but for one.
 local function hand_on(fn, tuple, except)
-    each_gate(tuple, function(kind, rule, bucket)
-        if bucket ~= except then
-            offer(kind, rule, bucket, fn)
+    local gates = gates_of(tuple)
+    for i = 1, #gates, 3 do
+        local kind, bucket = gates[i], gates[i + 2]
+        if bucket ~= except and (kind == 't' or bucket_of(bucket).waits) then
+            offer(kind, gates[i + 1], bucket, fn)
         end
-    end)
+    end
 end
 
 -- Brings the place of a line in line with its first job and its gates.
@@ -341,15 +365,39 @@ local function place(fn, tuple)
     end
 end
 
--- Lines that have changed since `settle`, by function, and functions whose lines have all to be looked at.
+-- Lines that have changed since `settle`, by function: true, or the rank of the first of the jobs that have come in if that is
+-- all.
 local lines_dirty
-local function touch(fn, tuple)
+local function touched(fn)
     local of = lines_dirty[fn]
     if not of then
         of = {}
         lines_dirty[fn] = of
     end
-    of[tuple] = true
+    return of
+end
+
+local function touch(fn, tuple)
+    touched(fn)[tuple] = true
+end
+
+local function touch_new(fn, tuple, rank)
+    local of = touched(fn)
+    local known = of[tuple]
+    if known == nil or (known ~= true and rank < known) then
+        of[tuple] = rank
+    end
+end
+
+-- Whether all gates are open and nobody waits at any, so that the line is shown already or was empty.
+local function is_free(fn, tuple)
+    local gates = gates_of(tuple)
+    for i = 1, #gates, 3 do
+        if gates[i] == 't' or bucket_of(gates[i + 2]).waits or not is_open(gates[i], gates[i + 1], gates[i + 2], fn) then
+            return false
+        end
+    end
+    return true
 end
 
 local function touch_all(fn)
@@ -361,7 +409,29 @@ local function touch_all(fn)
     count_ready(fn, ready - gated_ready(fn))
 end
 
+-- Functions and tuples of leases that have ended since `settle`: what they held is given back all at once.
+local freed
+
+local function give_back()
+    local ids = {}
+    for i = 2, #freed, 2 do
+        buckets_in(freed[i], ids)
+    end
+    load_buckets(ids)
+    for i = 2, #freed, 2 do
+        hold(freed[i], -1)
+    end
+    local of = freed
+    freed = {}
+    for i = 1, #of, 2 do
+        hand_on(of[i], of[i + 1])
+    end
+end
+
 local function settle_lines()
+    if freed[1] then
+        give_back()
+    end
     if next(lines_dirty) == nil then
         if next(to_show) ~= nil then
             show()
@@ -378,8 +448,13 @@ local function settle_lines()
     local dirty = lines_dirty
     lines_dirty = {}
     for fn, tuples in pairs(dirty) do
-        for tuple in pairs(tuples) do
-            place(fn, tuple)
+        for tuple, rank in pairs(tuples) do
+            if rank ~= true and is_free(fn, tuple) then
+                note(to_list, fn, tuple)
+                note(to_lift, fn, rank, tuple)
+            else
+                place(fn, tuple)
+            end
         end
     end
     show()
@@ -401,7 +476,7 @@ local function recount_slots()
     for id, known in pairs(buckets) do
         waits[id] = known.waits or nil
     end
-    buckets, buckets_changed = {}, {}
+    buckets, buckets_changed, freed = {}, {}, {}
     call('DEL', SLOTS)
     call('HSET', SLOTS, '', '1')
     for _, session in ipairs(call('ZRANGE', SESSIONS, 0, -1)) do
@@ -429,7 +504,7 @@ local function save_gates()
             gone[#gone + 1] = id
         else
             set[#set + 1] = id
-            set[#set + 1] = plain(of.held) .. (of.waits and 'w' or '')
+            set[#set + 1] = of.held .. (of.waits and 'w' or '')
         end
     end
     for i = 1, #gone, 1000 do
@@ -455,8 +530,8 @@ local function begin_gates(table_known, used)
     revision, used_up = table_known, used
     is_shut, lacks_limits, was_offered, must_recount = false, false, false, false
     ready_counts, ready_known, ready_changed, limits_known = {}, {}, {}, {}
-    buckets, buckets_changed, lines_dirty = {}, {}, {}
-    to_show, to_hide, to_list, to_strike = {}, {}, {}, {}
+    buckets, buckets_changed, lines_dirty, tuples, freed = {}, {}, {}, {}, {}
+    to_show, to_lift, to_hide, to_list, to_strike = {}, {}, {}, {}, {}
     has_gated = call('EXISTS', READY) == 1
 end
 

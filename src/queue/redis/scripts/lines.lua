@@ -14,8 +14,9 @@ local function line_up(field, nb, version, started)
         call('ZADD', ready_of(fn), rank_of(version), nb .. field)
         ready_dirty[fn] = true
     else
-        count_ready(fn, call('ZADD', line_of(fn, tuple), rank_of(version), nb .. field))
-        touch(fn, tuple)
+        local rank = rank_of(version)
+        count_ready(fn, call('ZADD', line_of(fn, tuple), rank, nb .. field))
+        touch_new(fn, tuple, rank)
     end
 end
 
