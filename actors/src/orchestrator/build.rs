@@ -149,6 +149,9 @@ const STARTS: usize = 1_000;
 
 /// Tells a queue that begins anew what throttles have let through before, as far as the youngest runs tell.
 async fn recall(world: &World, catalog: &SharedCatalog) -> Result<(), StoreError> {
+    if !world.queue.forgets_starts() {
+        return Ok(());
+    }
     let catalog = catalog.current();
     for function in catalog.functions().filter(|function| function.flow.throttle.is_some()) {
         let starts = world.store.starts_of(function.id, STARTS).await?;

@@ -198,9 +198,14 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// The queue keeps the table over a loss of everything else.
     async fn configure(&self, table: LimitTable);
 
-    /// Starts that were made before this queue lived, in order: throttles go on from there. Only a queue that lives no longer
-    /// than its process needs to be told.
+    /// Starts that were made before this queue lived, in order: throttles go on from there. Only told where they are
+    /// [forgotten](Self::forgets_starts).
     async fn recall(&self, _starts: Vec<(FunctionId, BucketId, Timestamp)>) {}
+
+    /// Whether it lives no longer than its process, and throttles with it.
+    fn forgets_starts(&self) -> bool {
+        false
+    }
 
     /// The job is done with; the store knows its outcome. Older epochs are ignored.
     async fn acknowledge(&self, id: &JobId, epoch: u64);

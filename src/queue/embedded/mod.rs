@@ -109,6 +109,10 @@ impl Queue for EmbeddedQueue {
         self.with(|state| state.recall(starts));
     }
 
+    fn forgets_starts(&self) -> bool {
+        true
+    }
+
     async fn acknowledge(&self, id: &JobId, epoch: u64) {
         self.with(|state| state.acknowledge(id, epoch));
     }
