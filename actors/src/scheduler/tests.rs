@@ -1,6 +1,7 @@
 //! Jobs reach the queue in time, and crons fire once.
 
 mod downtime;
+mod run_slots;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,6 +6,7 @@ mod history;
 mod opening;
 mod plans;
 mod rivals;
+mod run_slots;
 mod starts;
 mod trouble;
 
