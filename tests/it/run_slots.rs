@@ -100,7 +100,11 @@ fn slots_come_free_by_a_sync_and_by_a_cancellation() {
     stage.register(&server, 1);
     let runs = [(); 3].map(|()| server.wait_for_start(&server.send(&stage.event("x", "1h"))));
     stage.wait_for_flow(&server, 1, 2);
-    assert_eq!(server.run(&runs[1])["status"], "queued");
+    let waits = server.run(&runs[1]);
+    assert_eq!(
+        (&waits["status"], &waits["waiting_for"][0]["what"]),
+        (&json!("queued"), &json!("slot"))
+    );
     stage.register(&server, 2);
     stage.wait_for_flow(&server, 2, 1);
     server.wait_until_pending(&runs[1], "sleep");

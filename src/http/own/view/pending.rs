@@ -1,7 +1,7 @@
 //! What an unfinished run is waiting for, and who sees to it (P4: there is always somebody).
 
 use callboard_actors::domain::{DeadLetter, FunctionMode, JobKey, StepId, Timestamp};
-use callboard_actors::ports::{JobView, Lease, RunView, WaitView};
+use callboard_actors::ports::{JobView, Lease, PARKED, RunView, WaitView};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -10,11 +10,11 @@ use super::rfc3339;
 /// One thing that an unfinished run is waiting for.
 #[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
 pub(in crate::http::own) struct Pending {
-    /// `call` (the app's answer), `retry`, `start`, `sleep`, `event`, `signal`, `invoke`, `resume`, `cancel`
-    /// or `deadline` (when it will be cancelled).
+    /// `call` (the app's answer), `retry`, `start`, `slot` (one of so many runs at a time), `sleep`, `event`, `signal`,
+    /// `invoke`, `resume`, `cancel` or `deadline` (when it will be cancelled).
     pub(super) what: &'static str,
-    /// Who sees to it: `lease` (an executor, now), `queue`, `timer`, `wait`, `hold` (you: the job was given up, and is a
-    /// dead letter), or `pause` (you: the function is paused, and the app is not called).
+    /// Who sees to it: `lease` (an executor, now), `queue`, `timer`, `wait`, `slot` (whoever holds one and ends), `hold`
+    /// (you: the job was given up, and is a dead letter), or `pause` (you: the function is paused, and the app is not called).
     pub(super) owner: &'static str,
     /// The step concerned, by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,10 +62,13 @@ fn of_job(job: &JobView, view: &RunView, leases: &[Lease], mode: FunctionMode, n
     let paused_since = mode
         .since()
         .filter(|_| mode.is_paused() && key.is_call() && lease.is_none());
+    // For one of those that hold the run slots of its key to end.
+    let is_parked = job.due == PARKED;
     let (what, step) = match &key {
         JobKey::Start | JobKey::Discover(_) | JobKey::Step(_) if job.attempt > 0 && is_later => {
             ("retry", key_step(&key))
         }
+        JobKey::Start if is_parked => ("slot", None),
         JobKey::Start if is_later => ("start", None),
         JobKey::Start | JobKey::Discover(_) | JobKey::Step(_) => ("call", key_step(&key)),
         JobKey::Wake(step) => ("sleep", Some(step)),
@@ -80,6 +83,7 @@ fn of_job(job: &JobView, view: &RunView, leases: &[Lease], mode: FunctionMode, n
         owner: match lease {
             Some(_) => "lease",
             None if paused_since.is_some() => "pause",
+            None if is_parked => "slot",
             None if is_later => "timer",
             None => "queue",
         },
@@ -87,7 +91,7 @@ fn of_job(job: &JobView, view: &RunView, leases: &[Lease], mode: FunctionMode, n
         step_id: step.map(ToString::to_string),
         attempt: key.is_call().then_some(job.attempt),
         since: lease.map(|lease| lease.since).or(paused_since).map(rfc3339),
-        until: (lease.is_none() && is_later).then(|| rfc3339(job.due)),
+        until: (lease.is_none() && is_later && !is_parked).then(|| rfc3339(job.due)),
         ..Pending::default()
     })
 }
