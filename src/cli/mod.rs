@@ -9,6 +9,7 @@ pub mod flags;
 pub mod functions;
 pub mod health;
 pub mod migrate;
+pub mod operations;
 pub mod runs;
 pub mod serve;
 pub mod slots;
@@ -47,6 +48,8 @@ pub enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Look at a run, cancel it, or do it again.
     Runs(runs::RunsArgs),
+    /// Cancel many runs, or do many again, by filter.
+    Operations(operations::OperationsArgs),
     /// List functions, and pause, drain or resume them.
     Functions(functions::FunctionsArgs),
     /// Show when a function's crons ran or did not, and why, and when they run next.

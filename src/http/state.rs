@@ -10,11 +10,12 @@ use actix_web::web;
 use async_trait::async_trait;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, FunctionMode, Json, LetterId, Node, Registration, RunId, SyncOutcome,
+    DeadLetter, Estimate, Event, EventId, FunctionId, FunctionMode, Json, LetterId, Node, Operation, OperationId,
+    Registration, RunId, SyncOutcome,
 };
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
-use callboard_actors::orchestrator::{Cancelled, Orchestrator, Refusal, Retried, Tree};
+use callboard_actors::orchestrator::{Cancelled, OperationWish, Orchestrator, Refusal, Retried, Tree};
 use callboard_actors::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
@@ -42,6 +43,9 @@ pub trait Api: Send + Sync {
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal>;
+    async fn preview_operation(&self, wish: OperationWish) -> Result<Estimate, Refusal>;
+    async fn begin_operation(&self, wish: OperationWish) -> Result<Operation, Refusal>;
+    async fn cancel_operation(&self, id: OperationId) -> Result<Option<Operation>, Refusal>;
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError>;
     fn note_sync(&self, url: &str, error: Option<String>);
     fn catalog(&self) -> Arc<Catalog>;
@@ -92,6 +96,15 @@ impl Api for Orchestrator {
     }
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal> {
         Self::retry_dead_letters(self, &filter).await
+    }
+    async fn preview_operation(&self, wish: OperationWish) -> Result<Estimate, Refusal> {
+        Self::preview_operation(self, wish).await
+    }
+    async fn begin_operation(&self, wish: OperationWish) -> Result<Operation, Refusal> {
+        Self::begin_operation(self, wish).await
+    }
+    async fn cancel_operation(&self, id: OperationId) -> Result<Option<Operation>, Refusal> {
+        Self::cancel_operation(self, id).await
     }
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError> {
         Self::slots(self, function, filter).await

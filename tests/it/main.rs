@@ -20,6 +20,7 @@ mod failures;
 mod fakes;
 mod invokes;
 mod observing;
+mod operations;
 mod pausing;
 mod payloads;
 mod production;

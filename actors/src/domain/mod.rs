@@ -21,6 +21,7 @@ mod json;
 pub mod limits;
 mod node;
 mod opcode;
+mod operation;
 mod priority;
 mod registration;
 mod run;
@@ -41,11 +42,14 @@ pub use function::{
     App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, FunctionMode, RateLimit, Scope,
     Singleton, SingletonMode, Throttle, Timeouts,
 };
-pub use ids::{BucketId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
+pub use ids::{BucketId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, OperationId, RunId, StepId};
 pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};
 pub use node::{Node, NodeState};
 pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};
+pub use operation::{
+    Cursor, Estimate, Item, Operation, OperationFilter, OperationKind, OperationState, Precision, Progress,
+};
 pub use priority::{Class, Priority};
 pub use registration::{Registration, SyncOutcome};
 pub use run::{EditedStep, RunState, RunStatus};

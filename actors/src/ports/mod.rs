@@ -8,6 +8,7 @@ mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod invoker;
+mod operations;
 mod queue;
 mod random;
 mod slots;
@@ -16,6 +17,7 @@ mod store;
 pub use audit::{Audit, AuditScope, Check, Finding, SAMPLES};
 pub use clock::Clock;
 pub use invoker::{Invoker, InvokerFactory};
+pub use operations::OperationBook;
 pub use queue::{Lease, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats};
 pub use random::Random;
 pub use slots::{CronEnd, CronGap, CronMark, GapReason, SlotBook, TickView};

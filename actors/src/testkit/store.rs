@@ -1,6 +1,7 @@
 //! The store's contract in memory, and every way in which it may fail.
 
 mod crons;
+mod operations;
 mod rows;
 mod starts;
 mod views;
@@ -14,8 +15,8 @@ use tokio::sync::Notify;
 use super::EPOCH;
 use crate::domain::{
     Accept, Advance, App, BucketId, Change, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Job, JobId,
-    JobKey, Json, LetterId, Level, Lookup, Node, NodeId, Registration, Route, RunId, RunState, Skip, SyncOutcome,
-    Timestamp, Wait, Write, Written,
+    JobKey, Json, LetterId, Level, Lookup, Node, NodeId, Operation, OperationId, Registration, Route, RunId, RunState,
+    Skip, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView,
@@ -70,6 +71,8 @@ struct Inner {
     cron_gaps: Vec<CronGap>,
     cron_notes: usize,
     cron_faults: usize,
+    operations: BTreeMap<OperationId, Operation>,
+    operation_faults: usize,
 }
 
 /// The store.

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, functions, letters, modes, nodes, operator, runs, slots, view};
+use super::{apps, events, functions, letters, modes, nodes, operations, operator, runs, slots, view};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -35,6 +35,11 @@ use crate::http::answer;
         letters::retry,
         letters::discard,
         letters::retry_many,
+        operations::list,
+        operations::begin,
+        operations::preview,
+        operations::get,
+        operations::cancel,
         operator::openapi
     ),
     components(schemas(

@@ -10,6 +10,7 @@ mod functions;
 mod letters;
 mod modes;
 mod nodes;
+mod operations;
 mod operator;
 mod reading;
 mod runs;
@@ -55,6 +56,10 @@ endpoints! {
     "/dead-letters/retry" => post letters::retry_many;
     "/dead-letters/{id}" => get letters::get, delete letters::discard;
     "/dead-letters/{id}/retry" => post letters::retry;
+    "/operations" => get operations::list, post operations::begin;
+    "/operations/preview" => post operations::preview;
+    "/operations/{id}" => get operations::get;
+    "/operations/{id}/cancel" => post operations::cancel;
     "/openapi.json" => get operator::openapi;
 }
 

@@ -1,6 +1,7 @@
 //! `/api/v1`: what may be asked, and what is answered.
 
 mod letters;
+mod operations;
 mod slots;
 mod verbs;
 
@@ -210,7 +211,7 @@ async fn a_run_whose_first_call_is_out_is_running() {
     );
     assert_eq!(
         queued["waiting_for"],
-        json!([{"what": "call", "owner": "queue", "attempt": 0}])
+        json!([{"what": "call", "owner": "queue", "attempt": 0, "since": NOW.to_rfc3339()}])
     );
     let called = shown(view(RunStatus::Queued), vec![lease(JobKey::Start)]).await;
     assert_eq!(

@@ -21,6 +21,7 @@ mod letters;
 mod migrations;
 mod nodes;
 mod open;
+mod operations;
 mod options;
 mod readers;
 mod registration;
@@ -36,12 +37,13 @@ mod tests;
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, FunctionMode, Job, JobId, LetterId, Lookup, Node, NodeId, Registration,
-    RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    DeadLetter, Event, EventId, FunctionId, FunctionMode, Job, JobId, LetterId, Lookup, Node, NodeId, Operation,
+    OperationId, Registration, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Except,
-    Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
+    Expiry, Finding, NodeView, OperationBook, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError,
+    TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -125,6 +127,37 @@ impl SlotBook for PostgresStore {
 
     async fn ticks(&self, ids: &[(EventId, RunId)]) -> Result<Vec<TickView>, StoreError> {
         crons::ticks(&self.readers, ids).await
+    }
+}
+
+#[async_trait]
+impl OperationBook for PostgresStore {
+    async fn put_operation(&self, operation: &Operation) -> Result<(), StoreError> {
+        operations::put(&self.readers, operation).await
+    }
+
+    async fn update_operation(&self, operation: &Operation, expected: u64) -> Result<bool, StoreError> {
+        operations::update(&self.readers, operation, expected).await
+    }
+
+    async fn operation(&self, id: OperationId) -> Result<Option<Operation>, StoreError> {
+        operations::find(&self.readers, id).await
+    }
+
+    async fn operations(&self, before: Option<OperationId>, limit: usize) -> Result<Page<Operation>, StoreError> {
+        operations::list(&self.readers, before, limit).await
+    }
+
+    async fn open_operations(&self) -> Result<Vec<Operation>, StoreError> {
+        operations::open(&self.readers).await
+    }
+
+    async fn count_runs(&self, filter: &RunFilter) -> Result<u64, StoreError> {
+        operations::count_runs(&self.readers, filter).await
+    }
+
+    async fn newest_repetitions(&self, originals: &[RunId]) -> Result<Vec<(RunId, RunId)>, StoreError> {
+        operations::newest_repetitions(&self.readers, originals).await
     }
 }
 

@@ -14,6 +14,7 @@ mod fixtures;
 mod letters;
 mod lists;
 mod nodes;
+mod operations;
 mod reload;
 mod retention;
 mod routing;
@@ -30,6 +31,7 @@ pub use crons::*;
 pub use letters::*;
 pub use lists::*;
 pub use nodes::*;
+pub use operations::*;
 pub use reload::*;
 pub use retention::*;
 pub use routing::*;
@@ -114,6 +116,9 @@ macro_rules! store_conformance {
             failed_runs_expire_apart
             nothing_open_is_purged
             loading_gives_what_applying_gives
+            operations_are_kept_as_they_are
+            runs_are_counted_up_to_a_limit
+            the_newest_repetition_is_found
             nodes_come_and_go
             silent_nodes_are_forgotten
             a_turn_is_one_nodes
@@ -127,6 +132,7 @@ macro_rules! store_conformance {
             a_healthy_history_gives_no_finding
             each_check_finds_what_is_planted
             what_is_overdue_is_found_and_what_is_not_is_not
+            what_operators_do_is_no_finding
             checks_look_at_so_many_rows_only
         }
     };
