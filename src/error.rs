@@ -163,6 +163,9 @@ catalogue! {
     NotRerun = 1311, 409, "The run can't be done again now",
         "Its function is archived or being drained, or its singleton has a run that has not ended.",
         "The message says which: register the function, resume it, or wait for that run.";
+    UnknownOperation = 1312, 404, "There is no such operation",
+        "No operation has this id, or it ended more than 90 days ago.",
+        "List the operations with `GET /api/v1/operations`.";
 
     Overloaded = 2001, 503, "The server is overloaded",
         "As many events or bytes are on their way in as `limits` allows. Nothing of the request was kept.",

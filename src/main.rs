@@ -50,6 +50,9 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Runs(args) => {
             print!("{}", actix_rt::System::new().block_on(cli::runs::run(args))?);
         }
+        Command::Operations(args) => {
+            print!("{}", actix_rt::System::new().block_on(cli::operations::run(args))?);
+        }
         Command::Functions(args) => {
             print!("{}", actix_rt::System::new().block_on(cli::functions::run(args))?);
         }

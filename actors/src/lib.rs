@@ -14,7 +14,7 @@
 //! | [`kernel`] | the supervision kit on actix: child, guard, restart policy, address book, credits, probe |
 //! | [`supervisor`] | the root of the process tree |
 //! | [`catalog`], [`run_cache`], [`assignment`], [`breaker`], [`parked`], [`metrics`] | what the actors share |
-//! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`executor`], [`scheduler`], [`janitor`], [`presence`] | the actors, one role each |
+//! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`executor`], [`scheduler`], [`janitor`], [`steward`], [`presence`] | the actors, one role each |
 //! | [`mod@rerun`] | how a run is done again |
 //! | [`orchestrator`] | the tree put together, and the handle for everything that may be asked of it |
 //!
@@ -52,6 +52,7 @@ pub mod kernel;
 mod link;
 pub mod metrics;
 pub mod orchestrator;
+mod outside;
 pub mod parked;
 pub mod ports;
 pub mod presence;
@@ -62,6 +63,7 @@ pub mod run_cache;
 mod run_slots;
 pub mod scheduler;
 pub mod state_writer;
+pub mod steward;
 pub mod supervisor;
 #[cfg(test)]
 mod testkit;

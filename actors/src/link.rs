@@ -21,6 +21,7 @@ pub(crate) mod names {
     pub(crate) const REGISTRAR: &str = "registrar";
     pub(crate) const SCHEDULER: &str = "scheduler";
     pub(crate) const JANITOR: &str = "janitor";
+    pub(crate) const STEWARD: &str = "steward";
     pub(crate) const PRESENCE: &str = "presence";
     pub(crate) const CONSUMER: &str = "consumer";
 }

@@ -4,15 +4,17 @@
 //! Writes go to the actors, reads to the store. The handle works from any thread and is cheap to clone.
 
 mod build;
+mod operations;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 pub use build::{BuildError, Settings, World, build};
+pub use operations::{MOST_PER_SECOND, OperationWish};
 
 use crate::breaker::Breakers;
 use crate::catalog::{Catalog, SharedCatalog};
@@ -20,21 +22,18 @@ use crate::domain::{
     DeadLetter, Event, EventId, Failure, FunctionId, FunctionMode, Json, LetterId, LimitOverride, Node, NodeState,
     Registration, RuleId, RunId, SyncOutcome, WaitKey, Written,
 };
-use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
+use crate::engine::{self, Input};
 use crate::kernel::credit::Gauges;
 use crate::kernel::{Credits, Snapshot};
 use crate::link::{self, LinkError, names};
 use crate::metrics::Metrics;
+use crate::outside::{Outside, TRIES};
 use crate::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use crate::registrar::{self, Registrar};
 use crate::rerun::{FromStep, Rerun, RerunError, Reruns};
 use crate::router::{AcceptEvents, Router};
-use crate::run_slots::{self, PassOn};
 use crate::scheduler::ledger::{self, SlotFilter, SlotPage};
 use crate::supervisor::{Drain, DrainReport, GetStatus, StopSignal, SupervisorHandle};
-
-/// Decisions that may lose against somebody faster before we give up.
-const TRIES: usize = 16;
 
 /// How long the supervisor may take to say how it is, before its last word counts.
 const STATUS_WITHIN: Duration = Duration::from_millis(250);
@@ -114,6 +113,8 @@ pub struct Orchestrator {
     is_draining: Arc<AtomicBool>,
     /// How long events are kept.
     events_kept: Duration,
+    /// Rung when there is an operation.
+    operations_changed: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Orchestrator {
@@ -330,7 +331,7 @@ impl Orchestrator {
             let WaitKey::Step(step) = wait.key else { return Ok(None) };
             let memo = json!({ "data": { "signal": signal, "data": data.to_tree() } });
             let memo = Json::from_value(&memo).map_err(|error| Refusal::Invalid(vec![error.to_string()]))?;
-            if self.advance(wait.run, &Input::Resumed(step, memo)).await? == Some(true) {
+            if self.outside().advance(wait.run, &Input::Resumed(step, memo)).await? == Some(true) {
                 return Ok(Some(wait.run));
             }
         }
@@ -342,18 +343,7 @@ impl Orchestrator {
     /// # Errors
     /// When the store can't, or the server is going down.
     pub async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal> {
-        for _ in 0..TRIES {
-            match self
-                .advance(run, &Input::Cancelled("cancelled through the API".to_owned()))
-                .await?
-            {
-                Some(true) => return Ok(Cancelled::Now),
-                Some(false) => {}
-                None if self.store.run_view(run).await?.is_some() => return Ok(Cancelled::AlreadyEnded),
-                None => return Ok(Cancelled::Unknown),
-            }
-        }
-        Err(Refusal::Overloaded)
+        self.outside().cancel(run, "cancelled through the API").await
     }
 
     /// Has a run done again, as a whole or from one of its steps on.
@@ -376,7 +366,7 @@ impl Orchestrator {
     /// # Errors
     /// When the store can't, or the server is going down.
     pub async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
-        self.settle(id, &Input::Revived(id)).await
+        self.outside().settle(id, &Input::Revived(id)).await
     }
 
     /// Fails the run that a dead letter holds, for the reason that the letter tells. Answers as
@@ -385,7 +375,7 @@ impl Orchestrator {
     /// # Errors
     /// When the store can't, or the server is going down.
     pub async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
-        self.settle(id, &Input::Discarded(id)).await
+        self.outside().settle(id, &Input::Discarded(id)).await
     }
 
     /// Puts the jobs of the newest dead letters of this kind back, `filter.limit` of them at the most.
@@ -419,54 +409,16 @@ impl Orchestrator {
         self.metrics.store_errors.watch(page).map(Some)
     }
 
-    async fn settle(&self, id: LetterId, input: &Input) -> Result<Option<DeadLetter>, Refusal> {
-        for _ in 0..TRIES {
-            let Some(letter) = self.store.dead_letter(id).await? else {
-                return Ok(None);
-            };
-            match self.advance(letter.job.id.run, input).await? {
-                Some(true) => return Ok(Some(letter)),
-                Some(false) => {}
-                None => return Ok(None),
-            }
+    fn outside(&self) -> Outside {
+        Outside {
+            store: Arc::clone(&self.store),
+            queue: Arc::clone(&self.queue),
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+            catalog: self.catalog.clone(),
+            book: self.supervisor.book.clone(),
+            metrics: self.metrics.clone(),
         }
-        Err(Refusal::Overloaded)
-    }
-
-    /// Decides on an input from outside, past the run's executor: its copy of the state goes stale, which it finds out with
-    /// its next decision. `None` if the run is not open, `false` if somebody was faster or nothing is left to decide.
-    async fn advance(&self, run: RunId, input: &Input) -> Result<Option<bool>, Refusal> {
-        let Some(state) = self.store.load_run(run).await? else {
-            return Ok(None);
-        };
-        let catalog = self.catalog();
-        let of = (run, state.function);
-        let Some(function) = catalog.function(state.function) else {
-            return Ok(None);
-        };
-        let context = Deciding {
-            now: self.clock.now(),
-            dice: self.random.unit(),
-            retry: RetryPolicy::default(),
-            listeners: &*catalog,
-        };
-        let expected = state.version;
-        let (next, changes) = engine::decide(state, function, input, &context);
-        if changes.is_empty() {
-            // What it is about has gone since the caller looked.
-            return Ok(Some(false));
-        }
-        let is_done = link::advance(&self.supervisor.book, &self.metrics, of, expected, changes).await?;
-        if let Some(left) = run_slots::left_by(&next).filter(|_| is_done) {
-            let passing = PassOn {
-                store: Arc::clone(&self.store),
-                queue: Arc::clone(&self.queue),
-                catalog,
-                metrics: self.metrics.clone(),
-            };
-            passing.pass(left, self.clock.now()).await;
-        }
-        Ok(Some(is_done))
     }
 
     /// Every app and function as of now.

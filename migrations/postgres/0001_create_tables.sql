@@ -243,6 +243,16 @@ CREATE TABLE callboard.turns (
     until  bigint NOT NULL
 );
 
+-- What an operator has done to many runs. `body` is what people see; how far it has come is in there.
+CREATE TABLE callboard.operations (
+    id       uuid PRIMARY KEY,
+    version  bigint NOT NULL,
+    ended_at bigint,
+    body     text NOT NULL
+) WITH (fillfactor = 70);
+CREATE INDEX operations_open ON callboard.operations (id) WHERE ended_at IS NULL;
+CREATE INDEX operations_ended ON callboard.operations (ended_at) WHERE ended_at IS NOT NULL;
+
 -- The schedules of crons: since when each is known, and how far its slots have been dealt with. Written with each tick.
 CREATE TABLE callboard.crons (
     function_id uuid NOT NULL,

@@ -222,6 +222,16 @@ CREATE TABLE turns (
     until  INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- What an operator has done to many runs. `body` is what people see; how far it has come is in there.
+CREATE TABLE operations (
+    id       TEXT PRIMARY KEY,
+    version  INTEGER NOT NULL,
+    ended_at INTEGER,
+    body     TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX operations_open ON operations (id) WHERE ended_at IS NULL;
+CREATE INDEX operations_ended ON operations (ended_at) WHERE ended_at IS NOT NULL;
+
 -- The schedules of crons: since when each is known, and how far its slots have been dealt with. Written with each tick.
 CREATE TABLE crons (
     function_id TEXT NOT NULL,

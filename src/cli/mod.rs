@@ -10,6 +10,7 @@ pub mod functions;
 pub mod health;
 pub mod limits;
 pub mod migrate;
+pub mod operations;
 pub mod runs;
 pub mod serve;
 pub mod slots;
@@ -48,6 +49,8 @@ pub enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Look at a run, cancel it, or do it again.
     Runs(runs::RunsArgs),
+    /// Cancel many runs, or do many again, by filter.
+    Operations(operations::OperationsArgs),
     /// List functions, and pause, drain or resume them.
     Functions(functions::FunctionsArgs),
     /// Show a function's limits and who waits for them, and give them other numbers for a time.

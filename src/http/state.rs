@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use callboard_actors::breaker::Breakers;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, FunctionMode, Json, LetterId, LimitOverride, Node, Registration, RuleId,
-    RunId, SyncOutcome,
+    DeadLetter, Estimate, Event, EventId, FunctionId, FunctionMode, Json, LetterId, LimitOverride, Node, Operation,
+    OperationId, Registration, RuleId, RunId, SyncOutcome,
 };
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
-use callboard_actors::orchestrator::{Cancelled, Orchestrator, Refusal, Retried, Tree};
+use callboard_actors::orchestrator::{Cancelled, OperationWish, Orchestrator, Refusal, Retried, Tree};
 use callboard_actors::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
@@ -44,6 +44,9 @@ pub trait Api: Send + Sync {
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal>;
+    async fn preview_operation(&self, wish: OperationWish) -> Result<Estimate, Refusal>;
+    async fn begin_operation(&self, wish: OperationWish) -> Result<Operation, Refusal>;
+    async fn cancel_operation(&self, id: OperationId) -> Result<Option<Operation>, Refusal>;
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError>;
     async fn override_limit(&self, numbers: LimitOverride) -> Result<(), Refusal>;
     async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, Refusal>;
@@ -98,6 +101,15 @@ impl Api for Orchestrator {
     }
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal> {
         Self::retry_dead_letters(self, &filter).await
+    }
+    async fn preview_operation(&self, wish: OperationWish) -> Result<Estimate, Refusal> {
+        Self::preview_operation(self, wish).await
+    }
+    async fn begin_operation(&self, wish: OperationWish) -> Result<Operation, Refusal> {
+        Self::begin_operation(self, wish).await
+    }
+    async fn cancel_operation(&self, id: OperationId) -> Result<Option<Operation>, Refusal> {
+        Self::cancel_operation(self, id).await
     }
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError> {
         Self::slots(self, function, filter).await

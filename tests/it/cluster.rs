@@ -4,6 +4,7 @@
 mod failures;
 mod sharing;
 mod surroundings;
+mod verbs;
 
 use std::sync::OnceLock;
 

@@ -21,6 +21,7 @@ mod fakes;
 mod invokes;
 mod limits;
 mod observing;
+mod operations;
 mod outages;
 mod pausing;
 mod payloads;

@@ -121,6 +121,11 @@ ulid_id! {
     LetterId, "dead letter"
 }
 
+ulid_id! {
+    /// An operation on many runs; sorts by when it was asked for.
+    OperationId, "operation"
+}
+
 impl LetterId {
     /// The id of the letter about this job of a run in this version: the same however often the decision is made.
     #[must_use]

@@ -23,6 +23,7 @@ mod limit_override;
 pub mod limits;
 mod node;
 mod opcode;
+mod operation;
 mod priority;
 mod rate;
 mod registration;
@@ -45,12 +46,15 @@ pub use function::{
     Singleton, SingletonMode, Throttle, Timeouts,
 };
 pub use gate::{BucketId, Gate, GateKind, Gates, Limit, Limits, RuleId};
-pub use ids::{ClaimId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
+pub use ids::{ClaimId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, OperationId, RunId, StepId};
 pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};
 pub use limit_override::LimitOverride;
 pub use node::{Node, NodeState};
 pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};
+pub use operation::{
+    Cursor, Estimate, Item, Operation, OperationFilter, OperationKind, OperationState, Precision, Progress,
+};
 pub use priority::{Class, Priority};
 pub use rate::Rate;
 pub use registration::{Registration, SyncOutcome};

@@ -183,3 +183,87 @@ pub fn rerun(
     state.stack = done.into_iter().map(|(_, step)| step).collect();
     Ok(run)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{EventId, FunctionId, Json, RunStatus, StepOp};
+    use crate::ports::RunSummary;
+
+    const AT: Timestamp = Timestamp::from_millis(1_750_000_000_000);
+
+    fn step(id: &str, position: Option<u32>) -> StepView {
+        StepView {
+            id: id.into(),
+            op: StepOp::Run,
+            label: format!("the {id}"),
+            status: if position.is_some() { "completed" } else { "planned" },
+            started_at: AT,
+            ended_at: position.map(|_| AT),
+            until: None,
+            memo: position.map(|_| Json::null()),
+            position,
+        }
+    }
+
+    /// Steps in the order of their reports, with their places in that of their completion.
+    fn run(steps: &[(&str, Option<u32>)]) -> RunView {
+        RunView {
+            summary: RunSummary {
+                id: RunId::new(AT, 1),
+                function: FunctionId::derive("shop", "one"),
+                function_version: 1,
+                status: RunStatus::Failed,
+                event_ids: vec![EventId::new(AT, 1)],
+                event_name: "order/paid".to_owned(),
+                started_at: None,
+                ended_at: None,
+                output: None,
+                original: None,
+            },
+            steps: steps.iter().map(|(id, position)| step(id, *position)).collect(),
+            history: Vec::new(),
+            jobs: Vec::new(),
+            waits: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+
+    /// What is kept, with its new places.
+    fn kept(run: &RunView, reference: &str) -> Vec<(String, u32)> {
+        let from = From::step(run, reference, None).expect("it can be begun with");
+        let place = |step: Step| match step.state {
+            StepState::Done { position, .. } => (step.id.to_string(), position),
+            other => panic!("{other:?}"),
+        };
+        from.kept.into_iter().map(place).collect()
+    }
+
+    #[test]
+    fn what_completed_before_is_kept_whatever_was_reported_first() {
+        let run = run(&[("a", Some(2)), ("b", Some(0)), ("c", None), ("d", Some(1))]);
+        let all = [("a".to_owned(), 2), ("b".to_owned(), 0), ("d".to_owned(), 1)];
+        assert_eq!(kept(&run, "c"), all, "all but what has not completed");
+        assert_eq!(kept(&run, "the a"), [("b".to_owned(), 0), ("d".to_owned(), 1)]);
+        assert_eq!(kept(&run, "b"), []);
+    }
+
+    #[test]
+    fn a_result_that_is_missing_is_said_so() {
+        let mut run = run(&[("a", Some(0)), ("b", Some(1)), ("c", Some(2))]);
+        run.steps[1].memo = None;
+        let missing = FromStepError::MissingOutput("the b".to_owned());
+        assert_eq!(From::step(&run, "c", None), Err(missing));
+        assert_eq!(kept(&run, "b"), [("a".to_owned(), 0)], "it is not needed");
+    }
+
+    #[test]
+    fn input_is_an_array_of_a_bounded_size() {
+        let run = run(&[("a", Some(0))]);
+        let of = |text: &str| From::step(&run, "a", Some(Json::parse(text).expect("JSON")));
+        assert!(of("[1]").is_ok_and(|from| from.is_edited()));
+        assert_eq!(of("{}"), Err(FromStepError::NoArray));
+        let large = format!("[\"{}\"]", "x".repeat(limits::STEP_OUTPUT_BYTES));
+        assert_eq!(of(&large), Err(FromStepError::TooLarge));
+    }
+}

@@ -6,7 +6,8 @@
 //!   2      router, registrar     stop the process       work
 //!   2      presence              stop the process       work    (where the store is shared)
 //!   3      executor/<function>   quarantine, probe      work    (started on demand, put to rest when idle)
-//!   4      scheduler, janitor    stop the process       work
+//!   4      scheduler, janitor,   stop the process       work
+//!          steward
 //!   5      consumer              stop the process       work    (starts last, stops first)
 //! ```
 //!
@@ -33,15 +34,18 @@ use crate::kernel::credit::Limits;
 use crate::kernel::{ChildSpec, Credits, GiveUp, Placement, RestartKind, RestartPolicy, Supervised};
 use crate::link::names;
 use crate::metrics::Metrics;
+use crate::outside::Outside;
 use crate::parked::Parked;
 use crate::ports::{Clock, InvokerFactory, Queue, Random, Store, StoreError};
 use crate::presence::{self, Presence};
 use crate::registrar::{self, Registrar};
+use crate::rerun::Reruns;
 use crate::router::{self, Router};
 use crate::run_cache::RunCache;
 use crate::scheduler::catch_up::CatchUp;
 use crate::scheduler::{self, Scheduler};
 use crate::state_writer::{self, StateWriter};
+use crate::steward::{self, Steward};
 use crate::supervisor::{self, Refusal, Sources, StartTree, Supervisor};
 
 /// The world, as the daemon provides it.
@@ -258,6 +262,25 @@ pub async fn build(
         metrics: metrics.clone(),
         node: world.is_shared.then_some(world.node.id),
     };
+    let operations_changed = Arc::new(Notify::new());
+    let steward = steward::Parts {
+        outside: Outside {
+            store: Arc::clone(&world.store),
+            queue: Arc::clone(&world.queue),
+            clock: Arc::clone(&world.clock),
+            random: Arc::clone(&world.random),
+            catalog: catalog.clone(),
+            book: book.clone(),
+            metrics: metrics.clone(),
+        },
+        reruns: Reruns {
+            store: Arc::clone(&world.store),
+            catalog: catalog.clone(),
+            book: book.clone(),
+        },
+        changed: Arc::clone(&operations_changed),
+        node: world.is_shared.then_some(world.node.id),
+    };
     let executor = executor::Parts {
         store: Arc::clone(&world.store),
         queue: Arc::clone(&world.queue),
@@ -312,6 +335,7 @@ pub async fn build(
             Scheduler::new(scheduler.clone())
         }),
         child.spec(names::JANITOR, "janitor", 4, move || Janitor::new(janitor.clone())),
+        child.spec(names::STEWARD, "steward", 4, move || Steward::new(steward.clone())),
         child.spec(names::CONSUMER, "consumer", 5, move || Consumer::new(consumer.clone())),
     ];
     if world.is_shared {
@@ -345,6 +369,7 @@ pub async fn build(
         is_shared,
         is_draining,
         events_kept: settings.retention.events,
+        operations_changed,
     })
 }
 

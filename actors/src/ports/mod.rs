@@ -8,6 +8,7 @@ mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod invoker;
+mod operations;
 mod overrides;
 mod queue;
 mod random;
@@ -18,6 +19,7 @@ mod store;
 pub use audit::{Audit, AuditScope, Check, Finding, SAMPLES};
 pub use clock::Clock;
 pub use invoker::{Invoker, InvokerFactory};
+pub use operations::OperationBook;
 pub use overrides::Overrides;
 pub use queue::{
     Flow, KeyFlow, Lease, LimitTable, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats, RuleFlow,

@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::{Audit, Overrides, RunSlots, SlotBook};
+use super::{Audit, OperationBook, Overrides, RunSlots, SlotBook};
 
 use crate::domain::{
     App, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, HistoryEntry, Job, Json, LetterId,
@@ -329,7 +329,7 @@ impl From<Wait> for WaitView {
 
 /// The store.
 #[async_trait]
-pub trait Store: Audit + SlotBook + RunSlots + Overrides + Send + Sync {
+pub trait Store: Audit + OperationBook + SlotBook + RunSlots + Overrides + Send + Sync {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
     /// A batch whose future is dropped is written wholly or not at all.

@@ -1,6 +1,7 @@
 //! The store's contract in memory, and every way in which it may fail.
 
 mod crons;
+mod operations;
 mod overrides;
 mod rows;
 mod run_slots;
@@ -16,8 +17,8 @@ use tokio::sync::Notify;
 use super::EPOCH;
 use crate::domain::{
     Accept, Advance, App, Change, ClaimId, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, Job,
-    JobId, JobKey, Json, LetterId, Level, LimitOverride, Lookup, Node, NodeId, Registration, Route, RunId, RunState,
-    Skip, SyncOutcome, Timestamp, Wait, Write, Written,
+    JobId, JobKey, Json, LetterId, Level, LimitOverride, Lookup, Node, NodeId, Operation, OperationId, Registration,
+    Route, RunId, RunState, Skip, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView,
@@ -74,6 +75,8 @@ struct Inner {
     cron_faults: usize,
     run_slots: BTreeMap<RunId, run_slots::Row>,
     overrides: Vec<LimitOverride>,
+    operations: BTreeMap<OperationId, Operation>,
+    operation_faults: usize,
 }
 
 /// The store.

@@ -353,6 +353,17 @@ impl Sample {
             "callboard_cron_ticks",
             "Ticks of crons that this node made durable, or found to be.",
             scheduler.cron_ticks.value(),
+        )?;
+        let functions = self.catalog.apps().iter().flat_map(|app| &app.functions);
+        let modes = functions.map(|function| function.mode.as_str());
+        let halted = ["paused", "draining"].map(|mode| {
+            let count = modes.clone().filter(|of| *of == mode).count();
+            ([("mode", mode)], whole(count))
+        });
+        text.gauges(
+            "callboard_functions_halted",
+            "Functions that an operator has paused or has drained.",
+            halted,
         )
     }
 

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, flow, functions, letters, limits, modes, nodes, operator, runs, slots, view};
+use super::{apps, events, flow, functions, letters, limits, modes, nodes, operations, operator, runs, slots, view};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -39,6 +39,11 @@ use crate::http::answer;
         letters::retry,
         letters::discard,
         letters::retry_many,
+        operations::list,
+        operations::begin,
+        operations::preview,
+        operations::get,
+        operations::cancel,
         operator::openapi
     ),
     components(schemas(

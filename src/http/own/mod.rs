@@ -12,6 +12,7 @@ mod letters;
 mod limits;
 mod modes;
 mod nodes;
+mod operations;
 mod operator;
 mod reading;
 mod runs;
@@ -61,6 +62,10 @@ endpoints! {
     "/dead-letters/retry" => post letters::retry_many;
     "/dead-letters/{id}" => get letters::get, delete letters::discard;
     "/dead-letters/{id}/retry" => post letters::retry;
+    "/operations" => get operations::list, post operations::begin;
+    "/operations/preview" => post operations::preview;
+    "/operations/{id}" => get operations::get;
+    "/operations/{id}/cancel" => post operations::cancel;
     "/openapi.json" => get operator::openapi;
 }
 

@@ -84,11 +84,12 @@ pub(super) fn functions(
 /// # Errors
 /// When there is no such function.
 pub(super) fn function(catalog: &Catalog, text: &str) -> Result<FunctionId, Problem> {
-    let live = catalog.find(text).map(|function| function.id);
-    match live {
-        Some(id) => Ok(id),
-        None => Ok(functions(catalog, Some(text), None)?.unwrap_or_default()[0]),
+    if let Some(live) = catalog.find(text) {
+        return Ok(live.id);
     }
+    let meant = functions(catalog, Some(text), None)?.unwrap_or_default();
+    let unknown = || Problem::new(Code::UnknownFunction, format!("there is no function `{text}`"));
+    meant.first().copied().ok_or_else(unknown)
 }
 
 /// A parameter that is not what it may be.

@@ -58,7 +58,7 @@ impl ListQuery {
     }
 }
 
-fn statuses(text: Option<&str>) -> Result<Vec<RunStatus>, Problem> {
+pub(super) fn statuses(text: Option<&str>) -> Result<Vec<RunStatus>, Problem> {
     let names = text.into_iter().flat_map(|text| text.split(','));
     let parse = |name: &str| {
         let expected = "queued, running, completed, failed or cancelled";

@@ -3,6 +3,7 @@
 mod breaker;
 mod letters;
 mod limits;
+mod operations;
 mod slots;
 mod verbs;
 
@@ -265,7 +266,7 @@ async fn a_run_whose_first_call_is_out_is_running() {
     );
     assert_eq!(
         queued["waiting_for"],
-        json!([{"what": "call", "owner": "queue", "attempt": 0}])
+        json!([{"what": "call", "owner": "queue", "attempt": 0, "since": NOW.to_rfc3339()}])
     );
     let called = shown(view(RunStatus::Queued), vec![lease(JobKey::Start)]).await;
     assert_eq!(

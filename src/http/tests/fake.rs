@@ -2,6 +2,7 @@
 
 mod backends;
 mod crons;
+mod operations;
 mod overrides;
 mod run_slots;
 
@@ -21,7 +22,7 @@ use callboard_actors::domain::*;
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::kernel::{ChildName, ChildState, ChildStatus, Observation, RestartKind, Snapshot};
 use callboard_actors::metrics::Metrics;
-use callboard_actors::orchestrator::{Cancelled, Refusal, Retried, Tree};
+use callboard_actors::orchestrator::{Cancelled, OperationWish, Refusal, Retried, Tree};
 use callboard_actors::ports::*;
 use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
@@ -44,6 +45,8 @@ pub(crate) struct World {
     pub(crate) signalled: Option<RunId>,
     pub(crate) cancelled: Option<Cancelled>,
     pub(crate) reruns: Vec<(RunId, Option<FromStep>)>,
+    pub(crate) wishes: Vec<OperationWish>,
+    pub(crate) operations: Vec<Operation>,
     pub(crate) rerun_error: Option<RerunError>,
     pub(crate) has_app: bool,
     pub(crate) apps: Vec<AppView>,
@@ -244,6 +247,26 @@ impl Api for FakeApi {
             Retried { count, has_more }
         }))
     }
+    async fn preview_operation(&self, wish: OperationWish) -> Result<Estimate, Refusal> {
+        self.world.with(|world| world.wishes.push(wish));
+        Ok(Estimate {
+            count: 7,
+            precision: Precision::AtLeast,
+        })
+    }
+    async fn begin_operation(&self, wish: OperationWish) -> Result<Operation, Refusal> {
+        let total = self.preview_operation(wish.clone()).await?;
+        let operation = operation(wish, total);
+        self.world.with(|world| world.operations.insert(0, operation.clone()));
+        Ok(operation)
+    }
+    async fn cancel_operation(&self, id: OperationId) -> Result<Option<Operation>, Refusal> {
+        Ok(self.world.with(|world| {
+            let operation = world.operations.iter_mut().find(|operation| operation.id == id)?;
+            operation.state = OperationState::Cancelled;
+            Some(operation.clone())
+        }))
+    }
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError> {
         Ok(self.world.with(|world| {
             world.slot_filters.push((function, filter));
@@ -325,6 +348,28 @@ impl Api for FakeApi {
     }
 }
 
+fn operation(wish: OperationWish, total: Estimate) -> Operation {
+    Operation {
+        id: OperationId::new(NOW, 5),
+        kind: wish.kind,
+        filter: wish.filter,
+        rate: wish.rate,
+        total,
+        state: OperationState::Running,
+        progress: Progress {
+            done: 3,
+            failed: 2,
+            skipped: 1,
+        },
+        cursor: Cursor::default(),
+        page: Vec::new(),
+        page_at: None,
+        last_error: None,
+        ended_at: None,
+        version: 0,
+    }
+}
+
 /// A node that started with the epoch of the tests.
 pub(crate) fn node(n: u128, name: &str) -> Node {
     Node {
@@ -348,6 +393,7 @@ fn tree(world: &World) -> Snapshot {
         "router",
         "scheduler",
         "state-writer",
+        "steward",
     ];
     let well = names.map(|name| (name, ChildState::Running)).into_iter();
     let parts: std::collections::BTreeMap<_, _> = well.chain(world.ill.clone()).collect();

@@ -27,8 +27,8 @@ pub(super) const fn statement(check: Check) -> &'static str {
         }
         Check::DoubledRun => {
             "SELECT callboard.ulid(event_id) || ' ' || function_id::text
-             FROM (SELECT event_id, function_id FROM callboard.runs ORDER BY id DESC LIMIT $1) AS recent
-             GROUP BY event_id, function_id HAVING count(*) > 1"
+             FROM (SELECT event_id, function_id, original_id FROM callboard.runs ORDER BY id DESC LIMIT $1) AS recent
+             WHERE original_id IS NULL GROUP BY event_id, function_id HAVING count(*) > 1"
         }
         Check::CauselessRun => {
             "SELECT callboard.ulid(recent.id) FROM (SELECT id, event_id FROM callboard.runs ORDER BY id DESC LIMIT $1) AS recent
@@ -102,8 +102,12 @@ pub(super) const fn statement(check: Check) -> &'static str {
              WHERE NOT EXISTS (SELECT 1 FROM callboard.runs WHERE runs.id = stray.run_id AND runs.ended_at IS NULL OFFSET 0)"
         }
         Check::OverdueJob => {
-            "SELECT callboard.ulid(run_id) || ' ' || key FROM callboard.jobs WHERE due < $2
-             ORDER BY due, run_id, key LIMIT $1"
+            "SELECT callboard.ulid(run_id) || ' ' || key
+             FROM (SELECT run_id, key, function_id FROM callboard.jobs WHERE due < $2
+                 ORDER BY due, run_id, key LIMIT $1) AS late
+             WHERE NOT (key = 'start' OR starts_with(key, 'discover:') OR starts_with(key, 'step:'))
+                OR NOT EXISTS (SELECT 1 FROM callboard.functions
+                    WHERE functions.id = late.function_id AND mode = 'paused')"
         }
     }
 }

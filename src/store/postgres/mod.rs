@@ -21,6 +21,7 @@ mod letters;
 mod migrations;
 mod nodes;
 mod open;
+mod operations;
 mod options;
 mod overrides;
 mod readers;
@@ -39,12 +40,13 @@ mod tests;
 use async_trait::async_trait;
 use callboard_actors::domain::{
     BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Job, JobId, LetterId, LimitOverride, Lookup,
-    Node, NodeId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    Node, NodeId, Operation, OperationId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, Wait, Write,
+    Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Except,
-    Expiry, Finding, KeyFlow, NodeView, Overrides, Page, RunFilter, RunSlots, RunSummary, RunView, SlotBook, SlotClaim,
-    SlotLimits, Store, StoreError, TickView,
+    Expiry, Finding, KeyFlow, NodeView, OperationBook, Overrides, Page, RunFilter, RunSlots, RunSummary, RunView,
+    SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -164,6 +166,37 @@ impl RunSlots for PostgresStore {
 
     async fn run_slots(&self, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError> {
         run_slots::of_function(&self.readers, function).await
+    }
+}
+
+#[async_trait]
+impl OperationBook for PostgresStore {
+    async fn put_operation(&self, operation: &Operation) -> Result<(), StoreError> {
+        operations::put(&self.readers, operation).await
+    }
+
+    async fn update_operation(&self, operation: &Operation, expected: u64) -> Result<bool, StoreError> {
+        operations::update(&self.readers, operation, expected).await
+    }
+
+    async fn operation(&self, id: OperationId) -> Result<Option<Operation>, StoreError> {
+        operations::find(&self.readers, id).await
+    }
+
+    async fn operations(&self, before: Option<OperationId>, limit: usize) -> Result<Page<Operation>, StoreError> {
+        operations::list(&self.readers, before, limit).await
+    }
+
+    async fn open_operations(&self) -> Result<Vec<Operation>, StoreError> {
+        operations::open(&self.readers).await
+    }
+
+    async fn count_runs(&self, filter: &RunFilter) -> Result<u64, StoreError> {
+        operations::count_runs(&self.readers, filter).await
+    }
+
+    async fn newest_repetitions(&self, originals: &[RunId]) -> Result<Vec<(RunId, RunId)>, StoreError> {
+        operations::newest_repetitions(&self.readers, originals).await
     }
 }
 

@@ -25,8 +25,8 @@ pub(super) const fn statement(check: Check) -> &'static str {
         }
         Check::DoubledRun => {
             "SELECT event_id || ' ' || function_id
-             FROM (SELECT event_id, function_id FROM runs ORDER BY id DESC LIMIT ?1)
-             GROUP BY event_id, function_id HAVING count(*) > 1"
+             FROM (SELECT event_id, function_id, original_id FROM runs ORDER BY id DESC LIMIT ?1)
+             WHERE original_id IS NULL GROUP BY event_id, function_id HAVING count(*) > 1"
         }
         Check::CauselessRun => {
             "SELECT recent.id FROM (SELECT id, event_id FROM runs ORDER BY id DESC LIMIT ?1) AS recent
@@ -90,7 +90,12 @@ pub(super) const fn statement(check: Check) -> &'static str {
             "SELECT run_id FROM (SELECT id, run_id FROM singletons ORDER BY id LIMIT ?1) AS stray
              WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = stray.run_id AND runs.ended_at IS NULL)"
         }
-        Check::OverdueJob => "SELECT run_id || ' ' || key FROM jobs WHERE due < ?2 ORDER BY due, run_id, key LIMIT ?1",
+        Check::OverdueJob => {
+            "SELECT run_id || ' ' || key
+             FROM (SELECT run_id, key, function_id FROM jobs WHERE due < ?2 ORDER BY due, run_id, key LIMIT ?1) AS late
+             WHERE NOT (key = 'start' OR key GLOB 'discover:*' OR key GLOB 'step:*')
+                OR NOT EXISTS (SELECT 1 FROM functions WHERE functions.id = late.function_id AND mode = 'paused')"
+        }
     }
 }
 

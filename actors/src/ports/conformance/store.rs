@@ -15,6 +15,7 @@ mod gates;
 mod letters;
 mod lists;
 mod nodes;
+mod operations;
 mod overrides;
 mod reload;
 mod retention;
@@ -34,6 +35,7 @@ pub use gates::*;
 pub use letters::*;
 pub use lists::*;
 pub use nodes::*;
+pub use operations::*;
 pub use overrides::*;
 pub use reload::*;
 pub use retention::*;
@@ -129,6 +131,9 @@ macro_rules! store_conformance {
             a_run_that_has_ended_needs_no_slot
             many_may_wait_for_a_slot
             overrides_are_part_of_the_catalog
+            operations_are_kept_as_they_are
+            runs_are_counted_up_to_a_limit
+            the_newest_repetition_is_found
             nodes_come_and_go
             silent_nodes_are_forgotten
             a_turn_is_one_nodes
@@ -142,6 +147,7 @@ macro_rules! store_conformance {
             a_healthy_history_gives_no_finding
             each_check_finds_what_is_planted
             what_is_overdue_is_found_and_what_is_not_is_not
+            what_operators_do_is_no_finding
             checks_look_at_so_many_rows_only
         }
     };

@@ -56,6 +56,9 @@ async fn an_operator_says_what_a_function_does(
         (&json!(mode), &expected),
         "counted if it matters"
     );
+    let metrics = String::from_utf8(server.get("/metrics").await.body).expect("a text");
+    let line = format!("callboard_functions_halted{{mode=\"{mode}\"}} 1");
+    assert_eq!(metrics.contains(&line), since.is_some(), "{metrics}");
     let unknown = server.post(&format!("/api/v1/functions/nobody/{wish}"), "").await;
     assert_eq!(
         (unknown.status.as_u16(), &unknown.json()["error"]["code"]),

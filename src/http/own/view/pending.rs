@@ -30,7 +30,7 @@ pub(in crate::http::own) struct Pending {
     /// The attempt, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) attempt: Option<u32>,
-    /// Since when somebody is at work on it, or it is held.
+    /// Since when somebody is at work on it, it is held or, in the queue, its time has come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) since: Option<String>,
     /// The dead letter to decide about.
@@ -78,6 +78,10 @@ fn of_job(job: &JobView, view: &RunView, leases: &[Lease], mode: FunctionMode, n
         JobKey::Cancel => ("cancel", None),
         JobKey::Deadline(_) => ("deadline", None),
     };
+    let since = match lease {
+        Some(lease) => Some(lease.since),
+        None => paused_since.or((!is_later).then_some(job.due)),
+    };
     Some(Pending {
         what,
         owner: match lease {
@@ -90,7 +94,7 @@ fn of_job(job: &JobView, view: &RunView, leases: &[Lease], mode: FunctionMode, n
         step: step.and_then(|step| label(view, step)),
         step_id: step.map(ToString::to_string),
         attempt: key.is_call().then_some(job.attempt),
-        since: lease.map(|lease| lease.since).or(paused_since).map(rfc3339),
+        since: since.map(rfc3339),
         until: (lease.is_none() && is_later && !is_parked).then(|| rfc3339(job.due)),
         ..Pending::default()
     })

@@ -13,7 +13,8 @@ use callboard_backends::postgres::{Server, Settings};
 use rstest::rstest;
 
 use super::super::{
-    Options, PostgresStore, audit, crons, events, jobs, letters, open::LOCAL_SESSION, retention, run_list, runs, waits,
+    Options, PostgresStore, audit, crons, events, jobs, letters, open::LOCAL_SESSION, operations, registration,
+    retention, run_list, runs, waits,
 };
 use super::{accepted, advance};
 
@@ -132,6 +133,14 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(run_list::UNSUCCESSFUL, &["Index Scan Backward using runs_unsuccessful on runs"])]
 #[case(run_list::OF_SOME, &["Index Scan Backward using runs_by_function on runs"])]
 #[case(run_list::OF_MANY, &["Index Scan Backward using runs_pkey on runs"])]
+#[case(operations::LIST, &["Index Scan Backward using operations_pkey on operations"])]
+#[case(operations::OPEN, &["Index Scan using operations_open on operations"])]
+#[case(operations::NEWEST, &["using runs_by_original on runs"])]
+#[case(operations::COUNT_ALL, &["Index Scan using runs_pkey on runs"])]
+#[case(operations::COUNT_OPEN, &["Index Scan using runs_open on runs"])]
+#[case(operations::COUNT_UNSUCCESSFUL, &["Index Scan using runs_unsuccessful on runs"])]
+#[case(operations::COUNT_OF, &["runs_by_function"])]
+#[case(registration::OPEN_RUNS, &["using runs_open on runs"])]
 #[case(runs::STATES, &["Index"])]
 #[case(runs::BODIES, &["events_pkey"])]
 #[case(runs::STEPS, &["steps_pkey"])]
@@ -154,7 +163,13 @@ async fn questions_are_answered_from_an_index(#[case] sql: &str, #[case] expecte
         }
         assert!(!plan.contains("Seq Scan"), "{database}:\n{plan}");
         // Only small things are sorted: what few lookups or one event have found.
-        let may_sort = [waits::FIND, events::RUNS, run_list::OF_SOME, runs::STEPS];
+        let may_sort = [
+            waits::FIND,
+            events::RUNS,
+            run_list::OF_SOME,
+            operations::COUNT_OF,
+            runs::STEPS,
+        ];
         let is_sort = |line: &str| {
             line.trim_start()
                 .trim_start_matches("->  ")

@@ -4,7 +4,7 @@ use rstest::rstest;
 use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
-use super::super::{SqliteStore, commit, crons, events, jobs, retention, run_list, runs, waits};
+use super::super::{SqliteStore, commit, crons, events, jobs, operations, retention, run_list, runs, waits};
 
 /// The steps of a statement's plan.
 async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
@@ -36,6 +36,15 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
 #[case(crons::TICKS, "runs USING PRIMARY KEY (id=?) LEFT-JOIN")]
 #[case(crons::OLD[0], "cron_gaps USING INDEX cron_gaps_by_last (last<?)")]
 #[case(crons::OLD[1], "crons USING INDEX crons_ended (ended_at<?)")]
+#[case(operations::LIST, "operations USING PRIMARY KEY (id<?)")]
+#[case(operations::NEWEST, "runs USING COVERING INDEX runs_by_original (original_id=?)")]
+#[case(operations::COUNT_ALL, "runs USING PRIMARY KEY (id>? AND id<?)")]
+#[case(operations::COUNT_OPEN, "runs USING INDEX runs_open (id>? AND id<?)")]
+#[case(operations::COUNT_FAILED, "runs USING INDEX runs_failed (id>? AND id<?)")]
+#[case(
+    operations::COUNT_OF,
+    "runs USING INDEX runs_by_function (function_id=? AND id>? AND id<?)"
+)]
 #[case(runs::ORPHANS, "jobs USING PRIMARY KEY (run_id=?)")]
 #[case(retention::OLD_RUNS, "runs USING PRIMARY KEY (id<?)")]
 #[case(retention::OLD_RATES, "rate_limits USING COVERING INDEX rate_limits_next (next<?)")]

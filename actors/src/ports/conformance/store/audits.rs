@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::fixtures::*;
 use crate::domain::{
-    Change, Event, EventId, Failure, FlowControl, Function, FunctionMode, HistoryEntry, HistoryKind, Job, JobKey, Json,
-    Opcode, Reply, Route, RunId, RunState, RunStatus, SingletonMode, StepId, StepState, Write,
+    Change, Event, EventId, Failure, FlowControl, Function, FunctionId, FunctionMode, HistoryEntry, HistoryKind, Job,
+    JobKey, Json, Opcode, Reply, Route, RunId, RunState, RunStatus, SingletonMode, StepId, StepState, Write,
 };
 use crate::engine::{self, Context, Input, Listeners, Next, Replied, RetryPolicy};
 use crate::ports::{AuditScope, Check, Except, Finding, SAMPLES};
@@ -317,6 +317,41 @@ pub async fn what_is_overdue_is_found_and_what_is_not_is_not(store: Shared) {
         one(Check::OverdueJob, format!("{} wake:b", run.id)),
     ];
     assert_eq!(found, expected);
+}
+
+/// A run that is done again is not started twice, and a call that is held by a pause is not late.
+pub async fn what_operators_do_is_no_finding(store: Shared) {
+    super::catalog::register(&store).await;
+    let paused = FunctionId::derive("shop", "one");
+    let first = {
+        let event = event(1);
+        let mut run = new_run(&event, "one");
+        run.state.function = paused;
+        run.job.function = paused;
+        let state = run.state.clone();
+        commit_all(&store, &[accept(&event, vec![run])]).await;
+        state
+    };
+    let wish = event_named("again", 5_000);
+    let mut again = new_run(&wish, "one");
+    again.state.function = paused;
+    again.job.function = paused;
+    again.state.event_ids = first.event_ids.clone();
+    again.state.original = Some(first.id);
+    commit_all(&store, &[accept(&wish, vec![again])]).await;
+    let late = AuditScope {
+        now: at(100_000),
+        overdue_after: Duration::from_secs(1),
+        ..all()
+    };
+    let found = store.audit(&late).await.expect("reads");
+    assert_eq!(
+        found.iter().map(|finding| finding.check).collect::<Vec<_>>(),
+        [Check::OverdueJob]
+    );
+    let mode = crate::domain::FunctionMode::Paused { since: at(9) };
+    assert!(store.set_function_mode(paused, mode).await.expect("writes"));
+    assert_eq!(store.audit(&late).await.expect("reads"), []);
 }
 
 /// A check counts what it finds among the rows it looks at, and gives a few examples only.

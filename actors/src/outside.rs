@@ -1,0 +1,96 @@
+//! Decisions about runs made past their executors: for operators, by the API or by an operation on many runs.
+//!
+//! The run's version is the arbiter: the executor's copy of the state goes stale, which it finds out with its next decision.
+
+use std::sync::Arc;
+
+use crate::catalog::SharedCatalog;
+use crate::domain::{DeadLetter, LetterId, RunId};
+use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
+use crate::kernel::AddressBook;
+use crate::link;
+use crate::metrics::Metrics;
+use crate::orchestrator::{Cancelled, Refusal};
+use crate::ports::{Clock, Queue, Random, Store};
+use crate::run_slots::{self, PassOn};
+
+/// Decisions that may lose against somebody faster before we give up.
+pub(crate) const TRIES: usize = 16;
+
+/// What it takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Outside {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) catalog: SharedCatalog,
+    pub(crate) book: AddressBook,
+    pub(crate) metrics: Metrics,
+}
+
+impl Outside {
+    /// Decides on an input. `None` if the run is not open, `false` if somebody was faster or nothing is left to decide.
+    pub(crate) async fn advance(&self, run: RunId, input: &Input) -> Result<Option<bool>, Refusal> {
+        let Some(state) = self.store.load_run(run).await? else {
+            return Ok(None);
+        };
+        let catalog = self.catalog.current();
+        let of = (run, state.function);
+        let Some(function) = catalog.function(state.function) else {
+            return Ok(None);
+        };
+        let context = Deciding {
+            now: self.clock.now(),
+            dice: self.random.unit(),
+            retry: RetryPolicy::default(),
+            listeners: &*catalog,
+        };
+        let expected = state.version;
+        let (next, changes) = engine::decide(state, function, input, &context);
+        if changes.is_empty() {
+            // What it is about has gone since the caller looked.
+            return Ok(Some(false));
+        }
+        let is_done = link::advance(&self.book, &self.metrics, of, expected, changes).await?;
+        if let Some(left) = run_slots::left_by(&next).filter(|_| is_done) {
+            let passing = PassOn {
+                store: Arc::clone(&self.store),
+                queue: Arc::clone(&self.queue),
+                catalog,
+                metrics: self.metrics.clone(),
+            };
+            passing.pass(left, self.clock.now()).await;
+        }
+        Ok(Some(is_done))
+    }
+
+    /// Cancels a run, for this reason.
+    pub(crate) async fn cancel(&self, run: RunId, reason: &str) -> Result<Cancelled, Refusal> {
+        let input = Input::Cancelled(reason.to_owned());
+        for _ in 0..TRIES {
+            match self.advance(run, &input).await? {
+                Some(true) => return Ok(Cancelled::Now),
+                Some(false) => {}
+                None if self.store.run_view(run).await?.is_some() => return Ok(Cancelled::AlreadyEnded),
+                None => return Ok(Cancelled::Unknown),
+            }
+        }
+        Err(Refusal::Overloaded)
+    }
+
+    /// Decides about a dead letter. Answers it as it was; `None` if there is none, or none any more.
+    pub(crate) async fn settle(&self, id: LetterId, input: &Input) -> Result<Option<DeadLetter>, Refusal> {
+        for _ in 0..TRIES {
+            let Some(letter) = self.store.dead_letter(id).await? else {
+                return Ok(None);
+            };
+            match self.advance(letter.job.id.run, input).await? {
+                Some(true) => return Ok(Some(letter)),
+                Some(false) => {}
+                None => return Ok(None),
+            }
+        }
+        Err(Refusal::Overloaded)
+    }
+}
