@@ -197,6 +197,7 @@ async fn adopt(parts: &Parts, run: RunId) -> Result<bool, LinkError> {
         dice: parts.random.unit(),
         retry: RetryPolicy::default(),
         listeners: &*catalog,
+        look_back: None,
     };
     let expected = state.version;
     let (_, changes) = engine::decide(state, function, &Input::Idle(JobKey::Start), &context);

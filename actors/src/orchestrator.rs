@@ -401,6 +401,7 @@ impl Orchestrator {
             dice: self.random.unit(),
             retry: RetryPolicy::default(),
             listeners: &*catalog,
+            look_back: None,
         };
         let expected = state.version;
         let (_, changes) = engine::decide(state, function, input, &context);

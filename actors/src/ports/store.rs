@@ -3,6 +3,8 @@
 //! All that has been committed is durable when [`Store::commit`] returns, and survives a kill of the process or the
 //! loss of power. Everything else in the program may be lost and is found again here.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::Serialize;
 
@@ -307,6 +309,10 @@ impl From<Wait> for WaitView {
     }
 }
 
+/// How far the time in an event's id, which may be its sender's, may lie from when it was received for
+/// [`Store::events_named`] to find it: an index that holds a name's events by id serves it, and none by time.
+pub const SENDER_SLACK: Duration = Duration::from_secs(5 * 60);
+
 /// The store.
 #[async_trait]
 pub trait Store: Audit + SlotBook + Send + Sync {
@@ -344,6 +350,17 @@ pub trait Store: Audit + SlotBook + Send + Sync {
 
     /// Events by id, in the order asked; unknown ones are left out.
     async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError>;
+
+    /// Events of this name that were received at `from` or later and before `until`, oldest first by id, those behind `after`
+    /// only; at most `limit`. One whose sender's clock is off by more than [`SENDER_SLACK`] may be missing.
+    async fn events_named(
+        &self,
+        name: &str,
+        from: Timestamp,
+        until: Timestamp,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError>;
 
     /// The paths by which open waits for events of this name are indexed; `None` stands for waits without an index.
     async fn wait_paths(&self, name: &str) -> Result<Vec<Option<String>>, StoreError>;

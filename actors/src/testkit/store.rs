@@ -388,6 +388,28 @@ impl Store for FakeStore {
         Ok(ids.iter().filter_map(|id| inner.events.get(id).cloned()).collect())
     }
 
+    async fn events_named(
+        &self,
+        name: &str,
+        from: Timestamp,
+        until: Timestamp,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let inner = self.lock();
+        let behind = |id: &EventId| after.is_none_or(|after| *id > after);
+        let mut found: Vec<_> = inner
+            .events
+            .values()
+            .filter(|event| event.name == name && behind(&event.id))
+            .filter(|event| from <= event.received_at && event.received_at < until)
+            .cloned()
+            .collect();
+        found.sort_by_key(|event| event.id);
+        found.truncate(limit);
+        Ok(found)
+    }
+
     async fn wait_paths(&self, name: &str) -> Result<Vec<Option<String>>, StoreError> {
         let inner = self.lock();
         let waits = inner.waits.values().filter(|wait| wait.name == name);

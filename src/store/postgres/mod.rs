@@ -55,6 +55,7 @@ use self::writer::Writer;
 pub struct PostgresStore {
     writer: Writer,
     readers: Readers,
+    routes_all: bool,
 }
 
 impl std::fmt::Debug for PostgresStore {
@@ -84,6 +85,7 @@ impl PostgresStore {
         Ok(Self {
             readers: Readers::start(options, &target)?,
             writer: Writer::new(options, target),
+            routes_all: options.routes_all,
         })
     }
 
@@ -131,7 +133,7 @@ impl SlotBook for PostgresStore {
 #[async_trait]
 impl Store for PostgresStore {
     async fn commit(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
-        commit::commit(&self.writer, batch).await
+        commit::commit(&self.writer, self.routes_all, batch).await
     }
 
     async fn load_runs(&self, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
@@ -158,6 +160,17 @@ impl Store for PostgresStore {
 
     async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
         events::by_id(&self.readers, ids).await
+    }
+
+    async fn events_named(
+        &self,
+        name: &str,
+        from: Timestamp,
+        until: Timestamp,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        events::named(&self.readers, name, (from, until), after, limit).await
     }
 
     async fn wait_paths(&self, name: &str) -> Result<Vec<Option<String>>, StoreError> {

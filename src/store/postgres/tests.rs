@@ -8,6 +8,7 @@ mod plans;
 mod rivals;
 mod starts;
 mod trouble;
+mod waits;
 
 use std::sync::Arc;
 

@@ -165,6 +165,17 @@ impl Store for SqliteStore {
         events::by_id(&self.readers, ids).await
     }
 
+    async fn events_named(
+        &self,
+        name: &str,
+        from: Timestamp,
+        until: Timestamp,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        events::named(&self.readers, name, (from, until), after, limit).await
+    }
+
     async fn wait_paths(&self, name: &str) -> Result<Vec<Option<String>>, StoreError> {
         waits::paths(&self.readers, name).await
     }

@@ -79,6 +79,16 @@ impl Store for FakeStore {
     async fn events_by_id(&self, _ids: &[EventId]) -> Read<Vec<Event>> {
         Ok(Vec::new())
     }
+    async fn events_named(
+        &self,
+        _: &str,
+        _: Timestamp,
+        _: Timestamp,
+        _: Option<EventId>,
+        _: usize,
+    ) -> Read<Vec<Event>> {
+        Ok(Vec::new())
+    }
     async fn wait_paths(&self, _name: &str) -> Read<Vec<Option<String>>> {
         Ok(Vec::new())
     }
