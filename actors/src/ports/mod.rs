@@ -20,6 +20,6 @@ pub use queue::{Lease, Origin, PartitionStats, Pushed, Queue, QueueError, QueueS
 pub use random::Random;
 pub use slots::{CronEnd, CronGap, CronMark, GapReason, SlotBook, TickView};
 pub use store::{
-    AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, JobView, NodeView, Page,
+    AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, JobView, NodeView, Orphans, Page,
     RunFilter, RunSummary, RunView, SENDER_SLACK, StepView, Store, StoreError, WaitView,
 };

@@ -245,6 +245,15 @@ pub struct Expiry {
     pub rates: Timestamp,
 }
 
+/// A look at some of the runs that have not ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orphans {
+    /// Those that nothing brings on, by id.
+    pub runs: Vec<RunId>,
+    /// Behind which run to go on; `None` if all that are left were looked at.
+    pub next: Option<RunId>,
+}
+
 /// Sizes for people and metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -421,8 +430,9 @@ pub trait Store: Audit + SlotBook + Send + Sync {
     /// Runs from new to old.
     async fn list_runs(&self, filter: &RunFilter) -> Result<Page<RunSummary>, StoreError>;
 
-    /// Runs that have not ended, have no job and are not held by a dead letter (P4): there must be none.
-    async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError>;
+    /// Which of the next `span` runs that have not ended, in the order of their ids from behind `after` on, have neither a job
+    /// nor a dead letter that holds them (P4): there must be none. The work is that of `span` runs, however many there are.
+    async fn orphans(&self, after: Option<RunId>, span: usize) -> Result<Orphans, StoreError>;
 
     /// Deletes runs that have expired with their steps and history, and expired events that no remaining run was started
     /// by, what rate limits need no longer remember, and what was noted of slots older than expired events; at most `limit`

@@ -18,7 +18,7 @@ use crate::domain::{
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView,
-    Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, Store, StoreError,
+    Expiry, Finding, NodeView, Orphans, Page, RunFilter, RunSummary, RunView, Store, StoreError,
 };
 
 /// What befalls a commit.
@@ -504,14 +504,18 @@ impl Store for FakeStore {
         Err(StoreError::Refused("nobody lists here".to_owned()))
     }
 
-    async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {
+    async fn orphans(&self, after: Option<RunId>, span: usize) -> Result<Orphans, StoreError> {
         let inner = self.lock();
-        let open = inner.runs.values().filter(|run| !run.status.is_final());
-        let orphans = open.filter(|run| {
-            let has_job = inner.jobs.keys().any(|job| job.run == run.id && job.key.is_owner());
-            !has_job && !inner.letters.keys().any(|(held, _)| *held == run.id)
+        let is_open = |run: &&RunState| !run.status.is_final() && after.is_none_or(|after| run.id > after);
+        let mut open: Vec<_> = inner.runs.values().filter(is_open).map(|run| run.id).collect();
+        open.sort_unstable();
+        let next = (open.len() >= span).then(|| open[span - 1]);
+        open.truncate(span);
+        open.retain(|run| {
+            let has_job = inner.jobs.keys().any(|job| job.run == *run && job.key.is_owner());
+            !has_job && !inner.letters.keys().any(|(held, _)| held == run)
         });
-        Ok(orphans.map(|run| run.id).take(limit).collect())
+        Ok(Orphans { runs: open, next })
     }
 
     async fn beat(&self, node: &Node, now: Timestamp) -> Result<u64, StoreError> {

@@ -41,7 +41,7 @@ use callboard_actors::domain::{
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Expiry,
-    Finding, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
+    Finding, NodeView, Orphans, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -223,8 +223,8 @@ impl Store for PostgresStore {
         run_list::list(&self.readers, filter).await
     }
 
-    async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {
-        runs::orphans(&self.readers, limit).await
+    async fn orphans(&self, after: Option<RunId>, span: usize) -> Result<Orphans, StoreError> {
+        runs::orphans(&self.readers, after, span).await
     }
 
     async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError> {

@@ -158,8 +158,8 @@ impl Store for FakeStore {
             }
         }))
     }
-    async fn orphans(&self, _limit: usize) -> Read<Vec<RunId>> {
-        Ok(Vec::new())
+    async fn orphans(&self, _after: Option<RunId>, _span: usize) -> Read<Orphans> {
+        Ok(Orphans::default())
     }
     async fn purge(&self, _: &Expiry, _: usize) -> Read<u64> {
         Ok(0)

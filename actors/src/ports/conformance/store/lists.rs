@@ -361,15 +361,22 @@ pub async fn a_run_is_shown_with_all_of_it(store: Shared) {
 
 /// Open runs without a job are found; runs that have ended are none.
 pub async fn runs_without_a_job_are_found(store: Shared) {
-    let (orphan, ended_run, _fine) = (start(&store, 1).await, start(&store, 2).await, start(&store, 3).await);
-    assert_eq!(store.orphans(10).await.expect("reads"), []);
+    let (orphan, ended_run, fine) = (start(&store, 1).await, start(&store, 2).await, start(&store, 3).await);
+    assert_eq!(orphans(&store).await, []);
     let batch = [
         advance(orphan.id, 0, vec![Change::JobDone(JobKey::Start)]),
         advance(ended_run.id, 0, vec![ended(RunStatus::Completed, 5)]),
     ];
     commit_all(&store, &batch).await;
-    assert_eq!(store.orphans(10).await.expect("reads"), [orphan.id]);
-    assert_eq!(store.orphans(0).await.expect("reads"), []);
+    assert_eq!(orphans(&store).await, [orphan.id]);
+    // One run after another: the orphan is the first of the two that are open.
+    let first = store.orphans(None, 1).await.expect("reads");
+    assert_eq!((first.runs, first.next), (vec![orphan.id], Some(orphan.id)));
+    let second = store.orphans(Some(orphan.id), 1).await.expect("reads");
+    assert_eq!((second.runs, second.next), (vec![], Some(fine.id)));
+    let rest = store.orphans(Some(fine.id), 1).await.expect("reads");
+    assert_eq!((rest.runs, rest.next), (vec![], None));
+    assert_eq!(store.orphans(None, 3).await.expect("reads").next, None, "there are two");
 }
 
 /// Every question has an answer when there is nothing.
