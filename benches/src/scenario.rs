@@ -8,6 +8,7 @@ mod latency;
 mod recovery;
 mod sleepers;
 mod throughput;
+mod waiters;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub(crate) enum Scenario {
     TenSteps,
     Latency,
     Sleepers,
+    /// Only when asked for: it takes minutes.
+    Waiters,
     /// One of two instances is killed; only with `--backend production`.
     Recovery,
 }
@@ -36,13 +39,14 @@ pub(crate) enum Scenario {
 impl Scenario {
     /// In this order: the idle server has to be fresh, what the sleepers leave behind must not disturb the others, and after
     /// the recovery an instance is missing.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Idle,
         Self::Latency,
         Self::NoStep,
         Self::OneStep,
         Self::TenSteps,
         Self::Sleepers,
+        Self::Waiters,
         Self::Recovery,
     ];
 }
@@ -54,6 +58,7 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     pub(crate) window: Duration,
     pub(crate) sleepers: usize,
+    pub(crate) waiters: usize,
     pub(crate) sleep: Duration,
     pub(crate) goals: Goals,
     /// Whether to print what took the databases' time.
@@ -77,6 +82,7 @@ impl Stage<'_> {
             Scenario::OneStep => throughput::measure(self, Workload::OneStep).await,
             Scenario::TenSteps => throughput::measure(self, Workload::TenSteps).await,
             Scenario::Sleepers => sleepers::measure(self).await,
+            Scenario::Waiters => waiters::measure(self).await,
             Scenario::Recovery => recovery::measure(self).await,
         }
     }
