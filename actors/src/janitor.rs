@@ -14,7 +14,7 @@ use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError};
 use crate::metrics::Metrics;
-use crate::ports::{Clock, Expiry, Random, Store, StoreError};
+use crate::ports::{Clock, Expiry, Orphans, Random, Store, StoreError};
 
 /// From one audit to the next.
 const AUDIT: Duration = Duration::from_secs(60);
@@ -22,7 +22,10 @@ const AUDIT: Duration = Duration::from_secs(60);
 const PURGE: Duration = Duration::from_secs(600);
 /// How late an event may ask for a run, and still find what its rate limit remembers.
 const SLACK: Duration = Duration::from_secs(60 * 60);
-/// Runs looked at or deleted in one go.
+/// Open runs that an audit looks at. When there are more the next one goes on behind them: a million that sleep or wait
+/// must not cost a second of the database's time every minute.
+const SPAN: usize = 20_000;
+/// Rows of a kind deleted in one go.
 const PAGE: usize = 500;
 
 /// How long what has ended is kept.
@@ -72,6 +75,8 @@ impl Parts {
 pub struct Janitor {
     parts: Parts,
     report: Report,
+    /// Behind which run the next audit begins.
+    audited: Option<RunId>,
 }
 
 #[derive(Debug, Clone, Default, serde::Serialize)]
@@ -96,17 +101,19 @@ impl Janitor {
         Self {
             parts,
             report: Report::default(),
+            audited: None,
         }
     }
 
     fn audit(&self, ctx: &mut Context<Self>) {
-        let parts = self.parts.clone();
-        let audit = async move { audit(&parts).await }
+        let (parts, after) = (self.parts.clone(), self.audited);
+        let audit = async move { audit(&parts, after).await }
             .into_actor(self)
             .map(|outcome, janitor: &mut Self, _| match outcome {
-                Ok(orphans) => {
+                Ok((orphans, next)) => {
                     janitor.report.audits += 1;
                     janitor.report.orphans_found += orphans;
+                    janitor.audited = next;
                 }
                 Err(error) => tracing::warn!(%error, "audit failed"),
             });
@@ -164,19 +171,21 @@ impl Supervised for Janitor {
     }
 }
 
-async fn audit(parts: &Parts) -> Result<u64, LinkError> {
+/// Looks at the open runs behind `after`. Answers how many orphans there were, and behind which run to go on.
+async fn audit(parts: &Parts, after: Option<RunId>) -> Result<(u64, Option<RunId>), LinkError> {
     if !parts.has_turn("audit", AUDIT).await? {
-        return Ok(0);
+        return Ok((0, after));
     }
-    let orphans = parts.metrics.store_errors.watch(parts.store.orphans(PAGE).await)?;
+    let orphans = parts.store.orphans(after, SPAN).await;
+    let Orphans { runs, next } = parts.metrics.store_errors.watch(orphans)?;
     let mut found = 0;
-    for run in orphans {
+    for run in runs {
         if adopt(parts, run).await? {
             found += 1;
             tracing::error!(%run, "a run had nothing to wait for; it has been given a job");
         }
     }
-    Ok(found)
+    Ok((found, next))
 }
 
 /// Gives a run that has no job one, by telling the engine that a job it does not have is done.
@@ -197,6 +206,7 @@ async fn adopt(parts: &Parts, run: RunId) -> Result<bool, LinkError> {
         dice: parts.random.unit(),
         retry: RetryPolicy::default(),
         listeners: &*catalog,
+        look_back: None,
     };
     let expected = state.version;
     let (_, changes) = engine::decide(state, function, &Input::Idle(JobKey::Start), &context);

@@ -45,6 +45,7 @@ impl Outside {
             dice: self.random.unit(),
             retry: RetryPolicy::default(),
             listeners: &*catalog,
+            look_back: None,
         };
         let expected = state.version;
         let (next, changes) = engine::decide(state, function, input, &context);

@@ -18,7 +18,7 @@ impl Goals {
             (Backend::Production, Workload::NoStep) => (2500.0, 5000.0),
             (Backend::Production, Workload::OneStep) => (1800.0, 3500.0),
             (Backend::Production, Workload::TenSteps) => (550.0, 1100.0),
-            (_, Workload::Keyed | Workload::Sleep | Workload::SlowStep) => return None,
+            (_, Workload::Keyed | Workload::Sleep | Workload::SlowStep | Workload::Wait) => return None,
         };
         Some(Limit::at_least(must).aim(aim))
     }
@@ -65,6 +65,11 @@ impl Goals {
     /// Milliseconds that sleepers are woken late, p99.
     pub(crate) fn lateness() -> Limit {
         Limit::at_most(200.0)
+    }
+
+    /// Milliseconds that it takes to find the one of a million waits that an event ends, p99.
+    pub(crate) fn lookup() -> Limit {
+        Limit::at_most(5.0).aim(1.0)
     }
 
     /// Seconds until the leases of a killed instance expire.

@@ -12,6 +12,7 @@ use callboard_backends::redis::Redis;
 use clap::ValueEnum;
 
 use crate::process::ProcessId;
+use crate::seed::Place;
 use crate::server::Server;
 
 /// Keys of the installation under test. They guard nothing: it listens on loopback, and is gone soon.
@@ -108,6 +109,31 @@ impl Installation {
         self.instances.push(server?);
         let server = self.instances.last_mut().context("it was just added")?;
         server.ready(client).await
+    }
+
+    /// Kills all instances; what they keep stays.
+    pub(crate) fn stop(&mut self) {
+        self.instances.iter_mut().for_each(Server::kill);
+    }
+
+    /// Starts them again, and waits until they answer.
+    pub(crate) async fn restart(&mut self, client: &awc::Client) -> anyhow::Result<()> {
+        for server in &mut self.instances {
+            server.restart()?;
+            server.ready(client).await?;
+        }
+        Ok(())
+    }
+
+    /// Where the truth is kept.
+    pub(crate) fn place(&self) -> anyhow::Result<Place<'_>> {
+        match &self.backends {
+            Some(backends) => Ok(Place::Postgres(backends.postgres.url(&backends.database))),
+            None => {
+                let data = self.instances.first().and_then(Server::data);
+                Ok(Place::Sqlite(data.context("the server was not started here")?))
+            }
+        }
     }
 
     /// Waits until every instance has this function.

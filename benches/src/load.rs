@@ -90,6 +90,23 @@ impl Load {
         bail!("an event was refused {SEND_ATTEMPTS} times in a row")
     }
 
+    /// Sends one event that starts no run.
+    pub(crate) async fn post(&self, event: String) -> anyhow::Result<()> {
+        let target = format!("{}/e/{}", self.servers[0], self.event_key);
+        let request = self.client.post(&target).content_type("application/json");
+        let mut response = match request.send_body(event).await {
+            Ok(response) => response,
+            Err(error) => bail!("POST {target}: {error}"),
+        };
+        ensure!(
+            response.status() == StatusCode::OK,
+            "POST {target} answered {}",
+            response.status()
+        );
+        let _ = response.body().await;
+        Ok(())
+    }
+
     /// Keeps `in_flight` runs going until `stop`, and waits for the last ones to end.
     pub(crate) async fn closed_loop(&self, workload: Workload, in_flight: usize, stop: Instant) -> anyhow::Result<()> {
         let slots: Vec<_> = (0..in_flight)

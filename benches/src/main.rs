@@ -12,6 +12,7 @@ mod load;
 mod process;
 mod report;
 mod scenario;
+mod seed;
 mod server;
 mod workload;
 
@@ -61,6 +62,9 @@ struct Options {
     /// Runs of the sleepers scenario.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sleepers: u32,
+    /// Runs of the waiters scenario.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    waiters: u32,
     /// Seconds each of them sleeps.
     #[arg(long, env = "CALLBOARD_BENCH_SLEEP_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     sleep_seconds: u64,
@@ -128,6 +132,7 @@ async fn measure(options: &Options, client: &awc::Client, installation: &mut Ins
         warm_up: Duration::from_secs(options.warm_up),
         window: Duration::from_secs(options.seconds),
         sleepers: options.sleepers as usize,
+        waiters: options.waiters as usize,
         sleep: Duration::from_secs(options.sleep_seconds),
         goals: Goals(options.backend),
         shows_statistics: options.statements,
@@ -151,7 +156,8 @@ async fn measure(options: &Options, client: &awc::Client, installation: &mut Ins
 
     let mut report = Report::default();
     for scenario in Scenario::ALL {
-        let is_asked_for = options.scenario.is_empty() || options.scenario.contains(&scenario);
+        let is_named = options.scenario.contains(&scenario);
+        let is_asked_for = is_named || (options.scenario.is_empty() && scenario != Scenario::Waiters);
         let is_possible = scenario != Scenario::Recovery || options.backend == Backend::Production;
         if !(is_asked_for && is_possible) {
             continue;

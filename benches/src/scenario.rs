@@ -8,6 +8,7 @@ mod latency;
 mod recovery;
 mod sleepers;
 mod throughput;
+mod waiters;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(crate) enum Scenario {
     Keyed,
     Latency,
     Sleepers,
+    /// Only when asked for: it takes minutes.
+    Waiters,
     /// One of two instances is killed; only with `--backend production`.
     Recovery,
 }
@@ -38,7 +41,7 @@ pub(crate) enum Scenario {
 impl Scenario {
     /// In this order: the idle server has to be fresh, what the sleepers leave behind must not disturb the others, and after
     /// the recovery an instance is missing.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Idle,
         Self::Latency,
         Self::NoStep,
@@ -46,6 +49,7 @@ impl Scenario {
         Self::TenSteps,
         Self::Keyed,
         Self::Sleepers,
+        Self::Waiters,
         Self::Recovery,
     ];
 }
@@ -57,6 +61,7 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     pub(crate) window: Duration,
     pub(crate) sleepers: usize,
+    pub(crate) waiters: usize,
     pub(crate) sleep: Duration,
     pub(crate) goals: Goals,
     /// Whether to print what took the databases' time.
@@ -81,6 +86,7 @@ impl Stage<'_> {
             Scenario::TenSteps => throughput::measure(self, Workload::TenSteps).await,
             Scenario::Keyed => throughput::measure(self, Workload::Keyed).await,
             Scenario::Sleepers => sleepers::measure(self).await,
+            Scenario::Waiters => waiters::measure(self).await,
             Scenario::Recovery => recovery::measure(self).await,
         }
     }

@@ -29,9 +29,35 @@ pub(crate) struct Server {
 #[derive(Debug)]
 struct Started {
     child: Child,
+    launch: Launch,
     log: PathBuf,
     /// Removed on drop, after the child is gone.
     _directory: TempDir,
+}
+
+/// How a server is started.
+#[derive(Debug)]
+struct Launch {
+    binary: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    data: PathBuf,
+}
+
+impl Launch {
+    fn spawn(&self, log: &Path) -> anyhow::Result<Child> {
+        let output = File::options().create(true).append(true).open(log)?;
+        Command::new(&self.binary)
+            .args(&self.arguments)
+            .arg("--data-dir")
+            .arg(&self.data)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.binary.display()))
+    }
 }
 
 impl Server {
@@ -55,22 +81,22 @@ impl Server {
         // Free now; the server binds it a moment later. A collision shows as a failed start.
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let log = directory.path().join("server.log");
-        let output = File::create(&log)?;
-        let child = Command::new(binary)
-            .args([subcommand, "--host", "127.0.0.1", "--no-discovery", "--port"])
-            .arg(port.to_string())
-            .arg("--data-dir")
-            .arg(directory.path().join("data"))
-            .args(extra_args)
-            .envs(environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let fixed = [subcommand, "--host", "127.0.0.1", "--no-discovery", "--port"];
+        let arguments = fixed.into_iter().map(str::to_owned).chain([port.to_string()]);
+        let launch = Launch {
+            binary: binary.to_owned(),
+            arguments: arguments.chain(extra_args.iter().cloned()).collect(),
+            environment: environment
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+            data: directory.path().join("data"),
+        };
+        let child = launch.spawn(&log)?;
         let process = ProcessId(child.id());
         let started = Started {
             child,
+            launch,
             log,
             _directory: directory,
         };
@@ -111,6 +137,19 @@ impl Server {
             let _ = started.child.kill();
             let _ = started.child.wait();
         }
+    }
+
+    /// Starts it again after [`Self::kill`], where it was.
+    pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
+        let started = self.started.as_mut().context("the server was not started here")?;
+        started.child = started.launch.spawn(&started.log)?;
+        self.process = Some(ProcessId(started.child.id()));
+        Ok(())
+    }
+
+    /// Where it keeps its data, if it was started here.
+    pub(crate) fn data(&self) -> Option<&Path> {
+        self.started.as_ref().map(|started| started.launch.data.as_path())
     }
 
     /// The last lines the server printed; empty for a server that was not started here.

@@ -20,6 +20,8 @@ pub(crate) enum Workload {
     Sleep,
     /// One step, every call of which takes [`SLOWNESS`].
     SlowStep,
+    /// One wait for the event [`Workload::WAKE`] with the run's number.
+    Wait,
 }
 
 /// How long a call of [`Workload::SlowStep`] takes.
@@ -31,13 +33,17 @@ const KEYS: usize = 10_000;
 const SLOTS: usize = 2;
 
 impl Workload {
-    pub(crate) const ALL: [Self; 6] = [
+    /// What runs of [`Workload::Wait`] wait for.
+    pub(crate) const WAKE: &str = "bench/wake";
+
+    pub(crate) const ALL: [Self; 7] = [
         Self::NoStep,
         Self::OneStep,
         Self::TenSteps,
         Self::Keyed,
         Self::Sleep,
         Self::SlowStep,
+        Self::Wait,
     ];
 
     pub(crate) fn id(self) -> &'static str {
@@ -48,6 +54,7 @@ impl Workload {
             Self::Keyed => "keyed",
             Self::Sleep => "sleep",
             Self::SlowStep => "slow-step",
+            Self::Wait => "wait",
         }
     }
 
@@ -55,7 +62,7 @@ impl Workload {
     pub(crate) fn steps(self) -> usize {
         match self {
             Self::NoStep => 0,
-            Self::OneStep | Self::Keyed | Self::Sleep | Self::SlowStep => 1,
+            Self::OneStep | Self::Keyed | Self::Sleep | Self::SlowStep | Self::Wait => 1,
             Self::TenSteps => 10,
         }
     }
@@ -86,11 +93,28 @@ impl Workload {
                 sleep.as_secs()
             );
         }
+        if self == Self::Wait {
+            return format!(
+                r#"[{{"id":"{id}","op":"WaitForEvent","name":"{}","displayName":"wake","opts":{{"event":"{}","timeout":"300d","if":"event.data.n == async.data.n"}},"userland":{{"id":"wake"}}}}]"#,
+                Self::WAKE,
+                Self::WAKE
+            );
+        }
         // 100 bytes of output, quotes included.
         let output = format!("{index:098}");
         format!(
             r#"[{{"id":"{id}","op":"StepRun","name":"step-{index}","displayName":"step-{index}","opts":{{}},"userland":{{"id":"step-{index}"}},"data":"{output}"}}]"#
         )
+    }
+
+    /// The name of the event that starts a run.
+    pub(crate) fn trigger(self) -> String {
+        format!("bench/{}", self.id())
+    }
+
+    /// The event that a waiting run waits for.
+    pub(crate) fn wake(number: usize) -> String {
+        format!(r#"{{"name":"{}","data":{{"n":{number}}}}}"#, Self::WAKE)
     }
 
     /// The event that starts a run, in the form of `POST /e/{key}` with a single event.

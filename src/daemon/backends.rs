@@ -110,6 +110,7 @@ pub(crate) fn database_options(settings: &Settings, url: &SecretUrl) -> postgres
         pooler: settings.database.pooler,
         connect_timeout: settings.database.connect_timeout,
         statement_timeout: settings.database.statement_timeout,
+        routes_all: settings.waits.look_back.is_some(),
         ..postgres::Options::new(url.expose())
     }
 }

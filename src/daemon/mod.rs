@@ -239,6 +239,7 @@ fn tree_settings(settings: &Settings) -> orchestrator::Settings {
         horizon: settings.queue.horizon,
         catch_up: settings.cron.catch_up,
         breaker: breaker::settings(&settings.breaker),
+        look_back: settings.waits.look_back,
         retention: Retention {
             finished_runs: settings.retention.finished_runs.unwrap_or(CENTURY),
             failed_runs: settings.retention.failed_runs.unwrap_or(CENTURY),

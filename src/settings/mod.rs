@@ -76,6 +76,8 @@ pub struct Settings {
     pub keys: KeySettings,
     /// Retries.
     pub retry: RetrySettings,
+    /// Waits for events.
+    pub waits: WaitSettings,
     /// Circuit breakers.
     pub breaker: BreakerSettings,
     /// The log.
@@ -250,6 +252,9 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
         },
         retry: RetrySettings {
             interval: from.optional_duration("retry.interval", SECOND, DAY),
+        },
+        waits: WaitSettings {
+            look_back: from.optional_duration("waits.look_back", SECOND, HOUR),
         },
         breaker: BreakerSettings {
             enabled: from.boolean("breaker.enabled"),

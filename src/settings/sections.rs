@@ -91,6 +91,13 @@ pub struct RetrySettings {
     pub interval: Option<Duration>,
 }
 
+/// Waits for events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitSettings {
+    /// How long before its wait an event may have come, 1 s to 1 h; `None` for not at all.
+    pub look_back: Option<Duration>,
+}
+
 /// Circuit breakers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BreakerSettings {

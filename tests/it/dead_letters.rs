@@ -81,6 +81,7 @@ fn change(directory: &Path, runs: &[String], changes: impl Fn(RunState, &Functio
 
 fn give_up(run: RunState, function: &Function, job: &Job) -> Vec<Change> {
     let context = Context {
+        look_back: None,
         now: Timestamp::from_millis(now()),
         dice: 0.0,
         retry: RetryPolicy::default(),

@@ -1,9 +1,13 @@
 //! Waiting for events and for signals.
 
+use std::time::Duration;
+
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::support::fake::{FakeApp, Reply};
 use crate::support::sdk::Sdk::{self, Python, Ts3, Ts4};
+use crate::support::server::Server;
 use crate::support::stage::Stage;
 use crate::support::unique;
 
@@ -169,4 +173,37 @@ fn a_second_wait_for_a_signal_fails_or_takes_over(#[values(Ts4, Ts3)] sdk: Sdk) 
     assert_eq!(answer["data"]["run_id"], heir.as_str());
     stage.server.wait_for_status(&heir, "completed");
     assert_eq!(stage.server.run(&first)["status"], "running");
+}
+
+/// An app that waits for `<app>/ready` with its run's number once it is let go; then it returns what it got.
+fn late(server: &Server) -> FakeApp {
+    let id = "3a1c2d8a9c7d1e6a0b5f4e3d2c1b0a9f8e7d6c5b";
+    FakeApp::with_function(server, 0, move |call| {
+        if call.has_step(id) {
+            return Reply::done(&call.json()["steps"][id]["data"]);
+        }
+        let name = call.function().replace("-fn", "/ready");
+        let wait = json!([{"op": "WaitForEvent", "id": id, "name": name, "displayName": "ready",
+            "opts": {"event": name, "timeout": "2s", "if": "event.data.n == async.data.n"}}]);
+        Reply::ops(&wait).after(Duration::from_secs(1))
+    })
+}
+
+#[rstest]
+#[case::off("0s", Value::Null)]
+#[case::on("1m", json!({"n": 2}))]
+fn a_wait_finds_what_came_before_it_if_it_is_told_to(#[case] look_back: &str, #[case] expected: Value) {
+    let server = Server::builder()
+        .switch("--no-poll")
+        .env("CALLBOARD__WAITS__LOOK_BACK", look_back)
+        .start();
+    let app = late(&server);
+    let mut event = app.event();
+    event["data"] = json!({"n": 2});
+    let run = server.wait_for_start(&server.send(&event));
+    app.wait_for_calls(1);
+    let ready = format!("{}/ready", app.id());
+    server.send_all(&json!([{"name": ready, "data": {"n": 1}}, {"name": ready, "data": {"n": 2}}]));
+    let run = server.wait_for_status(&run, "completed");
+    assert_eq!(run["output"], expected, "{run:#}");
 }

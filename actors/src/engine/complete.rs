@@ -46,6 +46,7 @@ pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
         return finish::fatal(decision, &failure);
     }
     let known = decision.run.steps.get(&id);
+    let was_parked = known.is_some_and(|step| matches!(step.state, StepState::Parked { .. }));
     let race = race || known.is_some_and(|step| step.race);
     let (op, label) = known.map_or((op, label), |step| (step.op, step.label.clone()));
     let detail = serde_json::json!({
@@ -74,8 +75,20 @@ pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
         state,
     });
     decision.note(kind, Some(id.clone()), attempt, Json::from_value(&detail).ok());
-    // Whatever was under way for the step is over: it may have been planned, and then be run by a discovery.
+    // Whatever was under way for the step is over: it may have been planned, or parked, and then be run by a discovery.
     decision.job_done(&JobKey::Step(id.clone()));
+    if was_parked {
+        if op != StepOp::Sleep {
+            decision.wait_done(&id);
+        }
+        for key in [
+            JobKey::Wake(id.clone()),
+            JobKey::Timeout(id.clone()),
+            JobKey::Resume(id.clone()),
+        ] {
+            decision.job_done(&key);
+        }
+    }
     discover(decision, id, race);
 }
 
@@ -85,12 +98,6 @@ pub(super) fn parked(decision: &mut Decision<'_>, id: &StepId, memo: Json, faile
         return;
     };
     let (op, label, race, started_at) = (step.op, step.label.clone(), step.race, step.started_at);
-    if op != StepOp::Sleep {
-        decision.wait_done(id);
-        for key in [JobKey::Timeout(id.clone()), JobKey::Resume(id.clone())] {
-            decision.job_done(&key);
-        }
-    }
     let ended_at = decision.context.now;
     let id = id.clone();
     complete(

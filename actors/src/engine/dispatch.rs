@@ -1,5 +1,6 @@
 //! What a job that has come due leads to: a call, or an input to decide upon.
 
+use super::look_back::Search;
 use super::{Input, deadline, is_current};
 use crate::domain::{Call, Function, Job, JobKey, Json, RunState, StepId, Target, limits};
 
@@ -8,6 +9,8 @@ use crate::domain::{Call, Function, Job, JobKey, Json, RunState, StepId, Target,
 pub enum Next {
     /// Call the app; its answer is an [`Input::Replied`].
     Call(Box<Call>),
+    /// Look for the event; what comes of it is an [`Input::Looked`].
+    Search(Box<Search>),
     /// Decide at once. After [`Input::Begun`] the same job is to be dispatched again, for its call.
     Decide(Input),
     /// Nothing: the run has ended or has moved past the job.
@@ -29,7 +32,15 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: Stri
     let (target, stack_current) = match &job.id.key {
         JobKey::Deadline(which) => return Next::Decide(Input::Missed(*which)),
         JobKey::Wake(step) => return Next::Decide(Input::Woke(step.clone())),
-        JobKey::Timeout(step) => return Next::Decide(Input::TimedOut(step.clone())),
+        JobKey::Timeout(step) => {
+            return match &job.payload {
+                None => Next::Decide(Input::TimedOut(step.clone())),
+                Some(payload) => Search::of(run, step, payload).map_or_else(
+                    || Next::Decide(Input::Looked(step.clone(), None)),
+                    |search| Next::Search(Box::new(search)),
+                ),
+            };
+        }
         JobKey::Resume(step) => {
             let memo = job.payload.clone().unwrap_or_else(Json::null);
             return Next::Decide(Input::Resumed(step.clone(), memo));

@@ -38,6 +38,7 @@ mod dispatch;
 mod finish;
 mod gates;
 mod hold;
+mod look_back;
 mod plan;
 pub mod rate_limit;
 mod reply;
@@ -48,11 +49,13 @@ mod start;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 pub use admission::{Lock, lock};
 pub use dispatch::{Next, dispatch, is_due};
 pub(crate) use finish::refused_invoke;
 pub use gates::{gates, limits, run_limit};
+pub use look_back::Search;
 pub use plan::invoke_key;
 pub use rerun::rerun;
 pub use retry::RetryPolicy;
@@ -75,6 +78,8 @@ pub struct Context<'a> {
     pub retry: RetryPolicy,
     /// Which of the server's own events start functions.
     pub listeners: &'a dyn Listeners,
+    /// How long before a wait for an event was set that event may have come; `None`: only what comes later counts.
+    pub look_back: Option<Duration>,
 }
 
 /// Knows which names of events start functions.
@@ -98,6 +103,8 @@ pub enum Input {
     TimedOut(StepId),
     /// A wait brought this memo.
     Resumed(StepId, Json),
+    /// What came of the [`Search`] for an event that was there before its wait: its body, if there was one.
+    Looked(StepId, Option<Json>),
     /// Somebody wants the run cancelled, for this reason.
     Cancelled(String),
     /// A job turned out to have nothing left to do.
@@ -166,6 +173,7 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
                 && memo.as_str().starts_with("{\"error\":");
             complete::parked(&mut decision, step, memo.clone(), failed);
         }
+        Input::Looked(step, found) => look_back::looked(&mut decision, step, found.as_ref()),
         Input::Cancelled(reason) => finish::cancelled(&mut decision, reason),
         Input::Idle(job) => decision.job_done(job),
         Input::Overflowed => finish::fatal(&mut decision, &overflow()),

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::complete::{Completion, complete};
 use super::decision::Decision;
+use super::look_back::Search;
 use super::plan::{Plan, Problem, plan};
 use super::{Replied, deadline, finish};
 use crate::domain::{
@@ -152,8 +153,11 @@ fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, 
             let until = wait.expires_at;
             park(decision, op, kind, StepState::Parked { until });
             let is_invoke = wait.kind == WaitKind::Invoke;
+            let look_back = decision.context.look_back.filter(|_| wait.kind == WaitKind::Event);
+            let search = look_back.and_then(|look_back| Search::payload(&decision.run, &wait, look_back));
             decision.push(Change::WaitPut(*wait));
-            decision.job_put(JobKey::Timeout(op.id.clone()), 0, until, None);
+            let due = if search.is_some() { now } else { until };
+            decision.job_put(JobKey::Timeout(op.id.clone()), 0, due, search);
             if let (true, Some(event)) = (is_invoke, emit) {
                 decision.push(Change::Emit {
                     event: *event,

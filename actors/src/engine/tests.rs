@@ -65,6 +65,7 @@ pub(super) struct Case {
     pub(super) events: Vec<Event>,
     pub(super) output: Option<Json>,
     pub(super) listens: bool,
+    pub(super) look_back: Option<std::time::Duration>,
 }
 
 impl Case {
@@ -84,6 +85,7 @@ impl Case {
             events: Vec::new(),
             output: None,
             listens: false,
+            look_back: None,
         }
     }
 
@@ -94,6 +96,7 @@ impl Case {
     pub(super) fn give(&mut self, input: Input) -> Vec<Change> {
         let ears = Ears(self.listens);
         let context = Context {
+            look_back: self.look_back,
             now: self.now,
             dice: 0.0,
             retry: RetryPolicy::default(),

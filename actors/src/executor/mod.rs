@@ -16,6 +16,7 @@
 mod call;
 mod loader;
 mod run_slot;
+mod search;
 mod slot;
 
 use std::cell::Cell;
@@ -90,6 +91,8 @@ pub struct Parts {
     pub retry: RetryPolicy,
     /// How long a request made on an app's behalf may take.
     pub fetch_timeout: Duration,
+    /// How long before a wait was set its event may have come.
+    pub look_back: Option<Duration>,
 }
 
 /// What lives on the executor's thread and can't leave it.
@@ -248,6 +251,10 @@ impl Executor {
             // The router writes the jobs of waits without the executor: a state held since before does not know them.
             Next::Stale if doubts == 0 && !state.status.is_final() => slot.doubt(assignment, tries, doubts),
             Next::Stale => self.acknowledge(assignment),
+            Next::Search(search) => {
+                slot.calls += 1;
+                self.search(run, *search, assignment, ctx);
+            }
             Next::Decide(input) => {
                 // What follows, follows from this.
                 slot.replied_at = None;
@@ -284,6 +291,7 @@ impl Executor {
             dice: self.parts.random.unit(),
             retry: self.parts.retry,
             listeners: &*catalog,
+            look_back: self.parts.look_back,
         };
         let (next, changes) = assignment.handle(|_| engine::decide(*state, function, &input, &context));
         let goes_on = matches!(input, Input::Begun);

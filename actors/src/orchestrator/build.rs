@@ -86,6 +86,8 @@ pub struct Settings {
     pub horizon: Duration,
     /// What becomes of cron slots that were missed.
     pub catch_up: CatchUp,
+    /// How long before a wait was set its event may have come; `None`: only what comes later counts.
+    pub look_back: Option<Duration>,
     /// When apps that can't be reached are left alone.
     pub breaker: breaker::Settings,
     /// Bytes of run states kept between two jobs.
@@ -113,6 +115,7 @@ impl Default for Settings {
             jobs_per_function: 500,
             horizon: Duration::from_secs(10),
             catch_up: CatchUp::default(),
+            look_back: None,
             breaker: breaker::Settings::default(),
             cache_bytes: 32 * 1024 * 1024,
             fetch_timeout: Duration::from_secs(300),
@@ -293,6 +296,7 @@ pub async fn build(
         supervisor: supervisor.address.clone(),
         retry: settings.retry,
         fetch_timeout: settings.fetch_timeout,
+        look_back: settings.look_back,
     };
     let consumer = consumer::Parts {
         lane: consumer::Lane::default(),

@@ -28,6 +28,6 @@ pub use random::Random;
 pub use run_slots::{PARKED, RunSlots, SlotClaim, SlotLimits, Waiting};
 pub use slots::{CronEnd, CronGap, CronMark, GapReason, SlotBook, TickView};
 pub use store::{
-    AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Except, Expiry, JobView, NodeView, Page,
-    RunFilter, RunSummary, RunView, StepView, Store, StoreError, WaitView,
+    AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Except, Expiry, JobView, NodeView, Orphans,
+    Page, RunFilter, RunSummary, RunView, SENDER_SLACK, StepView, Store, StoreError, WaitView,
 };

@@ -3,6 +3,8 @@
 //! All that has been committed is durable when [`Store::commit`] returns, and survives a kill of the process or the
 //! loss of power. Everything else in the program may be lost and is found again here.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::Serialize;
 
@@ -258,6 +260,15 @@ pub struct Except<'a> {
     pub calls_of: &'a [FunctionId],
 }
 
+/// A look at some of the runs that have not ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orphans {
+    /// Those that nothing brings on, by id.
+    pub runs: Vec<RunId>,
+    /// Behind which run to go on; `None` if all that are left were looked at.
+    pub next: Option<RunId>,
+}
+
 /// Sizes for people and metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -327,6 +338,10 @@ impl From<Wait> for WaitView {
     }
 }
 
+/// How far the time in an event's id, which may be its sender's, may lie from when it was received for
+/// [`Store::events_named`] to find it: an index that holds a name's events by id serves it, and none by time.
+pub const SENDER_SLACK: Duration = Duration::from_secs(5 * 60);
+
 /// The store.
 #[async_trait]
 pub trait Store: Audit + OperationBook + SlotBook + RunSlots + Overrides + Send + Sync {
@@ -368,6 +383,17 @@ pub trait Store: Audit + OperationBook + SlotBook + RunSlots + Overrides + Send 
 
     /// Events by id, in the order asked; unknown ones are left out.
     async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError>;
+
+    /// Events of this name that were received at `from` or later and before `until`, oldest first by id, those behind `after`
+    /// only; at most `limit`. One whose sender's clock is off by more than [`SENDER_SLACK`] may be missing.
+    async fn events_named(
+        &self,
+        name: &str,
+        from: Timestamp,
+        until: Timestamp,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError>;
 
     /// The paths by which open waits for events of this name are indexed; `None` stands for waits without an index.
     async fn wait_paths(&self, name: &str) -> Result<Vec<Option<String>>, StoreError>;
@@ -435,8 +461,9 @@ pub trait Store: Audit + OperationBook + SlotBook + RunSlots + Overrides + Send 
     /// Runs from new to old.
     async fn list_runs(&self, filter: &RunFilter) -> Result<Page<RunSummary>, StoreError>;
 
-    /// Runs that have not ended, have no job and are not held by a dead letter (P4): there must be none.
-    async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError>;
+    /// Which of the next `span` runs that have not ended, in the order of their ids from behind `after` on, have neither a job
+    /// nor a dead letter that holds them (P4): there must be none. The work is that of `span` runs, however many there are.
+    async fn orphans(&self, after: Option<RunId>, span: usize) -> Result<Orphans, StoreError>;
 
     /// Deletes runs that have expired with their steps and history, and expired events that no remaining run was started
     /// by, what rate limits need no longer remember, and what was noted of slots older than expired events; at most `limit`

@@ -22,7 +22,7 @@ use crate::domain::{
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView,
-    Except, Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, Store, StoreError,
+    Except, Expiry, Finding, NodeView, Orphans, Page, RunFilter, RunSummary, RunView, Store, StoreError,
 };
 
 /// What befalls a commit.
@@ -417,6 +417,28 @@ impl Store for FakeStore {
         Ok(ids.iter().filter_map(|id| inner.events.get(id).cloned()).collect())
     }
 
+    async fn events_named(
+        &self,
+        name: &str,
+        from: Timestamp,
+        until: Timestamp,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        let inner = self.lock();
+        let behind = |id: &EventId| after.is_none_or(|after| *id > after);
+        let mut found: Vec<_> = inner
+            .events
+            .values()
+            .filter(|event| event.name == name && behind(&event.id))
+            .filter(|event| from <= event.received_at && event.received_at < until)
+            .cloned()
+            .collect();
+        found.sort_by_key(|event| event.id);
+        found.truncate(limit);
+        Ok(found)
+    }
+
     async fn wait_paths(&self, name: &str) -> Result<Vec<Option<String>>, StoreError> {
         let inner = self.lock();
         let waits = inner.waits.values().filter(|wait| wait.name == name);
@@ -547,14 +569,18 @@ impl Store for FakeStore {
         Ok(self.lock().list(filter))
     }
 
-    async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {
+    async fn orphans(&self, after: Option<RunId>, span: usize) -> Result<Orphans, StoreError> {
         let inner = self.lock();
-        let open = inner.runs.values().filter(|run| !run.status.is_final());
-        let orphans = open.filter(|run| {
-            let has_job = inner.jobs.keys().any(|job| job.run == run.id && job.key.is_owner());
-            !has_job && !inner.letters.keys().any(|(held, _)| *held == run.id)
+        let is_open = |run: &&RunState| !run.status.is_final() && after.is_none_or(|after| run.id > after);
+        let mut open: Vec<_> = inner.runs.values().filter(is_open).map(|run| run.id).collect();
+        open.sort_unstable();
+        let next = (open.len() >= span).then(|| open[span - 1]);
+        open.truncate(span);
+        open.retain(|run| {
+            let has_job = inner.jobs.keys().any(|job| job.run == *run && job.key.is_owner());
+            !has_job && !inner.letters.keys().any(|(held, _)| held == run)
         });
-        Ok(orphans.map(|run| run.id).take(limit).collect())
+        Ok(Orphans { runs: open, next })
     }
 
     async fn beat(&self, node: &Node, now: Timestamp) -> Result<u64, StoreError> {

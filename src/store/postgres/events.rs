@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use callboard_actors::domain::{Event, EventId, RunId, Skip, SkipReason, Timestamp, limits};
-use callboard_actors::ports::{EventFilter, EventView, Page, StoreError};
+use callboard_actors::ports::{EventFilter, EventView, Page, SENDER_SLACK, StoreError};
 use uuid::Uuid;
 
 use super::cells::{Id as _, text};
@@ -36,6 +36,10 @@ macro_rules! list {
 pub(super) const LIST_ALL: &str = list!("($6 OR NOT starts_with(name, $7))");
 pub(super) const LIST_NAMED: &str = list!("($6 OR NOT starts_with(name, $7)) AND name = $8");
 
+/// The ids between bounds are a range of the index that holds a name's events.
+pub(super) const NAMED: &str = "SELECT id, external_id, has_own_id, name, ts, received_at, body FROM callboard.events
+    WHERE name = $1 AND id > $2 AND id < $3 AND received_at >= $4 AND received_at < $5 ORDER BY id LIMIT $6";
+
 /// The runs an event started: those whose ids were derived from it carry its time, the others have a row.
 pub(super) const RUNS: &str =
     "SELECT id, function_id, function_version, status, event_id, event_ids, event_name, started_at, ended_at,
@@ -66,6 +70,25 @@ pub(super) async fn by_id(readers: &Readers, ids: &[EventId]) -> Result<Vec<Even
         found.insert(event.id, event);
     }
     Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
+}
+
+pub(super) async fn named(
+    readers: &Readers,
+    name: &str,
+    (from, until): (Timestamp, Timestamp),
+    after: Option<EventId>,
+    limit: usize,
+) -> Result<Vec<Event>, StoreError> {
+    let after = after.unwrap_or_else(|| EventId::first_at(from.before(SENDER_SLACK)));
+    let query = sqlx::query(NAMED)
+        .bind(text(name).into_owned())
+        .bind(after.cell())
+        .bind(EventId::first_at(until.after(SENDER_SLACK)).cell())
+        .bind(from.as_millis())
+        .bind(until.as_millis())
+        .bind(sql_limit(limit));
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
+    rows.iter().map(event).collect()
 }
 
 pub(super) async fn list(readers: &Readers, filter: &EventFilter) -> Result<Page<Event>, StoreError> {

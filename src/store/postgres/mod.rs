@@ -45,8 +45,8 @@ use callboard_actors::domain::{
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Except,
-    Expiry, Finding, KeyFlow, NodeView, OperationBook, Overrides, Page, RunFilter, RunSlots, RunSummary, RunView,
-    SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
+    Expiry, Finding, KeyFlow, NodeView, OperationBook, Orphans, Overrides, Page, RunFilter, RunSlots, RunSummary,
+    RunView, SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -60,6 +60,7 @@ use self::writer::Writer;
 pub struct PostgresStore {
     writer: Writer,
     readers: Readers,
+    routes_all: bool,
 }
 
 impl std::fmt::Debug for PostgresStore {
@@ -89,6 +90,7 @@ impl PostgresStore {
         Ok(Self {
             readers: Readers::start(options, &target)?,
             writer: Writer::new(options, target),
+            routes_all: options.routes_all,
         })
     }
 
@@ -203,7 +205,7 @@ impl OperationBook for PostgresStore {
 #[async_trait]
 impl Store for PostgresStore {
     async fn commit(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
-        commit::commit(&self.writer, batch).await
+        commit::commit(&self.writer, self.routes_all, batch).await
     }
 
     async fn load_runs(&self, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
@@ -234,6 +236,17 @@ impl Store for PostgresStore {
 
     async fn events_by_id(&self, ids: &[EventId]) -> Result<Vec<Event>, StoreError> {
         events::by_id(&self.readers, ids).await
+    }
+
+    async fn events_named(
+        &self,
+        name: &str,
+        from: Timestamp,
+        until: Timestamp,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        events::named(&self.readers, name, (from, until), after, limit).await
     }
 
     async fn wait_paths(&self, name: &str) -> Result<Vec<Option<String>>, StoreError> {
@@ -294,8 +307,8 @@ impl Store for PostgresStore {
         run_list::list(&self.readers, filter).await
     }
 
-    async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {
-        runs::orphans(&self.readers, limit).await
+    async fn orphans(&self, after: Option<RunId>, span: usize) -> Result<Orphans, StoreError> {
+        runs::orphans(&self.readers, after, span).await
     }
 
     async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError> {

@@ -20,6 +20,9 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long to wait for a commit or a question until the connection counts as cut.
     pub statement_timeout: Duration,
+    /// Whether every event is looked at again after its commit for waits that it ends. Without, one that is committed at
+    /// the same moment as its wait, by another instance, misses it; for waits that look back that must not be.
+    pub routes_all: bool,
 }
 
 impl Options {
@@ -32,6 +35,7 @@ impl Options {
             pooler: false,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
+            routes_all: false,
         }
     }
 

@@ -9,6 +9,7 @@ mod rivals;
 mod run_slots;
 mod starts;
 mod trouble;
+mod waits;
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use callboard_actors::domain::{Event, EventId, FunctionId, RunId, Skip, SkipReason, Timestamp, limits};
-use callboard_actors::ports::{EventFilter, EventView, Page, StoreError};
+use callboard_actors::ports::{EventFilter, EventView, Page, SENDER_SLACK, StoreError};
 use sqlx::SqlitePool;
 
 use super::error::from_sqlx;
@@ -35,6 +35,10 @@ macro_rules! list {
 }
 pub(super) const LIST_ALL: &str = list!("(?6 OR substr(name, 1, length(?7)) <> ?7)");
 pub(super) const LIST_NAMED: &str = list!("(?6 OR substr(name, 1, length(?7)) <> ?7) AND name = ?8");
+
+/// The ids between bounds are a range of the index that holds a name's events.
+pub(super) const NAMED: &str = "SELECT id, external_id, has_own_id, name, ts, received_at, body FROM events
+    WHERE name = ?1 AND id > ?2 AND id < ?3 AND received_at >= ?4 AND received_at < ?5 ORDER BY id LIMIT ?6";
 
 /// The runs an event started: those whose ids were derived from it carry its time, the others have a row.
 const RUNS: &str =
@@ -91,6 +95,25 @@ pub(super) async fn list(readers: &SqlitePool, filter: &EventFilter) -> Result<P
         items,
         has_more: rows.len() > filter.limit,
     })
+}
+
+pub(super) async fn named(
+    readers: &SqlitePool,
+    name: &str,
+    (from, until): (Timestamp, Timestamp),
+    after: Option<EventId>,
+    limit: usize,
+) -> Result<Vec<Event>, StoreError> {
+    let after = after.unwrap_or_else(|| EventId::first_at(from.before(SENDER_SLACK)));
+    let query = sqlx::query(NAMED)
+        .bind(name)
+        .bind(after.to_string())
+        .bind(EventId::first_at(until.after(SENDER_SLACK)).to_string())
+        .bind(from.as_millis())
+        .bind(until.as_millis())
+        .bind(sql_limit(limit));
+    let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
+    rows.iter().map(event).collect()
 }
 
 pub(super) async fn view(readers: &SqlitePool, id: EventId) -> Result<Option<EventView>, StoreError> {

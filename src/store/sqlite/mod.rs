@@ -46,8 +46,8 @@ use callboard_actors::domain::{
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Except,
-    Expiry, Finding, KeyFlow, NodeView, OperationBook, Overrides, Page, RunFilter, RunSlots, RunSummary, RunView,
-    SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
+    Expiry, Finding, KeyFlow, NodeView, OperationBook, Orphans, Overrides, Page, RunFilter, RunSlots, RunSummary,
+    RunView, SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
 };
 use sqlx::SqlitePool;
 
@@ -241,6 +241,17 @@ impl Store for SqliteStore {
         events::by_id(&self.readers, ids).await
     }
 
+    async fn events_named(
+        &self,
+        name: &str,
+        from: Timestamp,
+        until: Timestamp,
+        after: Option<EventId>,
+        limit: usize,
+    ) -> Result<Vec<Event>, StoreError> {
+        events::named(&self.readers, name, (from, until), after, limit).await
+    }
+
     async fn wait_paths(&self, name: &str) -> Result<Vec<Option<String>>, StoreError> {
         waits::paths(&self.readers, name).await
     }
@@ -299,8 +310,8 @@ impl Store for SqliteStore {
         run_list::list(&self.readers, filter).await
     }
 
-    async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {
-        runs::orphans(&self.readers, limit).await
+    async fn orphans(&self, after: Option<RunId>, span: usize) -> Result<Orphans, StoreError> {
+        runs::orphans(&self.readers, after, span).await
     }
 
     async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError> {

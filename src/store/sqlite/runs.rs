@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use callboard_actors::domain::{
     DeadLetter, EventId, HistoryEntry, HistoryKind, Priority, RunId, RunState, RunStatus, StepId,
 };
-use callboard_actors::ports::{JobView, RunView, StepView, StoreError, WaitView};
+use callboard_actors::ports::{JobView, Orphans, RunView, StepView, StoreError, WaitView};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
@@ -43,10 +43,14 @@ const JOBS: &str =
 const WAITS: &str = "SELECT run_id, key, function_id, kind, name, path, lookup_key, condition, created_at, expires_at
     FROM waits WHERE run_id = ?1 ORDER BY key";
 
-pub(super) const ORPHANS: &str = "SELECT id FROM runs WHERE ended_at IS NULL
-    AND NOT EXISTS (SELECT 1 FROM jobs WHERE run_id = runs.id AND key NOT IN ('deadline:start', 'deadline:finish'))
-    AND NOT EXISTS (SELECT 1 FROM dead_letters
-        WHERE run_id = runs.id AND key NOT IN ('deadline:start', 'deadline:finish')) ORDER BY id LIMIT ?1";
+/// The second column is set for the last run of a span that is not the last.
+pub(super) const ORPHANS: &str = "WITH open AS MATERIALIZED (
+        SELECT id FROM runs WHERE ended_at IS NULL AND id > ?1 ORDER BY id LIMIT ?2)
+    SELECT id, 0 FROM open
+    WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE run_id = open.id AND key NOT IN ('deadline:start', 'deadline:finish'))
+        AND NOT EXISTS (SELECT 1 FROM dead_letters
+            WHERE run_id = open.id AND key NOT IN ('deadline:start', 'deadline:finish'))
+    UNION ALL SELECT * FROM (SELECT id, 1 FROM open LIMIT 1 OFFSET ?2 - 1) AS last";
 
 pub(super) async fn load(readers: &SqlitePool, ids: &[RunId]) -> Result<Vec<RunState>, StoreError> {
     if ids.is_empty() {
@@ -189,8 +193,17 @@ fn entry(row: &SqliteRow) -> Result<HistoryEntry, StoreError> {
     })
 }
 
-pub(super) async fn orphans(readers: &SqlitePool, limit: usize) -> Result<Vec<RunId>, StoreError> {
-    let query = sqlx::query(ORPHANS).bind(sql_limit(limit));
+pub(super) async fn orphans(readers: &SqlitePool, after: Option<RunId>, span: usize) -> Result<Orphans, StoreError> {
+    let query = sqlx::query(ORPHANS)
+        .bind(after.map_or_else(String::new, |run| run.to_string()))
+        .bind(sql_limit(span.max(1)));
     let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
-    rows.iter().map(|row| get_id(row, 0)).collect()
+    let mut orphans = Orphans::default();
+    for row in &rows {
+        match get(row, 1)? {
+            true => orphans.next = Some(get_id(row, 0)?),
+            false => orphans.runs.push(get_id(row, 0)?),
+        }
+    }
+    Ok(orphans)
 }

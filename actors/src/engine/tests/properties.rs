@@ -67,7 +67,7 @@ fn opcode((kind, id, race): (u8, u8, bool)) -> Value {
     }
 }
 
-/// A run, of a function with deadlines that do not come or of one without.
+/// A run, of a function with deadlines that do not come and with waits that look back, or of one without.
 fn case(timed: bool) -> Case {
     let mut function = function(4);
     if timed {
@@ -77,7 +77,10 @@ fn case(timed: bool) -> Case {
             finish: year,
         };
     }
-    Case::with(function, &event(json!({"id": 7})))
+    Case {
+        look_back: timed.then_some(std::time::Duration::from_secs(60)),
+        ..Case::with(function, &event(json!({"id": 7})))
+    }
 }
 
 fn apply(case: &mut Case, step: Move) {
@@ -130,6 +133,10 @@ fn apply(case: &mut Case, step: Move) {
             };
             match dispatched(case, &key.to_string()) {
                 Next::Call(_) => drop(case.reply(&key.to_string(), reply)),
+                Next::Search(search) => {
+                    let found = n.is_multiple_of(2).then(|| Json::parse("{}").expect("JSON"));
+                    case.give(Input::Looked(search.step, found));
+                }
                 Next::Decide(input) => drop(case.give(input)),
                 Next::Stale => panic!("a job of the run is stale: {key}"),
             }
@@ -168,6 +175,7 @@ proptest! {
                     }
                     crate::domain::Target::Discovery => drop(case.returns(&key.to_string(), &json!(null))),
                 },
+                Next::Search(search) => drop(case.give(Input::Looked(search.step, None))),
                 Next::Decide(input) => drop(case.give(input)),
                 Next::Stale => panic!("a job of the run is stale: {key}"),
             }

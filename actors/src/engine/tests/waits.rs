@@ -237,3 +237,112 @@ fn a_request_is_recorded_or_tried_again(#[case] op: &str) {
     );
     assert_eq!(other.keys(), keys(["discover:g"]), "the function may catch it");
 }
+
+/// An event named `x` with this number, received so long after the run was created.
+fn came(n: u64, after: Duration) -> Event {
+    let incoming = serde_json::from_value(json!({"name": "x", "data": {"id": 7, "n": n}})).expect("an event");
+    let at = NOW.after(after);
+    Event::accept(incoming, EventId::new(at, u128::from(n)), at).expect("valid")
+}
+
+fn searched(case: &Case, key: &str) -> Search {
+    match dispatched(case, key) {
+        Next::Search(search) => *search,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_wait_that_looks_back_looks_before_it_waits() {
+    let mut case = Case::new();
+    case.look_back = Some(Duration::from_secs(60));
+    case.now = NOW.after(Duration::from_secs(90));
+    let op = json!([{"op": "WaitForEvent", "id": "w", "name": "x",
+        "opts": {"timeout": "1h", "if": "event.data.id == async.data.id && async.data.n > 1"}}]);
+    let wait = wait_of(&case.ops("start", op));
+    assert_eq!(case.jobs[&JobKey::Timeout(StepId::from("w"))].due, case.now);
+    let search = searched(&case, "timeout:w");
+    assert_eq!((search.name.as_str(), search.until), ("x", wait.expires_at));
+    assert_eq!(search.from, NOW.after(Duration::from_secs(30)));
+    let fits = |event: &Event| search.fits(event, case.now);
+    assert!(!fits(&came(1, Duration::from_secs(80))), "the condition");
+    assert!(fits(&came(2, Duration::from_secs(80))));
+    let other = Event {
+        id: case.run.event_ids[0],
+        ..came(2, Duration::from_secs(80))
+    };
+    assert!(!fits(&other), "what started the run");
+
+    // Nothing is there: the same job waits for the end of the wait's patience.
+    case.give(Input::Looked(StepId::from("w"), None));
+    assert_eq!(case.jobs[&JobKey::Timeout(StepId::from("w"))].due, wait.expires_at);
+    assert!(matches!(
+        dispatched(&case, "timeout:w"),
+        Next::Decide(Input::TimedOut(_))
+    ));
+}
+
+#[test]
+fn what_is_found_ends_the_wait_unless_a_later_event_has() {
+    let event = came(2, Duration::ZERO);
+    let wait = || {
+        let mut case = Case::new();
+        case.look_back = Some(Duration::from_secs(60));
+        case.ops(
+            "start",
+            json!([{"op": "WaitForEvent", "id": "w", "name": "x", "opts": {"timeout": "1h"}}]),
+        );
+        case
+    };
+    let found = || Input::Looked(StepId::from("w"), Some(event.body.clone()));
+    let mut case = wait();
+    let changes = case.give(found());
+    assert_eq!(case.memo("w"), Some(event.body.to_string()));
+    assert!(changes.iter().any(|change| matches!(change, Change::WaitDone(_))));
+    assert_eq!(case.keys(), keys(["discover:w"]));
+    assert!(case.give(found()).is_empty(), "once");
+
+    let mut case = wait();
+    let resume = JobKey::Resume(StepId::from("w"));
+    case.run.jobs.insert(resume.clone(), 0);
+    case.give(found());
+    assert!(case.memo("w").is_none(), "what the router has brought is on its way");
+    assert!(case.run.jobs.contains_key(&resume));
+}
+
+#[test]
+fn who_waits_for_one_event_after_another_gets_one_after_another() {
+    let (first, second) = (came(1, Duration::ZERO), came(2, Duration::ZERO));
+    let wait = |id: &str| json!({"op": "WaitForEvent", "id": id, "name": "x", "opts": {"timeout": "1h"}});
+    let mut case = Case::new();
+    case.look_back = Some(Duration::from_secs(60));
+    case.ops("start", json!([wait("a"), wait("b")]));
+    case.give(Input::Looked(StepId::from("a"), Some(first.body.clone())));
+    assert!(
+        searched(&case, "timeout:b").fits(&first, NOW),
+        "two at once get the same"
+    );
+    case.give(Input::Looked(StepId::from("b"), Some(first.body.clone())));
+    case.ops("discover:b", json!([wait("c")]));
+    let search = searched(&case, "timeout:c");
+    assert!(!search.fits(&first, NOW) && search.fits(&second, NOW));
+}
+
+#[test]
+fn a_step_that_runs_although_it_was_waited_for_leaves_no_wait_behind() {
+    let mut case = Case::new();
+    let wait = json!({"op": "WaitForEvent", "id": "w", "name": "x", "opts": {"timeout": "1h"}});
+    let nap = json!({"op": "Sleep", "id": "s", "name": "1h"});
+    case.ops(
+        "start",
+        json!([wait, nap, {"op": "StepPlanned", "id": "a", "name": "a"}]),
+    );
+    let changes = case.ops(
+        "step:a",
+        json!([{"op": "StepRun", "id": "a", "data": 1}, {"op": "StepRun", "id": "w", "data": 2},
+            {"op": "StepRun", "id": "s", "data": 3}]),
+    );
+    let is_over = |change: &&Change| matches!(change, Change::WaitDone(key) if key.to_string() == "step:w");
+    assert_eq!(changes.iter().filter(is_over).count(), 1, "{changes:?}");
+    assert_eq!(case.keys(), keys(["discover:s"]));
+}

@@ -103,6 +103,7 @@ macro_rules! store_conformance {
             jobs_of_some_functions_are_left_out
             calls_of_some_functions_are_left_out
             events_come_in_the_order_asked
+            events_of_a_name_come_from_old_to_new
             events_are_listed_from_new_to_old
             runs_are_listed_from_new_to_old
             an_event_is_shown_with_what_became_of_it

@@ -80,6 +80,16 @@ impl Store for FakeStore {
     async fn events_by_id(&self, _ids: &[EventId]) -> Read<Vec<Event>> {
         Ok(Vec::new())
     }
+    async fn events_named(
+        &self,
+        _: &str,
+        _: Timestamp,
+        _: Timestamp,
+        _: Option<EventId>,
+        _: usize,
+    ) -> Read<Vec<Event>> {
+        Ok(Vec::new())
+    }
     async fn wait_paths(&self, _name: &str) -> Read<Vec<Option<String>>> {
         Ok(Vec::new())
     }
@@ -155,8 +165,8 @@ impl Store for FakeStore {
             }
         }))
     }
-    async fn orphans(&self, _limit: usize) -> Read<Vec<RunId>> {
-        Ok(Vec::new())
+    async fn orphans(&self, _after: Option<RunId>, _span: usize) -> Read<Orphans> {
+        Ok(Orphans::default())
     }
     async fn purge(&self, _: &Expiry, _: usize) -> Read<u64> {
         Ok(0)

@@ -170,6 +170,8 @@ rows! {
 /// The parameters.
 #[derive(Default)]
 pub(super) struct Claims<'a> {
+    /// Whether every event has to be routed.
+    routes_all: bool,
     moves: Vec<Move<'a>>,
     routes: Vec<Routed>,
     events: Vec<Coming<'a>>,
@@ -192,6 +194,14 @@ impl<'a> Claims<'a> {
         + <Vec<Freed>>::COLUMNS
         + <Vec<Locking<'_>>>::COLUMNS
         + <Vec<Taken>>::COLUMNS;
+
+    /// No claims yet. With `routes_all` every event has to be routed.
+    pub(super) fn new(routes_all: bool) -> Self {
+        Self {
+            routes_all,
+            ..Self::default()
+        }
+    }
 
     pub(super) fn accept(&mut self, accept: &'a Accept, awaited: &HashSet<&str>) {
         let is_awaited = awaited.contains(accept.event.name.as_str());
@@ -247,7 +257,7 @@ impl<'a> Claims<'a> {
             received_at: event.received_at.as_millis(),
             body: event.body.as_str(),
             by: by.map(RunId::cell),
-            heard,
+            heard: heard || self.routes_all,
             catalog: catalog.map(number),
         });
     }

@@ -49,7 +49,9 @@ static COMMIT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// See [`callboard_actors::ports::Store::commit`].
-pub(super) async fn commit(writer: &Writer, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
+///
+/// With `routes_all` every event goes to the outbox; see [`super::Options::routes_all`].
+pub(super) async fn commit(writer: &Writer, routes_all: bool, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
@@ -60,7 +62,7 @@ pub(super) async fn commit(writer: &Writer, batch: &[Write]) -> Result<Vec<Writt
         .map(|segment| {
             let mut arguments = PgArguments::default();
             let (writes, folded) = (&batch[segment.clone()], &folded[segment.clone()]);
-            let (claims, effects) = collect(writes, folded);
+            let (claims, effects) = collect(writes, folded, routes_all);
             claims.bind(&mut arguments);
             effects.bind(&mut arguments);
             arguments
@@ -76,8 +78,8 @@ pub(super) async fn commit(writer: &Writer, batch: &[Write]) -> Result<Vec<Writt
 }
 
 /// What the writes of a segment claim and what follows.
-fn collect<'a>(writes: &'a [Write], folded: &'a [Option<Folded<'a>>]) -> (Claims<'a>, Effects<'a>) {
-    let mut claims = Claims::default();
+fn collect<'a>(writes: &'a [Write], folded: &'a [Option<Folded<'a>>], routes_all: bool) -> (Claims<'a>, Effects<'a>) {
+    let mut claims = Claims::new(routes_all);
     let mut effects = Effects::default();
     // Names for which waits are set by writes before the one at hand, but not yet in the database.
     let mut awaited: HashSet<&str> = HashSet::new();

@@ -124,6 +124,7 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(waits::PATHS, &["Index Scan using waits_lookup on waits"])]
 #[case(events::LIST_ALL, &["Index Scan Backward using events_pkey on events"])]
 #[case(events::LIST_NAMED, &["Index Scan Backward using events_by_name on events"])]
+#[case(events::NAMED, &["Index Scan using events_by_name on events"])]
 #[case(events::UNROUTED, &["using unrouted_pkey on unrouted", "using events_pkey on events"])]
 #[case(events::BY_ID, &["events_pkey"])]
 #[case(events::RUNS, &["runs_pkey", "run_events_pkey"])]

@@ -23,6 +23,7 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
 #[case(waits::PATHS, "waits USING COVERING INDEX waits_lookup (name=? AND path>?)")]
 #[case(events::LIST_ALL, "events USING PRIMARY KEY (id>? AND id<?)")]
 #[case(events::LIST_NAMED, "events USING INDEX events_by_name (name=? AND id>? AND id<?)")]
+#[case(events::NAMED, "events USING INDEX events_by_name (name=? AND id>? AND id<?)")]
 #[case(run_list::ALL, "runs USING PRIMARY KEY (id>? AND id<?)")]
 #[case(run_list::OPEN, "runs USING INDEX runs_open (id>? AND id<?)")]
 #[case(run_list::FAILED, "runs USING INDEX runs_failed (id>? AND id<?)")]

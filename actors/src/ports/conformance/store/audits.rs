@@ -118,6 +118,7 @@ fn input(run: &RunState, jobs: &[Job], function: &Function, dice: &mut Dice) -> 
         (_, Some(job), 5 | 6) => Input::Poisoned(Box::new(job.clone()), "it panicked".to_owned()),
         (_, Some(job), _) => match engine::dispatch(run, function, job, "request".to_owned()) {
             Next::Decide(input) => input,
+            Next::Search(search) => Input::Looked(search.step, (dice.roll(2) == 0).then(Json::null)),
             Next::Call(_) => Input::Replied(Box::new(Replied {
                 job: job.clone(),
                 reply: reply(dice),
@@ -135,6 +136,7 @@ fn input(run: &RunState, jobs: &[Job], function: &Function, dice: &mut Dice) -> 
 pub async fn a_healthy_history_gives_no_finding(store: Shared) {
     let function = served();
     let context = Context {
+        look_back: Some(Duration::from_secs(60)),
         now: at(10),
         dice: 0.5,
         retry: RetryPolicy::default(),

@@ -264,3 +264,8 @@ pub(super) fn expiry(runs: Timestamp, events: Timestamp) -> Expiry {
         rates: events,
     }
 }
+
+/// The first runs that nothing brings on.
+pub(super) async fn orphans(store: &Shared) -> Vec<RunId> {
+    store.orphans(None, 10).await.expect("reads").runs
+}

@@ -130,6 +130,35 @@ pub async fn events_come_in_the_order_asked(store: Shared) {
     assert_eq!(found, [events[2].clone(), events[0].clone(), events[1].clone()]);
 }
 
+/// The events of a name and of a time, in pages from old to new.
+pub async fn events_of_a_name_come_from_old_to_new(store: Shared) {
+    let events: Vec<Event> = (0..6)
+        .map(|n| event_named(["a", "b"][n % 2], 10 * i64::try_from(n).expect("small")))
+        .collect();
+    let writes: Vec<_> = events.iter().map(|event| accept(event, Vec::new())).collect();
+    commit_all(&store, &writes).await;
+    let named = |from, until, after, limit| {
+        let store = store.clone();
+        async move {
+            let found = store.events_named("a", at(from), at(until), after, limit).await;
+            found.expect("reads")
+        }
+    };
+    let expected = [events[0].clone(), events[2].clone(), events[4].clone()];
+    assert_eq!(named(0, 100, None, 10).await, expected);
+    assert_eq!(named(0, 40, None, 10).await, expected[..2], "before the end");
+    assert_eq!(named(20, 100, None, 1).await, expected[1..2], "from the beginning on");
+    assert_eq!(named(20, 100, Some(events[2].id), 10).await, expected[2..]);
+    assert_eq!(named(41, 100, None, 10).await, []);
+    // By when they were received, also where their sender's clock says otherwise.
+    let slow = Event {
+        received_at: at(240_000),
+        ..event_named("a", 5)
+    };
+    commit_all(&store, &[accept(&slow, Vec::new())]).await;
+    assert_eq!(named(100, 300_000, None, 10).await, [slow]);
+}
+
 /// Filters and pages of events.
 pub async fn events_are_listed_from_new_to_old(store: Shared) {
     let mut events: Vec<Event> = Vec::new();
@@ -393,15 +422,22 @@ pub async fn a_run_is_shown_with_all_of_it(store: Shared) {
 
 /// Open runs without a job are found; runs that have ended are none.
 pub async fn runs_without_a_job_are_found(store: Shared) {
-    let (orphan, ended_run, _fine) = (start(&store, 1).await, start(&store, 2).await, start(&store, 3).await);
-    assert_eq!(store.orphans(10).await.expect("reads"), []);
+    let (orphan, ended_run, fine) = (start(&store, 1).await, start(&store, 2).await, start(&store, 3).await);
+    assert_eq!(orphans(&store).await, []);
     let batch = [
         advance(orphan.id, 0, vec![Change::JobDone(JobKey::Start)]),
         advance(ended_run.id, 0, vec![ended(RunStatus::Completed, 5)]),
     ];
     commit_all(&store, &batch).await;
-    assert_eq!(store.orphans(10).await.expect("reads"), [orphan.id]);
-    assert_eq!(store.orphans(0).await.expect("reads"), []);
+    assert_eq!(orphans(&store).await, [orphan.id]);
+    // One run after another: the orphan is the first of the two that are open.
+    let first = store.orphans(None, 1).await.expect("reads");
+    assert_eq!((first.runs, first.next), (vec![orphan.id], Some(orphan.id)));
+    let second = store.orphans(Some(orphan.id), 1).await.expect("reads");
+    assert_eq!((second.runs, second.next), (vec![], Some(fine.id)));
+    let rest = store.orphans(Some(fine.id), 1).await.expect("reads");
+    assert_eq!((rest.runs, rest.next), (vec![], None));
+    assert_eq!(store.orphans(None, 3).await.expect("reads").next, None, "there are two");
 }
 
 /// Every question has an answer when there is nothing.

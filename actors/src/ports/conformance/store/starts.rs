@@ -153,16 +153,12 @@ pub async fn a_deadline_comes_with_its_run_and_keeps_it_from_no_rescue(store: Sh
         .await
         .expect("reads");
     assert_eq!(due, [run.job, deadline]);
-    assert_eq!(store.orphans(10).await.expect("reads"), []);
+    assert_eq!(orphans(&store).await, []);
     commit_all(&store, &[advance(id, 0, vec![Change::JobDone(JobKey::Start)])]).await;
-    assert_eq!(store.orphans(10).await.expect("reads"), [id]);
+    assert_eq!(orphans(&store).await, [id]);
     let held = Change::Buried(letter(id, key, 60));
     commit_all(&store, &[advance(id, 1, vec![held])]).await;
-    assert_eq!(
-        store.orphans(10).await.expect("reads"),
-        [id],
-        "nor with a letter about it"
-    );
+    assert_eq!(orphans(&store).await, [id], "nor with a letter about it");
 }
 
 /// Events on a few buckets, in batches of all sizes: those pass that pass one by one, and the others are told when one
