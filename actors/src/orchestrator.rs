@@ -16,8 +16,8 @@ pub use build::{BuildError, Settings, World, build};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    DeadLetter, Event, EventId, Failure, FunctionId, Json, LetterId, Node, NodeState, Registration, RunId, SyncOutcome,
-    WaitKey, Written,
+    DeadLetter, Event, EventId, Failure, FunctionId, Json, LetterId, Node, NodeState, Registration, Resumption, RunId,
+    SyncOutcome, WaitKey, Written,
 };
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::credit::Gauges;
@@ -278,7 +278,11 @@ impl Orchestrator {
             let WaitKey::Step(step) = wait.key else { return Ok(None) };
             let memo = json!({ "data": { "signal": signal, "data": data.to_tree() } });
             let memo = Json::from_value(&memo).map_err(|error| Refusal::Invalid(vec![error.to_string()]))?;
-            if self.advance(wait.run, &Input::Resumed(step, memo)).await? == Some(true) {
+            if self
+                .advance(wait.run, &Input::Resumed(step, Resumption { memo, event: None }))
+                .await?
+                == Some(true)
+            {
                 return Ok(Some(wait.run));
             }
         }

@@ -42,7 +42,7 @@ pub use function::{
     SingletonMode, Throttle, Timeouts,
 };
 pub use ids::{BucketId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
-pub use job::{Deadline, Job, JobId, JobKey};
+pub use job::{Deadline, Job, JobId, JobKey, Resumption};
 pub use json::{Json, JsonError};
 pub use node::{Node, NodeState};
 pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};

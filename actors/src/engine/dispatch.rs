@@ -1,7 +1,7 @@
 //! What a job that has come due leads to: a call, or an input to decide upon.
 
 use super::{Input, deadline, is_current};
-use crate::domain::{Call, Function, Job, JobKey, Json, RunState, StepId, Target, limits};
+use crate::domain::{Call, Function, Job, JobKey, Json, Resumption, RunState, StepId, Target, limits};
 
 /// What to do about a job.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: Stri
         JobKey::Wake(step) => return Next::Decide(Input::Woke(step.clone())),
         JobKey::Timeout(step) => return Next::Decide(Input::TimedOut(step.clone())),
         JobKey::Resume(step) => {
-            let memo = job.payload.clone().unwrap_or_else(Json::null);
-            return Next::Decide(Input::Resumed(step.clone(), memo));
+            let brought = Resumption::of(job.payload.as_ref().unwrap_or(&Json::null()));
+            return Next::Decide(Input::Resumed(step.clone(), brought));
         }
         JobKey::Cancel => {
             let reason = job

@@ -56,7 +56,7 @@ pub use start::{invoked_event, start};
 
 use crate::domain::{
     Change, Deadline, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json, LetterId, Reply,
-    RunState, RunStatus, StepId, StepOp, Timestamp,
+    Resumption, RunState, RunStatus, StepId, StepOp, Timestamp,
 };
 use decision::Decision;
 
@@ -92,8 +92,8 @@ pub enum Input {
     Woke(StepId),
     /// A wait's time is up.
     TimedOut(StepId),
-    /// A wait brought this memo.
-    Resumed(StepId, Json),
+    /// A wait brought this.
+    Resumed(StepId, Resumption),
     /// Somebody wants the run cancelled, for this reason.
     Cancelled(String),
     /// A job turned out to have nothing left to do.
@@ -141,7 +141,7 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
         Input::Replied(replied) => reply::replied(&mut decision, replied),
         Input::Woke(step) => {
             decision.job_done(&JobKey::Wake(step.clone()));
-            complete::parked(&mut decision, step, Json::null(), false);
+            complete::parked(&mut decision, step, Json::null(), false, None);
         }
         // What the wait was for has come: its job is held, and nobody may say that it has not.
         Input::TimedOut(step) if decision.run.held.contains_key(&JobKey::Resume(step.clone())) => {
@@ -150,9 +150,9 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
         Input::TimedOut(step) => {
             decision.job_done(&JobKey::Timeout(step.clone()));
             let (memo, failed) = timeout_memo(decision.run.steps.get(step).map(|step| step.op));
-            complete::parked(&mut decision, step, memo, failed);
+            complete::parked(&mut decision, step, memo, failed, None);
         }
-        Input::Resumed(step, memo) => {
+        Input::Resumed(step, Resumption { memo, event }) => {
             decision.job_done(&JobKey::Resume(step.clone()));
             let failed = decision
                 .run
@@ -160,7 +160,7 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
                 .get(step)
                 .is_some_and(|step| step.op == StepOp::Invoke)
                 && memo.as_str().starts_with("{\"error\":");
-            complete::parked(&mut decision, step, memo.clone(), failed);
+            complete::parked(&mut decision, step, memo.clone(), failed, *event);
         }
         Input::Cancelled(reason) => finish::cancelled(&mut decision, reason),
         Input::Idle(job) => decision.job_done(job),

@@ -105,7 +105,7 @@ fn apply(case: &mut Case, step: Move) {
             for input in [
                 Input::Woke(step.clone()),
                 Input::TimedOut(step.clone()),
-                Input::Resumed(step, Json::null()),
+                Input::Resumed(step, Resumption::of(&Json::null())),
             ] {
                 // Only what could come: a job that is gone is never dispatched, an event may come twice.
                 if matches!(input, Input::Resumed(..)) {
