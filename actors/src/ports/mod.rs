@@ -10,6 +10,7 @@ pub mod conformance;
 mod invoker;
 mod queue;
 mod random;
+mod search;
 mod slots;
 mod store;
 
@@ -18,6 +19,7 @@ pub use clock::Clock;
 pub use invoker::{Invoker, InvokerFactory};
 pub use queue::{Lease, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats};
 pub use random::Random;
+pub use search::{EventSearch, RunPlace, RunSearch, RunTime, Search};
 pub use slots::{CronEnd, CronGap, CronMark, GapReason, SlotBook, TickView};
 pub use store::{
     AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, JobView, NodeView, Page, RunFilter,

@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::{Audit, SlotBook};
+use super::{Audit, Search, SlotBook};
 
 use crate::domain::{
     App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, LetterId, Lookup, Node, NodeId,
@@ -307,7 +307,7 @@ impl From<Wait> for WaitView {
 
 /// The store.
 #[async_trait]
-pub trait Store: Audit + SlotBook + Send + Sync {
+pub trait Store: Audit + Search + SlotBook + Send + Sync {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
     /// A batch whose future is dropped is written wholly or not at all.

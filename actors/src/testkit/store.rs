@@ -2,6 +2,7 @@
 
 mod crons;
 mod rows;
+mod search;
 mod starts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};

@@ -2,6 +2,7 @@
 
 mod backends;
 mod crons;
+mod search;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -53,6 +54,10 @@ pub(crate) struct World {
     pub(crate) slots: SlotPage,
     pub(crate) slot_filters: Vec<(FunctionId, SlotFilter)>,
     pub(crate) event_filters: Vec<EventFilter>,
+    pub(crate) run_searches: Vec<RunSearch>,
+    pub(crate) event_searches: Vec<EventSearch>,
+    /// How often the runs of several events were asked for.
+    pub(crate) batch_loads: usize,
     pub(crate) database: Fate,
     pub(crate) queue: Fate,
     pub(crate) queue_stats: QueueStats,

@@ -28,6 +28,7 @@ mod retention;
 mod rows;
 mod run_list;
 mod runs;
+mod search;
 mod waits;
 mod writer;
 
@@ -40,8 +41,9 @@ use callboard_actors::domain::{
     SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
-    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Expiry,
-    Finding, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
+    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
+    Expiry, Finding, NodeView, Page, RunFilter, RunSearch, RunSummary, RunView, Search, SlotBook, Store, StoreError,
+    TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -125,6 +127,29 @@ impl SlotBook for PostgresStore {
 
     async fn ticks(&self, ids: &[(EventId, RunId)]) -> Result<Vec<TickView>, StoreError> {
         crons::ticks(&self.readers, ids).await
+    }
+}
+
+#[async_trait]
+impl Search for PostgresStore {
+    async fn find_runs(&self, search: &RunSearch) -> Result<Page<RunSummary>, StoreError> {
+        search::find_runs(&self.readers, search).await
+    }
+
+    async fn count_runs(&self, search: &RunSearch) -> Result<u64, StoreError> {
+        search::count_runs(&self.readers, search).await
+    }
+
+    async fn find_events(&self, search: &EventSearch) -> Result<Page<Event>, StoreError> {
+        search::find_events(&self.readers, search).await
+    }
+
+    async fn count_events(&self, search: &EventSearch) -> Result<u64, StoreError> {
+        search::count_events(&self.readers, search).await
+    }
+
+    async fn runs_of_events(&self, events: &[EventId]) -> Result<Vec<(EventId, RunSummary)>, StoreError> {
+        search::runs_of_events(&self.readers, events).await
     }
 }
 
