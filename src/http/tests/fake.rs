@@ -345,6 +345,7 @@ pub(crate) fn options() -> Options {
         intake: Intake::new(10_000, 8 * 1024 * 1024),
         default_app_url: "http://localhost:3000/api/inngest".to_owned(),
         syncer: Box::new(FakeSyncer),
+        graphql: true,
         start: StartOptions::default(),
     }
 }
