@@ -23,6 +23,7 @@ mod node;
 mod opcode;
 mod priority;
 mod registration;
+mod resumption;
 mod run;
 mod step;
 mod timestamp;
@@ -42,12 +43,13 @@ pub use function::{
     SingletonMode, Throttle, Timeouts,
 };
 pub use ids::{BucketId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
-pub use job::{Deadline, Job, JobId, JobKey, Resumption};
+pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};
 pub use node::{Node, NodeState};
 pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};
 pub use priority::{Class, Priority};
 pub use registration::{Registration, SyncOutcome};
+pub use resumption::Resumption;
 pub use run::{RunState, RunStatus};
 pub use step::{Step, StepOp, StepState};
 pub use timestamp::Timestamp;

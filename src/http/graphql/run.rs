@@ -57,8 +57,7 @@ pub(super) async fn schedule(asked: &Asked, run: &RunSummary) -> Result<Option<S
         return Ok(None);
     };
     let event = asked.events(&[*event]).await?.pop();
-    let cron = event.and_then(|event| event.body.to_tree().pointer("/data/cron")?.as_str().map(str::to_owned));
-    Ok(cron)
+    Ok(event.and_then(|event| event.cron()))
 }
 
 #[Object]

@@ -82,7 +82,21 @@ macro_rules! events {
     };
 }
 
-/// The statement for all names, for one, and for several.
+/// Pages, by how many names there are: none, which means all of them, one, or several.
+pub(super) const PAGES: [&str; 3] = [
+    events!(page: "$7::text[] IS NOT NULL"),
+    events!(page: "name = ($7::text[])[1]"),
+    events!(page: "name = ANY ($7)"),
+];
+
+/// Counts, by how many names there are: none, which means all of them, one, or several.
+pub(super) const COUNTS: [&str; 3] = [
+    events!(count: "$7::text[] IS NOT NULL"),
+    events!(count: "name = ($7::text[])[1]"),
+    events!(count: "name = ANY ($7)"),
+];
+
+/// The one of these statements that is about these names.
 fn by_names(names: &[String], texts: [&'static str; 3]) -> &'static str {
     let [all, one, several] = texts;
     match names {
@@ -107,12 +121,7 @@ fn event_statement(sql: &'static str, search: &EventSearch, is_paged: bool) -> S
 }
 
 pub(super) async fn find_events(readers: &Readers, search: &EventSearch) -> Result<Page<Event>, StoreError> {
-    let texts = [
-        events!(page: "$7::text[] IS NOT NULL"),
-        events!(page: "name = ($7::text[])[1]"),
-        events!(page: "name = ANY ($7)"),
-    ];
-    let query = event_statement(by_names(&search.names, texts), search, true);
+    let query = event_statement(by_names(&search.names, PAGES), search, true);
     let query = query.bind(sql_limit(search.limit.saturating_add(1)));
     let rows = readers.single(|session| Box::pin(session.all(query))).await?;
     let items = rows.iter().take(search.limit).map(event);
@@ -123,12 +132,7 @@ pub(super) async fn find_events(readers: &Readers, search: &EventSearch) -> Resu
 }
 
 pub(super) async fn count_events(readers: &Readers, search: &EventSearch) -> Result<u64, StoreError> {
-    let texts = [
-        events!(count: "$7::text[] IS NOT NULL"),
-        events!(count: "name = ($7::text[])[1]"),
-        events!(count: "name = ANY ($7)"),
-    ];
-    count(readers, event_statement(by_names(&search.names, texts), search, false)).await
+    count(readers, event_statement(by_names(&search.names, COUNTS), search, false)).await
 }
 
 /// Runs whose ids were derived from an event carry its time; the others have a row.

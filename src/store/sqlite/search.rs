@@ -79,7 +79,21 @@ macro_rules! events {
     };
 }
 
-/// The statement for all names, for one, and for several.
+/// Pages, by how many names there are: none, which means all of them, one, or several.
+pub(super) const PAGES: [&str; 3] = [
+    events!(page: "?7 IS NOT NULL"),
+    events!(page: "name = ?7"),
+    events!(page: "name IN (SELECT value FROM jsonb_each(?7))"),
+];
+
+/// Counts, by how many names there are: none, which means all of them, one, or several.
+pub(super) const COUNTS: [&str; 3] = [
+    events!(count: "?7 IS NOT NULL"),
+    events!(count: "name = ?7"),
+    events!(count: "name IN (SELECT value FROM jsonb_each(?7))"),
+];
+
+/// The one of these statements that is about these names.
 fn by_names(names: &[String], texts: [&'static str; 3]) -> &'static str {
     let [all, one, several] = texts;
     match names {
@@ -106,12 +120,7 @@ fn event_statement(sql: &'static str, search: &EventSearch, is_paged: bool) -> S
 }
 
 pub(super) async fn find_events(readers: &SqlitePool, search: &EventSearch) -> Result<Page<Event>, StoreError> {
-    let texts = [
-        events!(page: "?7 IS NOT NULL"),
-        events!(page: "name = ?7"),
-        events!(page: "name IN (SELECT value FROM jsonb_each(?7))"),
-    ];
-    let query = event_statement(by_names(&search.names, texts), search, true);
+    let query = event_statement(by_names(&search.names, PAGES), search, true);
     let query = query.bind(sql_limit(search.limit.saturating_add(1)));
     let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
     let items = rows.iter().take(search.limit).map(event);
@@ -122,12 +131,7 @@ pub(super) async fn find_events(readers: &SqlitePool, search: &EventSearch) -> R
 }
 
 pub(super) async fn count_events(readers: &SqlitePool, search: &EventSearch) -> Result<u64, StoreError> {
-    let texts = [
-        events!(count: "?7 IS NOT NULL"),
-        events!(count: "name = ?7"),
-        events!(count: "name IN (SELECT value FROM jsonb_each(?7))"),
-    ];
-    let query = event_statement(by_names(&search.names, texts), search, false);
+    let query = event_statement(by_names(&search.names, COUNTS), search, false);
     let row = query.fetch_one(readers).await.map_err(from_sqlx)?;
     get_number(&row, 0)
 }

@@ -13,7 +13,8 @@ use callboard_backends::postgres::{Server, Settings};
 use rstest::rstest;
 
 use super::super::{
-    Options, PostgresStore, audit, crons, events, jobs, letters, open::LOCAL_SESSION, retention, run_list, runs, waits,
+    Options, PostgresStore, audit, crons, events, jobs, letters, open::LOCAL_SESSION, retention, run_list, runs,
+    search, waits,
 };
 use super::{accepted, advance};
 
@@ -131,6 +132,10 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(run_list::UNSUCCESSFUL, &["Index Scan Backward using runs_unsuccessful on runs"])]
 #[case(run_list::OF_SOME, &["Index Scan Backward using runs_by_function on runs"])]
 #[case(run_list::OF_MANY, &["Index Scan Backward using runs_pkey on runs"])]
+#[case(search::PAGES[0], &["Index Scan Backward using events_pkey on events"])]
+#[case(search::PAGES[1], &["Index Scan Backward using events_by_name on events"])]
+#[case(search::PAGES[2], &["Index Scan Backward using events_pkey on events"])]
+#[case(search::RUNS_OF_EVENTS, &["runs_pkey", "run_events_pkey"])]
 #[case(runs::STATES, &["Index"])]
 #[case(runs::BODIES, &["events_pkey"])]
 #[case(runs::STEPS, &["steps_pkey"])]
@@ -153,7 +158,13 @@ async fn questions_are_answered_from_an_index(#[case] sql: &str, #[case] expecte
         }
         assert!(!plan.contains("Seq Scan"), "{database}:\n{plan}");
         // Only small things are sorted: what few lookups or one event have found.
-        let may_sort = [waits::FIND, events::RUNS, run_list::OF_SOME, runs::STEPS];
+        let may_sort = [
+            waits::FIND,
+            events::RUNS,
+            run_list::OF_SOME,
+            runs::STEPS,
+            search::RUNS_OF_EVENTS,
+        ];
         let is_sort = |line: &str| {
             line.trim_start()
                 .trim_start_matches("->  ")
