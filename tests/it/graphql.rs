@@ -331,6 +331,14 @@ fn a_signal_and_outputs_of_every_kind(#[values(Ts4)] sdk: Sdk) {
     );
     assert_eq!(stage.server.output_data(span)["data"], json!({"n": 1}));
 
+    let run = id(&stage.complete("test/send-event", &json!({})));
+    let trace = stage.server.trace(&run, true);
+    let kinds: Vec<_> = children(&trace)
+        .iter()
+        .map(|span| say(span, ["stepOp", "stepType"]))
+        .collect();
+    assert!(kinds.contains(&["RUN", "step.sendEvent"].map(Value::from)), "{trace:#}");
+
     let run = stage.complete("test/outputs", &json!({}));
     let trace = stage.server.trace(&id(&run), true);
     for (span, step) in children(&trace).iter().zip(run["steps"].as_array().expect("steps")) {

@@ -20,6 +20,8 @@ pub(super) struct Completion {
     pub(super) attempt: u32,
     pub(super) started_at: Timestamp,
     pub(super) ended_at: Timestamp,
+    /// What the SDK calls this kind of step.
+    pub(super) run_type: Option<String>,
     /// The event that ended it.
     pub(super) event: Option<EventId>,
 }
@@ -36,6 +38,7 @@ pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
         attempt,
         started_at,
         ended_at,
+        run_type,
         event,
     } = completion;
     if decision.run.steps.get(&id).is_some_and(Step::is_done) {
@@ -58,6 +61,9 @@ pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
         "started_at": started_at.as_millis(),
         "ended_at": ended_at.as_millis(),
     });
+    if let Some(run_type) = run_type {
+        detail["type"] = serde_json::Value::String(run_type);
+    }
     if let Some(event) = event {
         detail["event_id"] = serde_json::Value::from(event.to_string());
     }
@@ -113,6 +119,7 @@ pub(super) fn parked(decision: &mut Decision<'_>, id: &StepId, memo: Json, faile
             attempt: 0,
             started_at,
             ended_at,
+            run_type: None,
             event,
         },
     );

@@ -178,6 +178,7 @@ fn record(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, kind: Ste
         attempt: replied.job.attempt,
         started_at,
         ended_at,
+        run_type: op.run_type.clone(),
         event: None,
     };
     complete(decision, completion);
@@ -201,6 +202,7 @@ fn park(decision: &mut Decision<'_>, op: &Opcode, kind: StepOp, state: StepState
             detail["function"] = json!(function);
             detail["event_id"] = json!(emit.map(|event| event.id));
         }
+        OpcodeKind::StepPlanned if op.run_type.is_some() => detail["type"] = json!(op.run_type),
         _ => {}
     }
     decision.step_put(Step {

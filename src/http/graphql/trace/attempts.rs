@@ -29,6 +29,8 @@ pub(super) struct Particulars {
     pub(super) signal: Option<String>,
     pub(super) function: Option<String>,
     pub(super) event_id: Option<String>,
+    #[serde(rename = "type")]
+    pub(super) run_type: Option<String>,
 }
 
 impl Particulars {
@@ -92,6 +94,8 @@ pub(super) struct Group {
     pub(super) outcome: Option<Particulars>,
     /// The name that its history knows.
     pub(super) name: Option<String>,
+    /// What its SDK calls this kind of step, if it is more than one that runs.
+    pub(super) run_type: Option<String>,
 }
 
 impl Group {
@@ -103,6 +107,7 @@ impl Group {
             scheduled: None,
             outcome: None,
             name: None,
+            run_type: None,
         }
     }
 
@@ -176,6 +181,8 @@ pub(super) fn groups(view: &RunView) -> Groups {
         });
         let group = &mut groups[place];
         group.name = group.name.take().or_else(|| particulars.name.clone());
+        let run_type = particulars.run_type.clone().filter(|run_type| run_type != "step.run");
+        group.run_type = group.run_type.take().or(run_type);
         if !is_attempt {
             group.scheduled.get_or_insert(particulars);
             continue;

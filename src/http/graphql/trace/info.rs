@@ -66,8 +66,12 @@ pub(super) struct WaitForSignalStepInfo {
     timed_out: Option<bool>,
 }
 
-/// The info of a step that had to wait; a step that runs has none.
+/// The info of a step that had to wait, or that has a type of its own; one that just runs has none.
 pub(super) fn of(viewed: &Viewed, step: &StepView, group: &Group) -> Option<StepInfo> {
+    if step.op == StepOp::Run {
+        let kind = group.run_type.clone();
+        return kind.is_some().then_some(StepInfo::Run(RunStepInfo { kind }));
+    }
     let scheduled = group.scheduled.as_ref()?;
     let until = scheduled.until.map(Timestamp::from_millis).or(step.until);
     let until = Time(until.unwrap_or(step.started_at));

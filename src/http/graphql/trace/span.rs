@@ -195,8 +195,8 @@ impl RunTraceSpan {
         self.node().info.clone()
     }
 
-    async fn step_type(&self) -> &'static str {
-        self.node().step_type
+    async fn step_type(&self) -> &str {
+        &self.node().step_type
     }
 
     async fn is_root(&self) -> bool {

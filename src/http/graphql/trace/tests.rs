@@ -382,6 +382,24 @@ fn an_invoke_tells_its_events_and_its_run() {
     }
 }
 
+#[rstest]
+#[case(json!({"type": "step.sendEvent"}), "step.sendEvent")]
+#[case(json!({"type": "step.run"}), "RUN")]
+#[case(json!({}), "RUN")]
+fn a_step_may_have_a_type_of_its_own(#[case] detail: Value, #[case] expected: &str) {
+    let planned = Story::new(RunStatus::Running).tell(HistoryKind::StepScheduled, Some("a"), 0, detail);
+    let planned = planned.step("a", StepOp::Run, "planned", None);
+    let node = planned.tree(Preview).children.remove(0);
+    assert_eq!(
+        (node.step_type.as_str(), node.status),
+        (expected, super::SpanStatus::Queued)
+    );
+    assert_eq!(node.info.is_some(), expected != "RUN");
+    assert_eq!(planned.tree(Legacy).children[0].status, super::SpanStatus::Running);
+    let called = planned.called(JobKey::Step(StepId::from("a")));
+    assert_eq!(called.tree(Preview).children[0].status, super::SpanStatus::Running);
+}
+
 #[test]
 fn a_first_call_that_is_under_way() {
     let story = Story::new(RunStatus::Queued);

@@ -5,6 +5,7 @@
 //! | root | named after the function | `Run` |
 //! | the body's end | `function success`, `function error`, or `execute` after several attempts | `Finalization` |
 //! | the body as it is called | `execute` | not shown |
+//! | a step that is to be called | running | queued |
 //! | attempts of a step that failed for good | as many as it may have | the last one's number |
 //! | one attempt, which failed | no child | `Attempt 0` |
 //! | parent of an attempt | the root | its step |
@@ -31,7 +32,7 @@ pub(super) struct Node {
     pub(super) ended_at: Option<Timestamp>,
     pub(super) op: Option<Op>,
     pub(super) step_id: Option<String>,
-    pub(super) step_type: &'static str,
+    pub(super) step_type: String,
     pub(super) info: Option<StepInfo>,
     pub(super) output: Option<String>,
     pub(super) http_status: Option<u16>,
@@ -96,7 +97,7 @@ impl Builder<'_> {
             ended_at: None,
             op: None,
             step_id: None,
-            step_type: "",
+            step_type: String::new(),
             info: None,
             output: None,
             http_status: None,
@@ -166,7 +167,8 @@ impl Builder<'_> {
             group.since,
         );
         node.op = Some(op(kind));
-        node.step_type = op(kind).as_str();
+        let run_type = group.run_type.clone().filter(|_| kind == StepOp::Run);
+        node.step_type = run_type.unwrap_or_else(|| op(kind).as_str().to_owned());
         node.step_id = Some(id.to_string());
         node.ended_at = known.and_then(|step| step.ended_at);
         node.info = known.and_then(|step| info::of(self.viewed, step, group));
@@ -212,7 +214,8 @@ impl Builder<'_> {
             Some((_, StepOp::WaitForEvent | StepOp::WaitForSignal)) => SpanStatus::Waiting,
             Some((_, kind)) if !is_parked(kind) && !has_failed => {
                 let is_this = |key: &JobKey| matches!((key, step), (JobKey::Step(id), Some(step)) if *id == step.id);
-                if self.viewed.leases.iter().any(|lease| is_this(&lease.job.id.key)) {
+                let is_called = self.viewed.leases.iter().any(|lease| is_this(&lease.job.id.key));
+                if is_called || self.view == View::Legacy {
                     SpanStatus::Running
                 } else {
                     SpanStatus::Queued
@@ -291,7 +294,7 @@ impl Builder<'_> {
         node.step_id = group.step.as_ref().map(ToString::to_string);
         if group.step.is_some() {
             node.op = Some(Op::Run);
-            node.step_type = Op::Run.as_str();
+            node.step_type = Op::Run.as_str().to_owned();
         }
         node
     }
@@ -339,7 +342,7 @@ impl Builder<'_> {
         node.started_at = Some(since);
         node.ended_at = run.ended_at;
         if name == "Finalization" {
-            node.step_type = "FINALIZATION";
+            node.step_type = "FINALIZATION".to_owned();
         }
         if matches!(run.status, RunStatus::Completed | RunStatus::Failed) {
             node.output = self.output(Source::Run);
@@ -374,6 +377,7 @@ const BODY_GROUP: Group = Group {
     scheduled: None,
     outcome: None,
     name: None,
+    run_type: None,
 };
 
 impl Node {
