@@ -103,21 +103,16 @@ pub(super) fn event(row: &PgRow) -> Result<Event, StoreError> {
 
 /// From the columns id, function_id, function_version, status, event_id, event_ids, event_name, started_at, ended_at, output.
 pub(super) fn summary(row: &PgRow) -> Result<RunSummary, StoreError> {
-    summary_from(row, 0)
-}
-
-/// The same from the columns that begin at `first`.
-pub(super) fn summary_from(row: &PgRow, first: usize) -> Result<RunSummary, StoreError> {
     Ok(RunSummary {
-        id: get_id(row, first)?,
-        function: get_id(row, first + 1)?,
-        function_version: get_number(row, first + 2)?,
-        status: get_named(row, first + 3, RunStatus::parse)?,
-        event_ids: event_ids(row, first + 4)?,
-        event_name: get_text(row, first + 6)?,
-        started_at: get_time_or_null(row, first + 7)?,
-        ended_at: get_time_or_null(row, first + 8)?,
-        output: get_json_or_null(row, first + 9)?,
+        id: get_id(row, 0)?,
+        function: get_id(row, 1)?,
+        function_version: get_number(row, 2)?,
+        status: get_named(row, 3, RunStatus::parse)?,
+        event_ids: event_ids(row, 4)?,
+        event_name: get_text(row, 6)?,
+        started_at: get_time_or_null(row, 7)?,
+        ended_at: get_time_or_null(row, 8)?,
+        output: get_json_or_null(row, 9)?,
     })
 }
 

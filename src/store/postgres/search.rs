@@ -2,12 +2,13 @@
 
 use callboard_actors::domain::{Event, EventId, RunId, Timestamp, limits};
 use callboard_actors::ports::{EventSearch, Page, RunSearch, RunSummary, StoreError};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::cells::{Id as _, text};
+use super::error::from_sqlx;
 use super::readers::{Readers, Statement};
-use super::rows::{event, get_id, get_number, summary_from};
+use super::rows::{event, get_number, summary};
 use super::{run_list, sql_limit};
 use crate::store::search::{self, Dialect, EventParameters, RunParameters};
 
@@ -41,7 +42,7 @@ pub(super) async fn find_runs(readers: &Readers, search: &RunSearch) -> Result<P
         .bind(parameters.place.cell())
         .bind(sql_limit(search.limit.saturating_add(1)));
     let rows = readers.single(|session| Box::pin(session.all(query))).await?;
-    let items = rows.iter().take(search.limit).map(|row| summary_from(row, 0));
+    let items = rows.iter().take(search.limit).map(summary);
     Ok(Page {
         items: items.collect::<Result<_, _>>()?,
         has_more: rows.len() > search.limit,
@@ -135,19 +136,20 @@ pub(super) async fn count_events(readers: &Readers, search: &EventSearch) -> Res
     count(readers, event_statement(by_names(&search.names, COUNTS), search, false)).await
 }
 
-/// Runs whose ids were derived from an event carry its time; the others have a row.
+/// Runs whose ids were derived from an event carry its time; the others have a row. The columns are those of a summary, and
+/// behind them the event that was asked about.
 pub(super) const RUNS_OF_EVENTS: &str = "WITH asked AS MATERIALIZED
         (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS asked (event_id, low, high))
-    SELECT asked.event_id AS asked_id, id, function_id, function_version, status, runs.event_id, event_ids, event_name,
-        started_at, ended_at, output
+    SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name,
+        started_at, ended_at, output, asked.event_id AS asked_id
     FROM asked JOIN callboard.runs
         ON runs.id >= asked.low AND runs.id < asked.high AND runs.event_id = asked.event_id
     UNION
-    SELECT asked.event_id AS asked_id, id, function_id, function_version, status, runs.event_id, event_ids, event_name,
-        started_at, ended_at, output
+    SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name,
+        started_at, ended_at, output, asked.event_id AS asked_id
     FROM asked JOIN callboard.run_events ON run_events.event_id = asked.event_id
         JOIN callboard.runs ON runs.id = run_events.run_id
-    ORDER BY 2";
+    ORDER BY id";
 
 pub(super) async fn runs_of_events(
     readers: &Readers,
@@ -161,6 +163,9 @@ pub(super) async fn runs_of_events(
         .bind(events.iter().map(next).collect::<Vec<_>>());
     let rows = readers.single(|session| Box::pin(session.all(query))).await?;
     rows.iter()
-        .map(|row| Ok((get_id(row, 0)?, summary_from(row, 1)?)))
+        .map(|row| {
+            let event: Uuid = row.try_get("asked_id").map_err(from_sqlx)?;
+            Ok((EventId::from_cell(event), summary(row)?))
+        })
         .collect()
 }

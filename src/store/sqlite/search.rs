@@ -3,11 +3,11 @@
 use callboard_actors::domain::{Event, EventId, RunId, Timestamp, limits};
 use callboard_actors::ports::{EventSearch, Page, RunSearch, RunSummary, StoreError};
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Sqlite, SqlitePool, query::Query};
+use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqlitePool, query::Query};
 
-use super::error::from_sqlx;
+use super::error::{from_sqlx, unreadable};
 use super::jsonb::Rows;
-use super::rows::{event, get_id, get_number, summary_from};
+use super::rows::{event, get_number, summary};
 use super::{run_list, sql_limit};
 use crate::store::search::{self, Dialect, EventParameters, RunParameters};
 
@@ -42,7 +42,7 @@ pub(super) async fn find_runs(readers: &SqlitePool, search: &RunSearch) -> Resul
         .bind(parameters.place.to_string())
         .bind(sql_limit(search.limit.saturating_add(1)));
     let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
-    let items = rows.iter().take(search.limit).map(|row| summary_from(row, 0));
+    let items = rows.iter().take(search.limit).map(summary);
     Ok(Page {
         items: items.collect::<Result<_, _>>()?,
         has_more: rows.len() > search.limit,
@@ -136,18 +136,19 @@ pub(super) async fn count_events(readers: &SqlitePool, search: &EventSearch) -> 
     get_number(&row, 0)
 }
 
-/// Runs whose ids were derived from an event carry its time; the others have a row.
+/// Runs whose ids were derived from an event carry its time; the others have a row. The columns are those of a summary, and
+/// behind them the event that was asked about.
 pub(super) const RUNS_OF_EVENTS: &str = "WITH asked (event_id, low, high) AS MATERIALIZED
         (SELECT value ->> 0, value ->> 1, value ->> 2 FROM jsonb_each(?1))
-    SELECT asked.event_id, id, function_id, function_version, status, runs.event_id, event_ids, event_name, started_at,
-        ended_at, output
+    SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name, started_at,
+        ended_at, output, asked.event_id AS asked_id
     FROM asked CROSS JOIN runs ON runs.id >= asked.low AND runs.id < asked.high AND runs.event_id = asked.event_id
     UNION
-    SELECT asked.event_id, id, function_id, function_version, status, runs.event_id, event_ids, event_name, started_at,
-        ended_at, output
+    SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name, started_at,
+        ended_at, output, asked.event_id AS asked_id
     FROM asked CROSS JOIN run_events ON run_events.event_id = asked.event_id
         CROSS JOIN runs ON runs.id = run_events.run_id
-    ORDER BY 2";
+    ORDER BY id";
 
 pub(super) async fn runs_of_events(
     readers: &SqlitePool,
@@ -162,6 +163,10 @@ pub(super) async fn runs_of_events(
     let query = sqlx::query(RUNS_OF_EVENTS).bind(asked.into_bytes());
     let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
     rows.iter()
-        .map(|row| Ok((get_id(row, 0)?, summary_from(row, 1)?)))
+        .map(|row| {
+            let event: &str = row.try_get("asked_id").map_err(from_sqlx)?;
+            let event = event.parse().map_err(|error| unreadable("an id", error))?;
+            Ok((event, summary(row)?))
+        })
         .collect()
 }
