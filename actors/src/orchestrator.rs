@@ -20,7 +20,7 @@ use crate::breaker::Breakers;
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
     DeadLetter, Event, EventId, Failure, FunctionId, FunctionMode, Json, LetterId, LimitOverride, Node, NodeState,
-    Registration, RuleId, RunId, SyncOutcome, WaitKey, Written,
+    Registration, Resumption, RuleId, RunId, SyncOutcome, WaitKey, Written,
 };
 use crate::engine::{self, Input};
 use crate::kernel::credit::Gauges;
@@ -331,7 +331,8 @@ impl Orchestrator {
             let WaitKey::Step(step) = wait.key else { return Ok(None) };
             let memo = json!({ "data": { "signal": signal, "data": data.to_tree() } });
             let memo = Json::from_value(&memo).map_err(|error| Refusal::Invalid(vec![error.to_string()]))?;
-            if self.outside().advance(wait.run, &Input::Resumed(step, memo)).await? == Some(true) {
+            let resumed = Input::Resumed(step, Resumption { memo, event: None });
+            if self.outside().advance(wait.run, &resumed).await? == Some(true) {
                 return Ok(Some(wait.run));
             }
         }

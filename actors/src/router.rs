@@ -16,8 +16,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    Accept, Class, Event, Failure, Function, Gates, Job, JobId, JobKey, Json, Lookup, NewRun, Priority, Route,
-    SingletonMode, Skip, SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
+    Accept, Class, Event, Failure, Function, Gates, Job, JobId, JobKey, Json, Lookup, NewRun, Priority, Resumption,
+    Route, SingletonMode, Skip, SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
 };
 use crate::engine;
 use crate::expression::{Equality, Expression, Scope};
@@ -396,8 +396,14 @@ impl Pass {
 
     fn take(&self, wait: &Wait, event: &Event, body: &Value) -> Option<Take> {
         let (key, payload) = match (&wait.key, wait.kind) {
-            (WaitKey::Step(step), WaitKind::Event) => (JobKey::Resume(step.clone()), event.body.clone()),
-            (WaitKey::Step(step), WaitKind::Invoke) => (JobKey::Resume(step.clone()), result_memo(body)),
+            (WaitKey::Step(step), WaitKind::Event) => {
+                let payload = Resumption::payload(event.id, &event.body);
+                (JobKey::Resume(step.clone()), payload)
+            }
+            (WaitKey::Step(step), WaitKind::Invoke) => {
+                let payload = Resumption::payload(event.id, &result_memo(body));
+                (JobKey::Resume(step.clone()), payload)
+            }
             (WaitKey::Cancel(_), _) => {
                 let reason = format!("cancelled by event {} ({})", event.name, event.external_id);
                 (JobKey::Cancel, Json::from_value(&reason).ok()?)

@@ -34,6 +34,9 @@ pub struct SettingsArgs {
     /// Don't look for apps on local ports [default for `start`]
     #[arg(long)]
     pub no_discovery: bool,
+    /// Don't serve GraphQL
+    #[arg(long)]
+    pub no_ui: bool,
     /// Seconds between questions to apps what functions they have, 0 for never [default: 5; `start`: 0]
     #[arg(long, value_name = "SECONDS")]
     pub poll_interval: Option<String>,
@@ -78,6 +81,7 @@ impl SettingsArgs {
             one("--redis-url", "redis.url", self.redis_url.as_deref()),
             many("--sdk-url", "sdk.urls", &self.sdk_url),
             one("--no-discovery", "sdk.discovery", self.no_discovery.then_some("false")),
+            one("--no-ui", "api.graphql", self.no_ui.then_some("false")),
             one("--poll-interval", "sdk.poll_interval", self.poll_interval.as_deref()),
             one("--no-poll", "sdk.poll_interval", self.no_poll.then_some("0")),
             one("--signing-key", "keys.signing", self.signing_key.as_deref()),

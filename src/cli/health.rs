@@ -90,6 +90,7 @@ mod tests {
             let api = ApiSettings {
                 addr: addr.to_owned(),
                 port: 4711,
+                graphql: true,
             };
             assert_eq!(origin(&api), expected);
         }

@@ -218,6 +218,7 @@ fn options(settings: &Settings, key: Option<Arc<SigningKey>>, syncer: apps::Sync
         intake: Intake::new(settings.limits.intake_events, settings.limits.intake_bytes),
         default_app_url: settings.sdk.default_app_url.clone(),
         syncer: Box::new(syncer),
+        graphql: settings.api.graphql,
         start: StartOptions {
             urls: settings.sdk.urls.clone(),
             discovery: settings.sdk.discovery,

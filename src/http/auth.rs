@@ -42,6 +42,7 @@ const OPEN: &[(&str, Methods, Servers)] = &[
     ("/metrics", Methods::Reads, Servers::Dev),
     ("/api/v1/*", Methods::Reads, Servers::Dev),
     ("/dev/traces", Methods::All, Servers::Dev),
+    ("/v0/gql", Methods::All, Servers::Dev),
 ];
 
 fn is_open(path: &str, method: &Method, kind: ServerKind) -> bool {

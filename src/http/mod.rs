@@ -12,6 +12,7 @@
 //! home.rs       /
 //! health.rs     /health, /health/ready
 //! metrics.rs    /metrics
+//! graphql/      /v0/gql
 //! own/          /api/v1: our own API, and its OpenAPI document
 //! sdk/          what SDKs call: /e, /invoke, /fn, /dev, /v0, /v1
 //! ```
@@ -23,6 +24,7 @@ mod answer;
 mod auth;
 mod body;
 mod edge;
+mod graphql;
 mod health;
 mod home;
 mod intake;
@@ -51,7 +53,7 @@ pub fn configure(cfg: &mut ServiceConfig, state: web::Data<AppState>) {
     let root = web::scope("")
         // The hot path first: routes are tried in this order.
         .configure(sdk::events::routes)
-        .configure(|cfg| sdk::routes(cfg, state.options.kind))
+        .configure(|cfg| sdk::routes(cfg, &state.options))
         .configure(own::routes)
         .configure(home::routes)
         .configure(health::routes)

@@ -210,6 +210,8 @@ pub struct Options {
     pub default_app_url: String,
     /// Asks apps to register.
     pub syncer: Box<dyn Syncer>,
+    /// Whether GraphQL is served.
+    pub graphql: bool,
     /// For `GET /dev`.
     pub start: StartOptions,
 }

@@ -16,6 +16,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("redis-uri", "redis.url"),
     ("sdk-url", "sdk.urls"),
     ("no-discovery", "sdk.discovery"),
+    ("no-ui", "api.graphql"),
     ("poll-interval", "sdk.poll_interval"),
     ("no-poll", "sdk.poll_interval"),
     ("signing-key", "keys.signing"),
@@ -41,7 +42,6 @@ pub(super) const IGNORED: &[(&str, &str)] = &[
         "connections are kept while they are good",
     ),
     ("postgres-conn-max-lifetime", "connections are kept while they are good"),
-    ("no-ui", "there is no dashboard to switch off"),
     ("connect-gateway-port", "connect is not supported yet"),
     ("connect-gateway-host", "connect is not supported yet"),
     ("connect-gateway-grpc-port", "connect is not supported yet"),
@@ -65,7 +65,7 @@ pub(super) fn translate(name: &str, value: Value) -> Option<Value> {
     // What is neither true nor false stays as it is, and is complained about.
     let switch = || value.clone().into_bool().ok();
     match name {
-        "no-discovery" => Some(switch().map_or(value, |off| with(ValueKind::Boolean(!off)))),
+        "no-discovery" | "no-ui" => Some(switch().map_or(value, |off| with(ValueKind::Boolean(!off)))),
         "no-poll" => match switch() {
             Some(true) => Some(with(ValueKind::String("0".to_owned()))),
             Some(false) => None,

@@ -211,6 +211,7 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
         api: ApiSettings {
             addr: from.address("api.addr"),
             port: from.integer("api.port", 0, u16::MAX.into()),
+            graphql: from.boolean("api.graphql"),
         },
         data: DataSettings {
             dir: PathBuf::from(from.text("data.dir")),

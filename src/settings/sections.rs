@@ -16,6 +16,8 @@ pub struct ApiSettings {
     pub addr: String,
     /// 0 for a free one.
     pub port: u16,
+    /// Whether GraphQL is served.
+    pub graphql: bool,
 }
 
 /// Where data is kept.

@@ -264,14 +264,16 @@ fn start(variables: &[(&str, &str)]) -> Result<Loaded, Problem> {
 
 #[test]
 fn production_has_defaults_of_its_own_which_everything_else_wins_over() {
-    let loaded = start(&[("INNGEST_POLL_INTERVAL", "7")]).expect("valid");
+    let loaded = start(&[("INNGEST_POLL_INTERVAL", "7"), ("INNGEST_NO_UI", "true")]).expect("valid");
+    assert!(!loaded.settings.api.graphql);
     assert_eq!(loaded.settings.mode, Mode::Start);
     assert!(!loaded.settings.sdk.discovery);
     assert_eq!(loaded.settings.sdk.poll_interval, Some(Duration::from_secs(7)));
     let origin = "default of `start`".to_owned();
     assert_eq!(shown(&loaded, "api.addr"), ("\"0.0.0.0\"".to_owned(), origin));
     assert_eq!(shown(&loaded, "api.port"), ("8288".to_owned(), "default".to_owned()));
-    assert_eq!(start(&[]).expect("valid").settings.sdk.poll_interval, None);
+    let bare = start(&[]).expect("valid").settings;
+    assert_eq!((bare.sdk.poll_interval, bare.api.graphql), (None, true));
     assert!(!loaded.settings.node.name.is_empty(), "the machine has a name");
 }
 

@@ -2,6 +2,7 @@
 
 mod batch;
 mod parts;
+mod search;
 
 pub mod postgres;
 pub mod sqlite;

@@ -85,11 +85,13 @@ pub enum HistoryKind {
     RunStarted,
     /// It ended; `{"status"}`.
     RunEnded,
-    /// A step's result was recorded; `{"started_at","ended_at","name"}`, times of the attempt in ms.
+    /// A step's result was recorded; `{"started_at","ended_at","name"}`, times of the attempt in ms, the `"event_id"`
+    /// that ended a wait, and the step's `"type"`, if its SDK names one.
     StepCompleted,
     /// A step failed for good; the same particulars.
     StepFailed,
-    /// A step waits to be called, for a time, an event, a signal or a run; `{"op","name","until"}`.
+    /// A step waits to be called, for a time, an event (`"event","if"`), a signal (`"signal"`) or a run (`"function"`, and
+    /// the `"event_id"` that starts it); `{"op","name","until"}`, and the step's `"type"`, if its SDK names one.
     StepScheduled,
     /// An attempt failed; `{"error","status","started_at","retry_at","name"}`.
     AttemptFailed,

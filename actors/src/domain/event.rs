@@ -165,6 +165,13 @@ impl Event {
         )
     }
 
+    /// The schedule whose tick this is.
+    #[must_use]
+    pub fn cron(&self) -> Option<String> {
+        let data = (self.name == Self::SCHEDULED).then(|| self.body.to_tree())?;
+        Some(data.pointer("/data/cron")?.as_str()?.to_owned())
+    }
+
     /// An event of the server's own whose `data` is canonical JSON text already.
     #[must_use]
     pub fn glued(name: &str, id: EventId, external_id: String, at: Timestamp, data: &str) -> Self {

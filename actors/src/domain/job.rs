@@ -22,7 +22,7 @@ pub struct Job {
     pub due: Timestamp,
     /// Its run's head start.
     pub priority: Priority,
-    /// What the job carries: the memo of a [`JobKey::Resume`], the reason of a [`JobKey::Cancel`].
+    /// What the job carries: the [`Resumption`](super::Resumption) of a [`JobKey::Resume`], the reason of a [`JobKey::Cancel`].
     pub payload: Option<Json>,
     /// What it has to pass: [`Gates::of_job`] of its run's. The store keeps them with the run.
     pub gates: Gates,
@@ -50,7 +50,7 @@ pub enum JobKey {
     Wake(StepId),
     /// The end of a wait's patience.
     Timeout(StepId),
-    /// A wait is over; the payload is the step's memo.
+    /// A wait is over; the payload is its [`Resumption`](super::Resumption).
     Resume(StepId),
     /// The run is to be cancelled; the payload says why.
     Cancel,

@@ -27,6 +27,7 @@ mod operation;
 mod priority;
 mod rate;
 mod registration;
+mod resumption;
 mod run;
 mod step;
 mod timestamp;
@@ -58,6 +59,7 @@ pub use operation::{
 pub use priority::{Class, Priority};
 pub use rate::Rate;
 pub use registration::{Registration, SyncOutcome};
+pub use resumption::Resumption;
 pub use run::{EditedStep, RunState, RunStatus};
 pub use step::{Step, StepOp, StepState};
 pub use timestamp::Timestamp;

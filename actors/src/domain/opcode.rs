@@ -20,6 +20,8 @@ pub struct Opcode {
     pub label: String,
     /// Whether its completion is to be told to the app at once, even while siblings are under way.
     pub race: bool,
+    /// What the SDK calls this kind of step, such as `step.sendEvent`; for people.
+    pub run_type: Option<String>,
     /// When the step's code ran: start in nanoseconds since the epoch, duration in nanoseconds.
     pub timing: Option<(i64, i64)>,
     /// What it says.
@@ -194,6 +196,8 @@ struct Options {
     payload: Option<Map<String, Value>>,
     #[serde(rename = "parallelMode")]
     parallel_mode: Option<String>,
+    #[serde(rename = "type")]
+    run_type: Option<String>,
 }
 
 fn null_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
@@ -229,6 +233,8 @@ impl Opcode {
     }
 
     fn parse(raw: &RawValue) -> Result<Self, OpcodeError> {
+        /// Longer ones are no name of a type.
+        const RUN_TYPE_BYTES: usize = 64;
         let wire: Wire<'_> = serde_json::from_str(raw.get())?;
         let id = wire.id.unwrap_or_default();
         if id.len() > StepId::MAX_LEN {
@@ -249,6 +255,8 @@ impl Opcode {
         };
         let race = wire.opts.is_some_and(|raw| raw.get().contains("parallelMode"))
             && options().is_ok_and(|options| options.parallel_mode.as_deref() == Some("race"));
+        let has_type = wire.opts.is_some_and(|raw| raw.get().contains("\"type\""));
+        let run_type = has_type.then(|| options().ok()?.run_type).flatten();
         let kind = match wire.op.to_ascii_lowercase().as_str() {
             "none" => OpcodeKind::None,
             "step" => OpcodeKind::StepRun {
@@ -347,6 +355,7 @@ impl Opcode {
             id: StepId::from(id.as_str()),
             label,
             race,
+            run_type: run_type.filter(|name| (1..=RUN_TYPE_BYTES).contains(&name.len())),
             timing,
             kind,
         })
@@ -441,6 +450,22 @@ mod tests {
                 memo: Json::parse(r#"{"data":null}"#).expect("valid")
             }
         );
+    }
+
+    #[test]
+    fn a_steps_own_type_is_for_display() {
+        let type_of = |opts: Value| only(&json!([{"op": "StepRun", "id": "a", "opts": opts}])).run_type;
+        let named = Some("step.sendEvent".to_owned());
+        assert_eq!(type_of(json!({"type": "step.sendEvent", "input": [1]})), named);
+        for odd in [
+            json!({}),
+            json!({"type": 7}),
+            json!({"type": ""}),
+            json!({"type": "x".repeat(65)}),
+            json!(null),
+        ] {
+            assert_eq!(type_of(odd), None);
+        }
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 use super::decision::Decision;
 use super::finish;
-use crate::domain::{Change, Failure, HistoryKind, JobKey, Json, Step, StepId, StepOp, StepState, Timestamp, limits};
+use crate::domain::{
+    Change, EventId, Failure, HistoryKind, JobKey, Json, Step, StepId, StepOp, StepState, Timestamp, limits,
+};
 
 /// A step whose code ran, or whose request was made.
 pub(super) struct Completion {
@@ -18,6 +20,10 @@ pub(super) struct Completion {
     pub(super) attempt: u32,
     pub(super) started_at: Timestamp,
     pub(super) ended_at: Timestamp,
+    /// What the SDK calls this kind of step.
+    pub(super) run_type: Option<String>,
+    /// The event that ended it.
+    pub(super) event: Option<EventId>,
 }
 
 /// Records a step's memo and, if nothing else of its group is under way, asks the app what comes next.
@@ -32,6 +38,8 @@ pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
         attempt,
         started_at,
         ended_at,
+        run_type,
+        event,
     } = completion;
     if decision.run.steps.get(&id).is_some_and(Step::is_done) {
         return;
@@ -49,11 +57,17 @@ pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
     let was_parked = known.is_some_and(|step| matches!(step.state, StepState::Parked { .. }));
     let race = race || known.is_some_and(|step| step.race);
     let (op, label) = known.map_or((op, label), |step| (step.op, step.label.clone()));
-    let detail = serde_json::json!({
+    let mut detail = serde_json::json!({
         "name": label,
         "started_at": started_at.as_millis(),
         "ended_at": ended_at.as_millis(),
     });
+    if let Some(run_type) = run_type {
+        detail["type"] = serde_json::Value::String(run_type);
+    }
+    if let Some(event) = event {
+        detail["event_id"] = serde_json::Value::from(event.to_string());
+    }
     let kind = if failed {
         HistoryKind::StepFailed
     } else {
@@ -92,8 +106,8 @@ pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
     discover(decision, id, race);
 }
 
-/// A parked step is over, with this memo.
-pub(super) fn parked(decision: &mut Decision<'_>, id: &StepId, memo: Json, failed: bool) {
+/// A parked step is over, with this memo; an event may have ended it.
+pub(super) fn parked(decision: &mut Decision<'_>, id: &StepId, memo: Json, failed: bool, event: Option<EventId>) {
     let Some(step) = decision.run.steps.get(id).filter(|step| !step.is_done()) else {
         return;
     };
@@ -112,6 +126,8 @@ pub(super) fn parked(decision: &mut Decision<'_>, id: &StepId, memo: Json, faile
             attempt: 0,
             started_at,
             ended_at,
+            run_type: None,
+            event,
         },
     );
 }

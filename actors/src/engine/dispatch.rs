@@ -2,7 +2,7 @@
 
 use super::look_back::Search;
 use super::{Input, deadline, is_current};
-use crate::domain::{Call, Function, Job, JobKey, Json, RunState, StepId, Target, limits};
+use crate::domain::{Call, Function, Job, JobKey, Json, Resumption, RunState, StepId, Target, limits};
 
 /// What to do about a job.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: Stri
             };
         }
         JobKey::Resume(step) => {
-            let memo = job.payload.clone().unwrap_or_else(Json::null);
-            return Next::Decide(Input::Resumed(step.clone(), memo));
+            let brought = Resumption::of(job.payload.as_ref().unwrap_or(&Json::null()));
+            return Next::Decide(Input::Resumed(step.clone(), brought));
         }
         JobKey::Cancel => {
             let reason = job

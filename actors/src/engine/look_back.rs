@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::complete;
 use super::decision::Decision;
-use crate::domain::{Event, EventId, JobKey, Json, Lookup, RunState, Step, StepId, StepOp, StepState, Timestamp, Wait};
+use crate::domain::{
+    Event, EventId, JobKey, Json, Lookup, Resumption, RunState, Step, StepId, StepOp, StepState, Timestamp, Wait,
+};
 use crate::expression::{Equality, Expression, Scope};
 
 /// What the job carries: the wait, as far as it matters.
@@ -115,7 +117,7 @@ impl Search {
 }
 
 /// A search has ended.
-pub(super) fn looked(decision: &mut Decision<'_>, step: &StepId, found: Option<&Json>) {
+pub(super) fn looked(decision: &mut Decision<'_>, step: &StepId, found: Option<&Resumption>) {
     let (timeout, resume) = (JobKey::Timeout(step.clone()), JobKey::Resume(step.clone()));
     let until = match decision.run.steps.get(step).map(|step| &step.state) {
         Some(StepState::Parked { until }) => *until,
@@ -126,9 +128,9 @@ pub(super) fn looked(decision: &mut Decision<'_>, step: &StepId, found: Option<&
         return decision.job_done(&timeout);
     }
     match found {
-        Some(memo) if !decision.run.jobs.contains_key(&resume) => {
+        Some(Resumption { memo, event }) if !decision.run.jobs.contains_key(&resume) => {
             decision.job_done(&timeout);
-            complete::parked(decision, step, memo.clone(), false);
+            complete::parked(decision, step, memo.clone(), false, *event);
         }
         _ => decision.job_put(timeout, 0, until, None),
     }

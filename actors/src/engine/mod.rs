@@ -63,7 +63,7 @@ pub use start::{invoked_event, start};
 
 use crate::domain::{
     Change, Deadline, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json, LetterId, Reply,
-    RunState, RunStatus, StepId, StepOp, Timestamp,
+    Resumption, RunState, RunStatus, StepId, StepOp, Timestamp,
 };
 use decision::Decision;
 
@@ -101,10 +101,10 @@ pub enum Input {
     Woke(StepId),
     /// A wait's time is up.
     TimedOut(StepId),
-    /// A wait brought this memo.
-    Resumed(StepId, Json),
-    /// What came of the [`Search`] for an event that was there before its wait: its body, if there was one.
-    Looked(StepId, Option<Json>),
+    /// A wait brought this.
+    Resumed(StepId, Resumption),
+    /// What came of the [`Search`] for an event that was there before its wait, if there was one.
+    Looked(StepId, Option<Resumption>),
     /// Somebody wants the run cancelled, for this reason.
     Cancelled(String),
     /// A job turned out to have nothing left to do.
@@ -152,7 +152,7 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
         Input::Replied(replied) => reply::replied(&mut decision, replied),
         Input::Woke(step) => {
             decision.job_done(&JobKey::Wake(step.clone()));
-            complete::parked(&mut decision, step, Json::null(), false);
+            complete::parked(&mut decision, step, Json::null(), false, None);
         }
         // What the wait was for has come: its job is held, and nobody may say that it has not.
         Input::TimedOut(step) if decision.run.held.contains_key(&JobKey::Resume(step.clone())) => {
@@ -161,9 +161,9 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
         Input::TimedOut(step) => {
             decision.job_done(&JobKey::Timeout(step.clone()));
             let (memo, failed) = timeout_memo(decision.run.steps.get(step).map(|step| step.op));
-            complete::parked(&mut decision, step, memo, failed);
+            complete::parked(&mut decision, step, memo, failed, None);
         }
-        Input::Resumed(step, memo) => {
+        Input::Resumed(step, Resumption { memo, event }) => {
             decision.job_done(&JobKey::Resume(step.clone()));
             let failed = decision
                 .run
@@ -171,7 +171,7 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
                 .get(step)
                 .is_some_and(|step| step.op == StepOp::Invoke)
                 && memo.as_str().starts_with("{\"error\":");
-            complete::parked(&mut decision, step, memo.clone(), failed);
+            complete::parked(&mut decision, step, memo.clone(), failed, *event);
         }
         Input::Looked(step, found) => look_back::looked(&mut decision, step, found.as_ref()),
         Input::Cancelled(reason) => finish::cancelled(&mut decision, reason),

@@ -10,8 +10,8 @@ use super::look_back::Search;
 use super::plan::{Plan, Problem, plan};
 use super::{Replied, deadline, finish};
 use crate::domain::{
-    Change, Failure, HistoryKind, JobKey, Json, Opcode, OpcodeKind, Reply, Step, StepId, StepOp, StepState, Timestamp,
-    WaitKind,
+    Change, Event, Failure, HistoryKind, JobKey, Json, Opcode, OpcodeKind, Reply, Step, StepId, StepOp, StepState,
+    Timestamp, WaitKind,
 };
 
 pub(super) fn replied(decision: &mut Decision<'_>, replied: &Replied) {
@@ -142,16 +142,16 @@ fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, 
             }
         }
         Plan::Call => {
-            park(decision, op, StepOp::Run, StepState::Planned);
+            park(decision, op, StepOp::Run, StepState::Planned, None);
             decision.job_put(JobKey::Step(op.id.clone()), 0, now, None);
         }
         Plan::Sleep { until } => {
-            park(decision, op, StepOp::Sleep, StepState::Parked { until });
+            park(decision, op, StepOp::Sleep, StepState::Parked { until }, None);
             decision.job_put(JobKey::Wake(op.id.clone()), 0, until, None);
         }
         Plan::Wait { op: kind, wait, emit } => {
             let until = wait.expires_at;
-            park(decision, op, kind, StepState::Parked { until });
+            park(decision, op, kind, StepState::Parked { until }, emit.as_deref());
             let is_invoke = wait.kind == WaitKind::Invoke;
             let look_back = decision.context.look_back.filter(|_| wait.kind == WaitKind::Event);
             let search = look_back.and_then(|look_back| Search::payload(&decision.run, &wait, look_back));
@@ -183,17 +183,33 @@ fn record(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, kind: Ste
         attempt: replied.job.attempt,
         started_at,
         ended_at,
+        run_type: op.run_type.clone(),
+        event: None,
     };
     complete(decision, completion);
 }
 
-fn park(decision: &mut Decision<'_>, op: &Opcode, kind: StepOp, state: StepState) {
+fn park(decision: &mut Decision<'_>, op: &Opcode, kind: StepOp, state: StepState, emit: Option<&Event>) {
     let started_at = decision.context.now;
     let until = match state {
         StepState::Parked { until } => Some(until.as_millis()),
         _ => None,
     };
-    let detail = json!({ "name": op.label, "op": kind.as_str(), "until": until });
+    let mut detail = json!({ "name": op.label, "op": kind.as_str(), "until": until });
+    // A wait is deleted when it is over; what it was for is remembered here.
+    match &op.kind {
+        OpcodeKind::WaitForEvent { event, condition, .. } => {
+            detail["event"] = json!(event);
+            detail["if"] = json!(condition);
+        }
+        OpcodeKind::WaitForSignal { signal, .. } => detail["signal"] = json!(signal),
+        OpcodeKind::InvokeFunction { function, .. } => {
+            detail["function"] = json!(function);
+            detail["event_id"] = json!(emit.map(|event| event.id));
+        }
+        OpcodeKind::StepPlanned if op.run_type.is_some() => detail["type"] = json!(op.run_type),
+        _ => {}
+    }
     decision.step_put(Step {
         id: op.id.clone(),
         op: kind,

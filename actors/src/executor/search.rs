@@ -7,7 +7,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use super::slot::Task;
 use super::{Executor, Parts};
 use crate::assignment::Assignment;
-use crate::domain::{Json, RunId};
+use crate::domain::{Resumption, RunId};
 use crate::engine::{Input, Search};
 use crate::ports::StoreError;
 
@@ -42,7 +42,7 @@ impl Executor {
     }
 }
 
-async fn find(parts: Parts, search: Search) -> Result<Option<Json>, StoreError> {
+async fn find(parts: Parts, search: Search) -> Result<Option<Resumption>, StoreError> {
     let store = Arc::clone(&parts.store);
     let (mut after, mut seen) = (None, 0);
     loop {
@@ -50,7 +50,7 @@ async fn find(parts: Parts, search: Search) -> Result<Option<Json>, StoreError> 
         let page = parts.metrics.store_errors.watch(page.await)?;
         let now = parts.clock.now();
         if let Some(event) = page.iter().find(|event| search.fits(event, now)) {
-            return Ok(Some(event.body.clone()));
+            return Ok(Some(Resumption::by(event)));
         }
         seen += page.len();
         if page.len() < PAGE {

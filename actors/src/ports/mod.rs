@@ -13,6 +13,7 @@ mod overrides;
 mod queue;
 mod random;
 mod run_slots;
+mod search;
 mod slots;
 mod store;
 
@@ -26,6 +27,7 @@ pub use queue::{
 };
 pub use random::Random;
 pub use run_slots::{PARKED, RunSlots, SlotClaim, SlotLimits, Waiting};
+pub use search::{EventSearch, RunPlace, RunSearch, RunTime, Search};
 pub use slots::{CronEnd, CronGap, CronMark, GapReason, SlotBook, TickView};
 pub use store::{
     AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Except, Expiry, JobView, NodeView, Orphans,

@@ -25,7 +25,7 @@ pub trait OperationBook {
     async fn open_operations(&self) -> Result<Vec<Operation>, StoreError>;
 
     /// How many runs the filter means, counted up to its limit.
-    async fn count_runs(&self, filter: &RunFilter) -> Result<u64, StoreError>;
+    async fn count_up_to(&self, filter: &RunFilter) -> Result<u64, StoreError>;
 
     /// The newest repetition of each of these runs, in no particular order; those without one are left out.
     async fn newest_repetitions(&self, originals: &[RunId]) -> Result<Vec<(RunId, RunId)>, StoreError>;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::{Audit, OperationBook, Overrides, RunSlots, SlotBook};
+use super::{Audit, OperationBook, Overrides, RunSlots, Search, SlotBook};
 
 use crate::domain::{
     App, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, HistoryEntry, Job, Json, LetterId,
@@ -344,7 +344,7 @@ pub const SENDER_SLACK: Duration = Duration::from_secs(5 * 60);
 
 /// The store.
 #[async_trait]
-pub trait Store: Audit + OperationBook + SlotBook + RunSlots + Overrides + Send + Sync {
+pub trait Store: Audit + OperationBook + SlotBook + RunSlots + Overrides + Search + Send + Sync {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
     /// A batch whose future is dropped is written wholly or not at all.

@@ -44,7 +44,7 @@ pub async fn estimate(
     let mut runs = run_filter(kind, filter);
     runs.limit = MOST + 1;
     let most = u64::try_from(MOST).unwrap_or(u64::MAX);
-    let counted = store.count_runs(&runs).await?;
+    let counted = store.count_up_to(&runs).await?;
     let mut estimate = Estimate {
         count: counted.min(most),
         precision: if counted > most {

@@ -5,6 +5,7 @@ mod operations;
 mod overrides;
 mod rows;
 mod run_slots;
+mod search;
 mod starts;
 mod views;
 

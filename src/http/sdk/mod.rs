@@ -14,20 +14,26 @@ mod traces;
 
 use actix_web::web::{self, ServiceConfig};
 
+use super::state::Options;
 use crate::sdk::ServerKind;
 
 /// The one environment and the one account there are, in the ids that the original server gives them.
-const ENVIRONMENT: &str = "00000000-0000-4000-b000-000000000000";
+pub(super) const ENVIRONMENT: &str = "00000000-0000-4000-b000-000000000000";
 const ACCOUNT: &str = "00000000-0000-4000-a000-000000000000";
 
 /// Everything but `/e`, which is mounted first.
-pub(super) fn routes(cfg: &mut ServiceConfig, kind: ServerKind) {
+pub(super) fn routes(cfg: &mut ServiceConfig, options: &Options) {
     cfg.service(web::scope("/invoke").configure(invoke::routes));
     cfg.service(web::scope("/fn").configure(registration::routes));
     cfg.service(
         web::scope("/v0")
             .configure(run_state::routes)
-            .configure(traces::telemetry),
+            .configure(traces::telemetry)
+            .configure(|cfg| {
+                if options.graphql {
+                    super::graphql::routes(cfg);
+                }
+            }),
     );
     cfg.service(
         web::scope("/v1")
@@ -38,7 +44,7 @@ pub(super) fn routes(cfg: &mut ServiceConfig, kind: ServerKind) {
             .configure(traces::userland),
     );
     cfg.configure(traces::dev);
-    if kind == ServerKind::Dev {
+    if options.kind == ServerKind::Dev {
         cfg.service(web::scope("/dev").configure(dev::routes));
     }
 }

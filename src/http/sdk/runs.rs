@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, Path, ServiceConfig};
-use callboard_actors::domain::{JobKey, RunId, RunStatus, Timestamp};
+use callboard_actors::domain::{Event, JobKey, RunId, RunStatus, Timestamp};
 use callboard_actors::orchestrator::Cancelled;
 use callboard_actors::ports::{RunSummary, RunView};
 use serde_json::{Value, json};
@@ -36,8 +36,8 @@ pub(in crate::http) async fn is_called(api: &Arc<dyn Api>, run: &RunSummary) -> 
     leases.iter().any(|lease| lease.job.id.key.is_call())
 }
 
-/// A run as the original prints it.
-pub(super) fn document(run: &RunSummary, is_called: bool) -> Value {
+/// A run as the original prints it. `cron` is the schedule that started it.
+pub(super) fn document(run: &RunSummary, is_called: bool, cron: Option<String>) -> Value {
     let status = match run.status {
         RunStatus::Queued if is_called => "Running",
         RunStatus::Queued => "Scheduled",
@@ -56,6 +56,9 @@ pub(super) fn document(run: &RunSummary, is_called: bool) -> Value {
         "status": status,
         "ended_at": run.ended_at.map(Timestamp::to_rfc3339),
     });
+    if let Some(cron) = cron {
+        document["cron"] = Value::String(cron);
+    }
     if let Some(output) = &run.output {
         document["output"] = output.to_tree();
     }
@@ -75,7 +78,13 @@ async fn get(id: Path<String>, state: State) -> Result<HttpResponse, SdkError> {
     let run = view(&state, &id).await?.summary;
     let api = state.api()?;
     let is_called = is_called(api, &run).await;
-    Ok(enveloped(&document(&run, is_called), api.clock().now()))
+    let cron = if run.event_name == Event::SCHEDULED {
+        let events = api.store().events_by_id(&run.event_ids).await?;
+        events.first().and_then(Event::cron)
+    } else {
+        None
+    };
+    Ok(enveloped(&document(&run, is_called, cron), api.clock().now()))
 }
 
 async fn cancel(id: Path<String>, state: State) -> Result<HttpResponse, SdkError> {

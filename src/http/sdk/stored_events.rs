@@ -91,7 +91,8 @@ async fn runs_of(id: Path<String>, state: State) -> Result<HttpResponse, SdkErro
     let api = state.api()?;
     let mut documents = Vec::with_capacity(view.runs.len());
     for run in &view.runs {
-        documents.push(runs::document(run, runs::is_called(api, run).await));
+        let is_called = runs::is_called(api, run).await;
+        documents.push(runs::document(run, is_called, view.event.cron()));
     }
     Ok(enveloped(&documents, api.clock().now()))
 }

@@ -5,6 +5,7 @@ mod crons;
 mod operations;
 mod overrides;
 mod run_slots;
+mod search;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -63,6 +64,10 @@ pub(crate) struct World {
     pub(crate) slots: SlotPage,
     pub(crate) slot_filters: Vec<(FunctionId, SlotFilter)>,
     pub(crate) event_filters: Vec<EventFilter>,
+    pub(crate) run_searches: Vec<RunSearch>,
+    pub(crate) event_searches: Vec<EventSearch>,
+    /// How often the runs of several events were asked for.
+    pub(crate) batch_loads: usize,
     pub(crate) database: Fate,
     pub(crate) queue: Fate,
     pub(crate) queue_stats: QueueStats,
@@ -451,6 +456,7 @@ pub(crate) fn options() -> Options {
         intake: Intake::new(10_000, 8 * 1024 * 1024),
         default_app_url: "http://localhost:3000/api/inngest".to_owned(),
         syncer: Box::new(FakeSyncer),
+        graphql: true,
         start: StartOptions::default(),
     }
 }

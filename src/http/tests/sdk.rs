@@ -352,6 +352,7 @@ async fn a_run_and_its_jobs() {
     );
     assert_eq!(shown["function_version"], 3);
     assert_eq!(shown["ended_at"], NOW.to_rfc3339());
+    assert_eq!(shown.get("cron"), None);
     let jobs = server.get(&format!("/v1/runs/{}/jobs", run_id())).await.json()["data"].clone();
     assert_eq!(jobs[0]["kind"], "start");
     let unknown = RunId::new(NOW, 999);
@@ -360,6 +361,27 @@ async fn a_run_and_its_jobs() {
         answer.json()["error"],
         format!("Unable to load function run: {unknown}")
     );
+}
+
+#[actix_web::test]
+async fn a_run_that_the_clock_has_started_names_its_schedule() {
+    let server = Server::start().await;
+    let mut run = view(RunStatus::Completed);
+    run.summary.event_name = Event::SCHEDULED.to_owned();
+    let data = json!({"cron": "*/5 * * * *"}).to_string();
+    let tick = Event::glued(Event::SCHEDULED, event().id, "tick".to_owned(), NOW, &data);
+    let view = EventView {
+        event: tick,
+        runs: vec![run.summary.clone()],
+        skips: Vec::new(),
+    };
+    server
+        .world
+        .with(|world| (world.runs, world.events) = (vec![run], vec![view]));
+    let shown = server.get(&format!("/v1/runs/{}", run_id())).await.json();
+    assert_eq!(shown["data"]["cron"], "*/5 * * * *");
+    let shown = server.get(&format!("/v1/events/{}/runs", event().id)).await.json();
+    assert_eq!(shown["data"][0]["cron"], "*/5 * * * *");
 }
 
 #[rstest]

@@ -31,6 +31,7 @@ mod rows;
 mod run_list;
 mod run_slots;
 mod runs;
+mod search;
 mod waits;
 mod writer;
 
@@ -44,9 +45,9 @@ use callboard_actors::domain::{
     Written,
 };
 use callboard_actors::ports::{
-    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Except,
-    Expiry, Finding, KeyFlow, NodeView, OperationBook, Orphans, Overrides, Page, RunFilter, RunSlots, RunSummary,
-    RunView, SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
+    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
+    Except, Expiry, Finding, KeyFlow, NodeView, OperationBook, Orphans, Overrides, Page, RunFilter, RunSearch,
+    RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -193,12 +194,35 @@ impl OperationBook for PostgresStore {
         operations::open(&self.readers).await
     }
 
-    async fn count_runs(&self, filter: &RunFilter) -> Result<u64, StoreError> {
-        operations::count_runs(&self.readers, filter).await
+    async fn count_up_to(&self, filter: &RunFilter) -> Result<u64, StoreError> {
+        operations::count_up_to(&self.readers, filter).await
     }
 
     async fn newest_repetitions(&self, originals: &[RunId]) -> Result<Vec<(RunId, RunId)>, StoreError> {
         operations::newest_repetitions(&self.readers, originals).await
+    }
+}
+
+#[async_trait]
+impl Search for PostgresStore {
+    async fn find_runs(&self, search: &RunSearch) -> Result<Page<RunSummary>, StoreError> {
+        search::find_runs(&self.readers, search).await
+    }
+
+    async fn count_runs(&self, search: &RunSearch) -> Result<u64, StoreError> {
+        search::count_runs(&self.readers, search).await
+    }
+
+    async fn find_events(&self, search: &EventSearch) -> Result<Page<Event>, StoreError> {
+        search::find_events(&self.readers, search).await
+    }
+
+    async fn count_events(&self, search: &EventSearch) -> Result<u64, StoreError> {
+        search::count_events(&self.readers, search).await
+    }
+
+    async fn runs_of_events(&self, events: &[EventId]) -> Result<Vec<(EventId, RunSummary)>, StoreError> {
+        search::runs_of_events(&self.readers, events).await
     }
 }
 

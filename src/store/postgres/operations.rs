@@ -123,7 +123,7 @@ fn operation(row: &PgRow) -> Result<Operation, StoreError> {
     serde_json::from_str(&get_text(row, 0)?).map_err(|error| unreadable("an operation", error))
 }
 
-pub(super) async fn count_runs(readers: &Readers, filter: &RunFilter) -> Result<u64, StoreError> {
+pub(super) async fn count_up_to(readers: &Readers, filter: &RunFilter) -> Result<u64, StoreError> {
     let from = RunId::first_at(filter.from.unwrap_or(Timestamp::MIN)).cell();
     let mut end = RunId::first_at(filter.until.unwrap_or(Timestamp::MAX));
     if let Some(before) = filter.before {

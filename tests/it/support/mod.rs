@@ -4,6 +4,7 @@
 
 pub(crate) mod command;
 pub(crate) mod fake;
+pub(crate) mod graphql;
 pub(crate) mod http;
 pub(crate) mod installation;
 pub(crate) mod process;

@@ -108,7 +108,7 @@ fn apply(case: &mut Case, step: Move) {
             for input in [
                 Input::Woke(step.clone()),
                 Input::TimedOut(step.clone()),
-                Input::Resumed(step, Json::null()),
+                Input::Resumed(step, Resumption::of(&Json::null())),
             ] {
                 // Only what could come: a job that is gone is never dispatched, an event may come twice.
                 if matches!(input, Input::Resumed(..)) {
@@ -134,7 +134,9 @@ fn apply(case: &mut Case, step: Move) {
             match dispatched(case, &key.to_string()) {
                 Next::Call(_) => drop(case.reply(&key.to_string(), reply)),
                 Next::Search(search) => {
-                    let found = n.is_multiple_of(2).then(|| Json::parse("{}").expect("JSON"));
+                    let found = n
+                        .is_multiple_of(2)
+                        .then(|| Resumption::of(&Json::parse("{}").expect("JSON")));
                     case.give(Input::Looked(search.step, found));
                 }
                 Next::Decide(input) => drop(case.give(input)),

@@ -6,7 +6,28 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
-use crate::domain::{FetchFailure, FetchResponse, Wait, WaitKind};
+use crate::domain::{FetchFailure, FetchResponse, Resumption, Wait, WaitKind};
+
+/// What the event `cause()` brings.
+fn brought(memo: Json) -> Resumption {
+    Resumption {
+        memo,
+        event: Some(cause()),
+    }
+}
+
+fn cause() -> EventId {
+    EventId::new(NOW, 5)
+}
+
+/// The particulars of the line of history of this kind.
+fn detail_of(changes: &[Change], kind: HistoryKind) -> Value {
+    let noted = changes.iter().find_map(|change| match change {
+        Change::Noted(entry) if entry.kind == kind => entry.detail.clone(),
+        _ => None,
+    });
+    noted.expect("is noted, with particulars").to_tree()
+}
 
 fn wait_of(changes: &[Change]) -> Wait {
     changes
@@ -44,8 +65,12 @@ fn the_event_itself_is_the_memo_and_the_timeout_goes() {
         json!([{"op": "WaitForEvent", "id": "w", "name": "x", "opts": {"timeout": "1h"}}]),
     );
     let memo = Json::parse(r#"{"name":"x","data":{},"id":"1","ts":1,"user":{}}"#).expect("JSON");
-    case.give(Input::Resumed(StepId::from("w"), memo.clone()));
+    let changes = case.give(Input::Resumed(StepId::from("w"), brought(memo.clone())));
     assert_eq!(case.memo("w"), Some(memo.to_string()));
+    assert_eq!(
+        detail_of(&changes, HistoryKind::StepCompleted)["event_id"],
+        json!(cause())
+    );
     assert_eq!(case.keys(), keys(["discover:w"]));
     assert!(
         case.give(Input::TimedOut(StepId::from("w"))).is_empty(),
@@ -67,7 +92,10 @@ fn a_wait_that_times_out_is_null() {
     );
     case.give(Input::TimedOut(StepId::from("w")));
     assert_eq!(case.memo("w").as_deref(), Some("null"));
-    case.give(Input::Resumed(StepId::from("w"), Json::parse("{}").expect("JSON")));
+    case.give(Input::Resumed(
+        StepId::from("w"),
+        brought(Json::parse("{}").expect("JSON")),
+    ));
     assert_eq!(case.memo("w").as_deref(), Some("null"), "recorded once");
 }
 
@@ -147,7 +175,7 @@ fn an_invoke_emits_its_event_once_and_waits_for_the_answer() {
     assert_eq!(wait.lookup, Some(invoke_key(&correlation)));
     assert_eq!(wait.expires_at, NOW.after(crate::domain::limits::DEFAULT_WAIT));
     let memo = Json::parse(r#"{"error":{"name":"E","message":"m"}}"#).expect("JSON");
-    case.give(Input::Resumed(StepId::from("i"), memo));
+    case.give(Input::Resumed(StepId::from("i"), brought(memo)));
     let StepState::Done { failed, .. } = case.run.steps[&StepId::from("i")].state else {
         panic!("done")
     };
@@ -294,7 +322,7 @@ fn what_is_found_ends_the_wait_unless_a_later_event_has() {
         );
         case
     };
-    let found = || Input::Looked(StepId::from("w"), Some(event.body.clone()));
+    let found = || Input::Looked(StepId::from("w"), Some(Resumption::by(&event)));
     let mut case = wait();
     let changes = case.give(found());
     assert_eq!(case.memo("w"), Some(event.body.to_string()));
@@ -317,12 +345,12 @@ fn who_waits_for_one_event_after_another_gets_one_after_another() {
     let mut case = Case::new();
     case.look_back = Some(Duration::from_secs(60));
     case.ops("start", json!([wait("a"), wait("b")]));
-    case.give(Input::Looked(StepId::from("a"), Some(first.body.clone())));
+    case.give(Input::Looked(StepId::from("a"), Some(Resumption::by(&first))));
     assert!(
         searched(&case, "timeout:b").fits(&first, NOW),
         "two at once get the same"
     );
-    case.give(Input::Looked(StepId::from("b"), Some(first.body.clone())));
+    case.give(Input::Looked(StepId::from("b"), Some(Resumption::by(&first))));
     case.ops("discover:b", json!([wait("c")]));
     let search = searched(&case, "timeout:c");
     assert!(!search.fits(&first, NOW) && search.fits(&second, NOW));

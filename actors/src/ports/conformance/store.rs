@@ -21,6 +21,7 @@ mod reload;
 mod retention;
 mod routing;
 mod run_slots;
+mod searches;
 mod starts;
 mod texts;
 mod waiting;
@@ -41,6 +42,7 @@ pub use reload::*;
 pub use retention::*;
 pub use routing::*;
 pub use run_slots::*;
+pub use searches::*;
 pub use starts::*;
 pub use texts::*;
 pub use waiting::*;
@@ -108,6 +110,10 @@ macro_rules! store_conformance {
             runs_are_listed_from_new_to_old
             an_event_is_shown_with_what_became_of_it
             a_run_is_shown_with_all_of_it
+            runs_are_found_by_any_of_their_times
+            runs_are_found_page_by_page_in_any_order
+            events_are_found_by_names_and_places
+            the_runs_of_several_events_come_at_once
             runs_without_a_job_are_found
             an_empty_store_has_nothing
             texts_come_back_as_they_went_in

@@ -66,7 +66,7 @@ impl OperationBook for FakeStore {
             .collect())
     }
 
-    async fn count_runs(&self, filter: &RunFilter) -> Result<u64, StoreError> {
+    async fn count_up_to(&self, filter: &RunFilter) -> Result<u64, StoreError> {
         Ok(self.lock().list(filter).items.len().try_into().unwrap_or(u64::MAX))
     }
 

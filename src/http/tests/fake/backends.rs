@@ -77,8 +77,11 @@ impl Store for FakeStore {
     async fn unrouted(&self, _limit: usize) -> Read<Vec<Event>> {
         Ok(Vec::new())
     }
-    async fn events_by_id(&self, _ids: &[EventId]) -> Read<Vec<Event>> {
-        Ok(Vec::new())
+    async fn events_by_id(&self, ids: &[EventId]) -> Read<Vec<Event>> {
+        Ok(self.0.with(|world| {
+            let find = |id: &EventId| world.events.iter().find(|view| view.event.id == *id);
+            ids.iter().filter_map(find).map(|view| view.event.clone()).collect()
+        }))
     }
     async fn events_named(
         &self,

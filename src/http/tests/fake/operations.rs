@@ -33,7 +33,7 @@ impl OperationBook for FakeStore {
     async fn open_operations(&self) -> Read<Vec<Operation>> {
         Ok(Vec::new())
     }
-    async fn count_runs(&self, _: &RunFilter) -> Read<u64> {
+    async fn count_up_to(&self, _: &RunFilter) -> Read<u64> {
         Ok(0)
     }
     async fn newest_repetitions(&self, _: &[RunId]) -> Read<Vec<(RunId, RunId)>> {

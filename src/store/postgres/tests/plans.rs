@@ -14,7 +14,7 @@ use rstest::rstest;
 
 use super::super::{
     Options, PostgresStore, audit, crons, events, jobs, letters, open::LOCAL_SESSION, operations, registration,
-    retention, run_list, runs, waits,
+    retention, run_list, runs, search, waits,
 };
 use super::{accepted, advance};
 
@@ -142,6 +142,10 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(operations::COUNT_UNSUCCESSFUL, &["Index Scan using runs_unsuccessful on runs"])]
 #[case(operations::COUNT_OF, &["runs_by_function"])]
 #[case(registration::OPEN_RUNS, &["using runs_open on runs"])]
+#[case(search::PAGES[0], &["Index Scan Backward using events_pkey on events"])]
+#[case(search::PAGES[1], &["Index Scan Backward using events_by_name on events"])]
+#[case(search::PAGES[2], &["Index Scan Backward using events_pkey on events"])]
+#[case(search::RUNS_OF_EVENTS, &["runs_pkey", "run_events_pkey"])]
 #[case(runs::STATES, &["Index"])]
 #[case(runs::BODIES, &["events_pkey"])]
 #[case(runs::STEPS, &["steps_pkey"])]
@@ -170,6 +174,7 @@ async fn questions_are_answered_from_an_index(#[case] sql: &str, #[case] expecte
             run_list::OF_SOME,
             operations::COUNT_OF,
             runs::STEPS,
+            search::RUNS_OF_EVENTS,
         ];
         let is_sort = |line: &str| {
             line.trim_start()

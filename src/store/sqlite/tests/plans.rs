@@ -4,7 +4,7 @@ use rstest::rstest;
 use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
-use super::super::{SqliteStore, commit, crons, events, jobs, operations, retention, run_list, runs, waits};
+use super::super::{SqliteStore, commit, crons, events, jobs, operations, retention, run_list, runs, search, waits};
 
 /// The steps of a statement's plan.
 async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
@@ -32,6 +32,10 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
     "runs USING INDEX runs_by_function (function_id=? AND id>? AND id<?)"
 )]
 #[case(run_list::OF_FUNCTIONS, "runs USING PRIMARY KEY (id>? AND id<?)")]
+#[case(search::PAGES[0], "events USING PRIMARY KEY (id>? AND id<?)")]
+#[case(search::PAGES[1], "events USING INDEX events_by_name (name=? AND id>? AND id<?)")]
+#[case(search::COUNTS[0], "events USING PRIMARY KEY (id>? AND id<?)")]
+#[case(search::COUNTS[1], "events USING INDEX events_by_name (name=? AND id>? AND id<?)")]
 #[case(crons::MARKS_OF, "crons USING PRIMARY KEY (function_id=?)")]
 #[case(crons::GAPS, "cron_gaps USING PRIMARY KEY (function_id=? AND last>?)")]
 #[case(crons::TICKS, "runs USING PRIMARY KEY (id=?) LEFT-JOIN")]
@@ -57,6 +61,20 @@ async fn questions_are_answered_from_an_index(#[case] sql: &str, #[case] expecte
     let plan = plan(&store, sql).await;
     assert!(plan.contains(&format!("SEARCH {expected}")), "{plan:#?}");
     assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:#?}");
+}
+
+#[tokio::test]
+async fn the_runs_of_events_are_looked_up_event_by_event() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let store = SqliteStore::open(directory.path()).await.expect("opens");
+    let plan = plan(&store, search::RUNS_OF_EVENTS).await;
+    for step in [
+        "SEARCH runs USING PRIMARY KEY (id>? AND id<?)",
+        "SEARCH run_events USING PRIMARY KEY (event_id=?)",
+        "SEARCH runs USING PRIMARY KEY (id=?)",
+    ] {
+        assert!(plan.contains(&step.to_owned()), "{step}: {plan:#?}");
+    }
 }
 
 #[tokio::test]

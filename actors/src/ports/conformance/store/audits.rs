@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::fixtures::*;
 use crate::domain::{
     Change, Event, EventId, Failure, FlowControl, Function, FunctionId, FunctionMode, HistoryEntry, HistoryKind, Job,
-    JobKey, Json, Opcode, Reply, Route, RunId, RunState, RunStatus, SingletonMode, StepId, StepState, Write,
+    JobKey, Json, Opcode, Reply, Resumption, Route, RunId, RunState, RunStatus, SingletonMode, StepId, StepState,
+    Write,
 };
 use crate::engine::{self, Context, Input, Listeners, Next, Replied, RetryPolicy};
 use crate::ports::{AuditScope, Check, Except, Finding, SAMPLES};
@@ -118,7 +119,9 @@ fn input(run: &RunState, jobs: &[Job], function: &Function, dice: &mut Dice) -> 
         (_, Some(job), 5 | 6) => Input::Poisoned(Box::new(job.clone()), "it panicked".to_owned()),
         (_, Some(job), _) => match engine::dispatch(run, function, job, "request".to_owned()) {
             Next::Decide(input) => input,
-            Next::Search(search) => Input::Looked(search.step, (dice.roll(2) == 0).then(Json::null)),
+            Next::Search(search) => {
+                Input::Looked(search.step, (dice.roll(2) == 0).then(|| Resumption::of(&Json::null())))
+            }
             Next::Call(_) => Input::Replied(Box::new(Replied {
                 job: job.clone(),
                 reply: reply(dice),

@@ -102,7 +102,7 @@ pub async fn runs_are_counted_up_to_a_limit(store: Shared) {
     };
     let of = |filter: RunFilter| {
         let store = &store;
-        async move { store.count_runs(&filter).await.expect("reads") }
+        async move { store.count_up_to(&filter).await.expect("reads") }
     };
     assert_eq!(of(all.clone()).await, 5);
     assert_eq!(
