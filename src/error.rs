@@ -142,6 +142,9 @@ catalogue! {
     UnknownDeadLetter = 1305, 404, "There is no such dead letter",
         "No dead letter has this id: it was retried or discarded, or its run has ended otherwise.",
         "List the dead letters with `GET /api/v1/dead-letters`.";
+    UnknownGathering = 1310, 404, "There is no such debounce or batch",
+        "No gathering of the function has this id: its run has started, or none has been started for a reason that its events tell.",
+        "List those that are open with `GET /api/v1/functions/{id}/gatherings`.";
 
     Overloaded = 2001, 503, "The server is overloaded",
         "As many events or bytes are on their way in as `limits` allows. Nothing of the request was kept.",

@@ -4,6 +4,7 @@
 //! Writes go to the actors, reads to the store. The handle works from any thread and is cheap to clone.
 
 mod build;
+mod gatherings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 pub use build::{BuildError, Settings, World, build};
+pub use gatherings::FiredGathering;
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{

@@ -16,10 +16,10 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    Accept, Class, Event, Failure, Function, Job, JobId, JobKey, Json, Lookup, NewRun, Priority, Route, Skip,
-    SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
+    Accept, Class, Event, Failure, Function, FunctionId, Job, JobId, JobKey, Join, Json, Lookup, NewRun, Priority,
+    RateClaim, Route, Skip, SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
 };
-use crate::engine;
+use crate::engine::{self, Start};
 use crate::expression::{Equality, Expression, Scope};
 use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError, names};
@@ -146,7 +146,7 @@ impl Handler<AcceptEvents> for Router {
 
 /// An accepted event with the runs it starts.
 pub(crate) fn accept(catalog: &Catalog, event: Event, now: Timestamp) -> Accept {
-    let Starts { runs, skips, .. } = if event.is_internal() {
+    let Starts { runs, joins, skips, .. } = if event.is_internal() {
         invoked(catalog, &event, now)
     } else {
         matching(catalog, &event, now)
@@ -154,6 +154,7 @@ pub(crate) fn accept(catalog: &Catalog, event: Event, now: Timestamp) -> Accept 
     Accept {
         event,
         runs,
+        joins,
         skips,
         catalog: Some(catalog.revision()),
     }
@@ -163,18 +164,28 @@ pub(crate) fn accept(catalog: &Catalog, event: Event, now: Timestamp) -> Accept 
 #[derive(Default)]
 struct Starts {
     runs: Vec<NewRun>,
+    joins: Vec<Join>,
     skips: Vec<Skip>,
     /// What to tell whoever invoked the target.
     failure: Option<Failure>,
 }
 
 impl Starts {
-    /// Adds the run of a function, or the reason why there is none.
+    /// Adds the run of a function, the gathering that the event joins for it, or the reason why there is neither.
     fn add(&mut self, function: &Function, event: &Event, now: Timestamp) {
-        match engine::start(function, event, now) {
-            Ok(run) => self.runs.push(run),
+        match engine::begin(function, event, now) {
+            Ok(Start::Run(run)) => self.runs.push(*run),
+            Ok(Start::Join(join)) => self.joins.push(*join),
             Err(skip) => self.skips.push(skip),
         }
+    }
+
+    /// The rate limit that the function's run or join has to pass; `None` if there is neither.
+    fn rate_of(&mut self, function: FunctionId) -> Option<Option<&mut RateClaim>> {
+        let run = self.runs.iter_mut().find(|run| run.state.function == function);
+        let join = self.joins.iter_mut().find(|join| join.function == function);
+        run.map(|run| run.rate.as_mut())
+            .or_else(|| join.map(|join| join.rate.as_mut()))
     }
 }
 
@@ -210,16 +221,15 @@ fn invoked(catalog: &Catalog, event: &Event, now: Timestamp) -> Starts {
         });
         return starts;
     };
-    let is_targets = |run: &NewRun| run.state.function == function.id;
-    if !starts.runs.iter().any(is_targets) {
+    if starts.rate_of(function.id).is_none() {
         starts.add(function, event, now);
     }
-    match starts.runs.iter_mut().find(|run| is_targets(run)) {
-        Some(NewRun { rate: Some(rate), .. }) => {
+    match starts.rate_of(function.id) {
+        Some(Some(rate)) => {
             let failure = Failure::new("Error", "invoked function is rate limited");
             rate.refusal = engine::refused_invoke(event, &failure, now).map(Box::new);
         }
-        Some(_) => {}
+        Some(None) => {}
         None => {
             let reason = starts.skips.last().map_or("", |skip| &skip.detail);
             starts.failure = Some(Failure::new("Error", reason));
@@ -327,7 +337,12 @@ impl Pass {
 
     async fn route_one(&self, catalog: &Catalog, event: &Event) -> Result<Vec<Write>, StoreError> {
         let now = self.parts.clock.now();
-        let Starts { runs, skips, failure } = if finds_functions_here(event) {
+        let Starts {
+            runs,
+            joins,
+            skips,
+            failure,
+        } = if finds_functions_here(event) {
             invoked(catalog, event, now)
         } else {
             Starts::default()
@@ -339,6 +354,7 @@ impl Pass {
                 Write::Accept(Accept {
                     event,
                     runs: Vec::new(),
+                    joins: Vec::new(),
                     skips: Vec::new(),
                     catalog: Some(catalog.revision()),
                 })
@@ -348,6 +364,7 @@ impl Pass {
         writes.push(Write::Route(Route {
             event: event.id,
             runs,
+            joins,
             skips,
             takes,
             catalog: Some(catalog.revision()),

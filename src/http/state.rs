@@ -10,11 +10,11 @@ use actix_web::web;
 use async_trait::async_trait;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, Json, LetterId, Node, Registration, RunId, SyncOutcome,
+    DeadLetter, Event, EventId, FunctionId, GatheringId, Json, LetterId, Node, Registration, RunId, SyncOutcome,
 };
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
-use callboard_actors::orchestrator::{Cancelled, Orchestrator, Refusal, Retried, Tree};
+use callboard_actors::orchestrator::{Cancelled, FiredGathering, Orchestrator, Refusal, Retried, Tree};
 use callboard_actors::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use secrecy::SecretString;
@@ -40,6 +40,7 @@ pub trait Api: Send + Sync {
     async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal>;
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError>;
+    async fn fire_gathering(&self, id: GatheringId) -> Result<Option<FiredGathering>, Refusal>;
     fn note_sync(&self, url: &str, error: Option<String>);
     fn catalog(&self) -> Arc<Catalog>;
     async fn status(&self) -> Value;
@@ -86,6 +87,9 @@ impl Api for Orchestrator {
     }
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError> {
         Self::slots(self, function, filter).await
+    }
+    async fn fire_gathering(&self, id: GatheringId) -> Result<Option<FiredGathering>, Refusal> {
+        Self::fire_gathering(self, id).await
     }
     fn note_sync(&self, url: &str, error: Option<String>) {
         Self::note_sync(self, url, error);

@@ -15,6 +15,7 @@ mod dead_letter;
 mod event;
 mod failure;
 mod function;
+mod gathering;
 mod ids;
 mod job;
 mod json;
@@ -41,7 +42,10 @@ pub use function::{
     App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, RateLimit, Scope, Singleton,
     SingletonMode, Throttle, Timeouts,
 };
-pub use ids::{BucketId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, RunId, StepId};
+pub use gathering::{
+    DueBy, Fire, Gather, Gathered, Gathering, Join, Joined, LATE as LATE_TO_DEBOUNCE, Standing, replaced_by,
+};
+pub use ids::{BucketId, EventId, EventIdSeed, FunctionId, GatheringId, IdError, LetterId, NodeId, RunId, StepId};
 pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};
 pub use node::{Node, NodeState};

@@ -36,6 +36,7 @@ mod deadline;
 mod decision;
 mod dispatch;
 mod finish;
+pub mod gathering;
 mod hold;
 mod plan;
 pub mod rate_limit;
@@ -52,7 +53,7 @@ pub use dispatch::{Next, dispatch};
 pub(crate) use finish::refused_invoke;
 pub use plan::invoke_key;
 pub use retry::RetryPolicy;
-pub use start::{invoked_event, start};
+pub use start::{Start, begin, invoked_event, start};
 
 use crate::domain::{
     Change, Deadline, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json, LetterId, Reply,

@@ -5,12 +5,32 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::admission::Claims;
-use super::deadline;
+use super::{deadline, gathering};
 use crate::domain::{
-    Class, Event, EventId, Function, Job, JobId, JobKey, JsonError, Lookup, NewRun, Priority, RunId, RunState, Skip,
-    Timestamp, Wait, WaitKey, WaitKind, limits,
+    Class, Event, EventId, Function, Gathering, Job, JobId, JobKey, Join, JsonError, LockClaim, Lookup, NewRun,
+    Priority, RunId, RunState, Skip, Timestamp, Wait, WaitKey, WaitKind, limits,
 };
 use crate::expression::{Expression, Scope, time};
+
+/// What an event comes to that starts a function.
+#[derive(Debug)]
+pub enum Start {
+    /// A run, now.
+    Run(Box<NewRun>),
+    /// A run by and by, for other events as well.
+    Join(Box<Join>),
+}
+
+/// What becomes of `event`, which a trigger of `function` names or which invokes it.
+///
+/// # Errors
+/// The reason why it starts no run, whatever the store holds.
+pub fn begin(function: &Function, event: &Event, now: Timestamp) -> Result<Start, Skip> {
+    Ok(match gathering::join(function, event, now)? {
+        Some(join) => Start::Join(Box::new(join)),
+        None => Start::Run(Box::new(start(function, event, now)?)),
+    })
+}
 
 /// The run that `event` starts of `function`: always the same one, so that starting it twice starts it once.
 ///
@@ -19,16 +39,52 @@ use crate::expression::{Expression, Scope, time};
 /// # Errors
 /// The reason why it starts none, whatever the store holds.
 pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRun, Skip> {
-    let Claims { rate, lock } = Claims::of(function, event)?;
+    let claims = Claims::of(function, event)?;
     let id = RunId::derive(event.id, function.id);
-    let events: Arc<[_]> = Arc::new([event.body.clone()]);
-    let mut state = RunState::new(id, function.id, event.name.clone(), vec![event.id], events);
+    let events = std::slice::from_ref(event);
+    Ok(new_run(function, id, event, events, claims, event.ts.max(now), now))
+}
+
+/// The run that a gathering starts; `None` without events. It is created now and due now, has passed the rate limit when
+/// its events came, and takes its keys from the first of them. That of a batch can't be cancelled by events and has no
+/// deadline for its start.
+pub(super) fn gathered(function: &Function, gathering: &Gathering, events: &[Event], now: Timestamp) -> Option<NewRun> {
+    let event = events.first()?;
+    let claims = Claims {
+        rate: None,
+        lock: Claims::lock_of(function, event).map(|lock| LockClaim { at: now, ..lock }),
+    };
+    let id = RunId::of_gathering(gathering.id, now);
+    let mut run = new_run(function, id, event, events, claims, now, now);
+    if gathering.is_batch {
+        run.state.batch = Some(gathering.id);
+        run.idempotency = None;
+        run.waits = Vec::new();
+        if let Some(deadline) = run.deadline.take() {
+            run.state.jobs.remove(&deadline.id.key);
+        }
+    }
+    Some(run)
+}
+
+/// A run of these events; what it asks for it asks for the first one's sake.
+fn new_run(
+    function: &Function,
+    id: RunId,
+    event: &Event,
+    events: &[Event],
+    Claims { rate, lock }: Claims,
+    due: Timestamp,
+    now: Timestamp,
+) -> NewRun {
+    let bodies: Arc<[_]> = events.iter().map(|event| event.body.clone()).collect();
+    let ids = events.iter().map(|event| event.id).collect();
+    let mut state = RunState::new(id, function.id, event.name.clone(), ids, bodies);
     state.priority = priority(function, event);
     let job_id = JobId {
         run: id,
         key: JobKey::Start,
     };
-    let due = event.ts.max(now);
     let job = Job {
         id: job_id,
         function: function.id,
@@ -42,7 +98,7 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRu
     state.jobs.extend(deadline.iter().map(|job| (job.id.key.clone(), 0)));
     let idempotency = event.has_own_id.then(|| event.external_id.clone());
     state.lock = lock.as_ref().map(|lock| lock.bucket);
-    Ok(NewRun {
+    NewRun {
         waits: cancel_waits(function, event, id, now),
         state,
         job,
@@ -50,7 +106,7 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRu
         idempotency,
         rate,
         lock,
-    })
+    }
 }
 
 /// The head start of the run: what its function asks for, within bounds. An expression that gives no whole number asks for

@@ -4,6 +4,7 @@
 
 mod admission;
 mod deadlines;
+mod gatherings;
 mod holds;
 mod life;
 mod parallel;

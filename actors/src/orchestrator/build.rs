@@ -37,6 +37,7 @@ use crate::presence::{self, Presence};
 use crate::registrar::{self, Registrar};
 use crate::router::{self, Router};
 use crate::run_cache::RunCache;
+use crate::scheduler::alarm::Alarm;
 use crate::scheduler::catch_up::CatchUp;
 use crate::scheduler::{self, Scheduler};
 use crate::state_writer::{self, StateWriter};
@@ -171,6 +172,7 @@ pub async fn build(
     let cache = RunCache::new(settings.cache_bytes);
     let unrouted = Arc::new(Notify::new());
     let spilled = Arc::new(AtomicBool::new(false));
+    let alarm = Alarm::default();
 
     let child = Children {
         placement: placement.clone(),
@@ -184,6 +186,7 @@ pub async fn build(
         unrouted: Arc::clone(&unrouted),
         spilled: Arc::clone(&spilled),
         spill: Arc::clone(&functions_changed),
+        alarm: alarm.clone(),
         metrics: metrics.clone(),
         horizon: settings.horizon,
     };
@@ -202,6 +205,7 @@ pub async fn build(
         catalog: catalog.clone(),
         changed: functions_changed,
         spilled,
+        alarm,
         book: book.clone(),
         metrics: metrics.clone(),
         horizon: settings.horizon,

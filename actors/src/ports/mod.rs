@@ -7,6 +7,7 @@ mod audit;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod gatherings;
 mod invoker;
 mod queue;
 mod random;
@@ -15,6 +16,7 @@ mod store;
 
 pub use audit::{Audit, AuditScope, Check, Finding, SAMPLES};
 pub use clock::Clock;
+pub use gatherings::{DUE_BYTES, GatheringBook, within_due_bytes};
 pub use invoker::{Invoker, InvokerFactory};
 pub use queue::{Lease, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats};
 pub use random::Random;

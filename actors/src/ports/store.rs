@@ -6,12 +6,12 @@
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::{Audit, SlotBook};
+use super::{Audit, GatheringBook, SlotBook};
 
 use crate::domain::{
-    App, DeadLetter, Event, EventId, Function, FunctionId, HistoryEntry, Job, Json, LetterId, Lookup, Node, NodeId,
-    Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp, StepState, SyncOutcome, Timestamp, Wait,
-    WaitKey, WaitKind, Write, Written,
+    App, DeadLetter, Event, EventId, Function, FunctionId, Gathering, GatheringId, HistoryEntry, Job, Json, LetterId,
+    Lookup, Node, NodeId, Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp, StepState, SyncOutcome,
+    Timestamp, Wait, WaitKey, WaitKind, Write, Written,
 };
 
 /// Why the store can't.
@@ -115,6 +115,8 @@ pub struct RunSummary {
     pub status: RunStatus,
     /// The events that started it, the first one first.
     pub event_ids: Vec<EventId>,
+    /// The gathering that they were, if they are a batch.
+    pub batch: Option<GatheringId>,
     /// Name of the first one.
     pub event_name: String,
     /// First call.
@@ -198,6 +200,8 @@ pub struct EventView {
     pub runs: Vec<RunSummary>,
     /// The functions it did not start, and why.
     pub skips: Vec<Skip>,
+    /// The gatherings that hold it, oldest first.
+    pub gatherings: Vec<Gathering>,
 }
 
 /// An app with its functions.
@@ -307,7 +311,7 @@ impl From<Wait> for WaitView {
 
 /// The store.
 #[async_trait]
-pub trait Store: Audit + SlotBook + Send + Sync {
+pub trait Store: Audit + GatheringBook + SlotBook + Send + Sync {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
     /// A batch whose future is dropped is written wholly or not at all.
@@ -402,7 +406,7 @@ pub trait Store: Audit + SlotBook + Send + Sync {
     async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError>;
 
     /// Deletes runs that have expired with their steps and history, and expired events that no remaining run was started
-    /// by, what rate limits need no longer remember, and what was noted of slots older than expired events; at most `limit`
+    /// by and no gathering holds, what rate limits need no longer remember, and what was noted of slots older than expired events; at most `limit`
     /// of each. Answers how much of all that went, but for the notes.
     async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError>;
 

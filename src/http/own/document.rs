@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, functions, letters, nodes, operator, runs, slots, view};
+use super::{apps, events, functions, gatherings, letters, nodes, operator, runs, slots, view};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -21,6 +21,8 @@ use crate::http::answer;
         functions::list,
         functions::register,
         slots::list,
+        gatherings::list,
+        gatherings::fire,
         apps::list,
         apps::sync,
         operator::supervisor,

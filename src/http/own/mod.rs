@@ -7,6 +7,7 @@ mod apps;
 mod document;
 mod events;
 mod functions;
+mod gatherings;
 mod letters;
 mod nodes;
 mod operator;
@@ -41,6 +42,8 @@ endpoints! {
     "/runs/{id}/cancel" => post runs::cancel;
     "/functions" => get functions::list, post functions::register;
     "/functions/{id}/slots" => get slots::list;
+    "/functions/{id}/gatherings" => get gatherings::list;
+    "/functions/{id}/gatherings/{gathering}/fire" => post gatherings::fire;
     "/apps" => get apps::list;
     "/apps/sync" => post apps::sync;
     "/supervisor" => get operator::supervisor;

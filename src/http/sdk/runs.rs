@@ -56,6 +56,9 @@ pub(super) fn document(run: &RunSummary, is_called: bool) -> Value {
         "status": status,
         "ended_at": run.ended_at.map(Timestamp::to_rfc3339),
     });
+    if let Some(batch) = run.batch {
+        document["batch_id"] = json!(batch);
+    }
     if let Some(output) = &run.output {
         document["output"] = output.to_tree();
     }

@@ -2,6 +2,7 @@
 
 mod backends;
 mod crons;
+mod gatherings;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -18,7 +19,7 @@ use callboard_actors::domain::*;
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::kernel::{ChildName, ChildState, ChildStatus, Observation, RestartKind, Snapshot};
 use callboard_actors::metrics::Metrics;
-use callboard_actors::orchestrator::{Cancelled, Refusal, Retried, Tree};
+use callboard_actors::orchestrator::{Cancelled, FiredGathering, Refusal, Retried, Tree};
 use callboard_actors::ports::*;
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use serde_json::{Map, Value};
@@ -51,6 +52,7 @@ pub(crate) struct World {
     pub(crate) letter_filters: Vec<DeadLetterFilter>,
     pub(crate) run_filters: Vec<RunFilter>,
     pub(crate) slots: SlotPage,
+    pub(crate) gatherings: Vec<Gathered>,
     pub(crate) slot_filters: Vec<(FunctionId, SlotFilter)>,
     pub(crate) event_filters: Vec<EventFilter>,
     pub(crate) database: Fate,
@@ -199,6 +201,16 @@ impl Api for FakeApi {
             let has_more = world.dead_letters.len() > count;
             world.letter_filters.push(filter);
             Retried { count, has_more }
+        }))
+    }
+    async fn fire_gathering(&self, id: GatheringId) -> Result<Option<FiredGathering>, Refusal> {
+        Ok(self.world.with(|world| {
+            let place = world.gatherings.iter().position(|held| held.gathering.id == id)?;
+            let held = world.gatherings.remove(place);
+            Some(FiredGathering {
+                run: Some(RunId::of_gathering(id, NOW)),
+                events: held.events.len(),
+            })
         }))
     }
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError> {

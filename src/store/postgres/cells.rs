@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use callboard_actors::domain::{EventId, FunctionId, LetterId, NodeId, RunId, Timestamp};
+use callboard_actors::domain::{EventId, FunctionId, GatheringId, LetterId, NodeId, RunId, Timestamp};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -37,6 +37,7 @@ ulid!(EventId);
 ulid!(RunId);
 ulid!(NodeId);
 ulid!(LetterId);
+ulid!(GatheringId);
 
 impl Id for FunctionId {
     fn cell(self) -> Uuid {

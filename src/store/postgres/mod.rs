@@ -15,6 +15,7 @@ mod commit;
 mod crons;
 mod error;
 mod events;
+mod gatherings;
 mod inspect;
 mod jobs;
 mod letters;
@@ -36,12 +37,12 @@ mod tests;
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, Job, JobId, LetterId, Lookup, Node, NodeId, Registration, RunId, RunState,
-    SyncOutcome, Timestamp, Wait, Write, Written,
+    DeadLetter, Event, EventId, FunctionId, Gathered, Gathering, GatheringId, Job, JobId, LetterId, Lookup, Node,
+    NodeId, Registration, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Expiry,
-    Finding, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
+    Finding, GatheringBook, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -101,6 +102,30 @@ impl PostgresStore {
 impl Audit for PostgresStore {
     async fn audit(&self, scope: &AuditScope) -> Result<Vec<Finding>, StoreError> {
         audit::run(&self.readers, scope).await
+    }
+}
+
+#[async_trait]
+impl GatheringBook for PostgresStore {
+    async fn due_gatherings(&self, until: Timestamp, limit: usize) -> Result<Vec<Gathered>, StoreError> {
+        gatherings::due(&self.readers, until, limit).await
+    }
+
+    async fn next_gathering(&self) -> Result<Option<Timestamp>, StoreError> {
+        gatherings::next(&self.readers).await
+    }
+
+    async fn gatherings(
+        &self,
+        function: FunctionId,
+        after: Option<GatheringId>,
+        limit: usize,
+    ) -> Result<Vec<Gathering>, StoreError> {
+        gatherings::of_function(&self.readers, function, after, limit).await
+    }
+
+    async fn gathering(&self, id: GatheringId) -> Result<Option<Gathered>, StoreError> {
+        gatherings::one(&self.readers, id).await
     }
 }
 

@@ -13,7 +13,8 @@ use callboard_backends::postgres::{Server, Settings};
 use rstest::rstest;
 
 use super::super::{
-    Options, PostgresStore, audit, crons, events, jobs, letters, open::LOCAL_SESSION, retention, run_list, runs, waits,
+    Options, PostgresStore, audit, crons, events, gatherings, jobs, letters, open::LOCAL_SESSION, retention, run_list,
+    runs, waits,
 };
 use super::{accepted, advance};
 
@@ -41,7 +42,7 @@ const FILL: &str = "
         $$ SELECT (left(callboard.first_at(1750000000000 + n)::text, 13) || '-0000-0000-' || lpad(to_hex(kind), 12, '0'))::uuid $$;
     INSERT INTO callboard.events SELECT pg_temp.id(1, n), n, 1750000000000 + n, false, n::text, 'event/' || n % 50, '{}'
         FROM generate_series(1, 8000) AS n;
-    INSERT INTO callboard.runs SELECT pg_temp.id(2, n), pg_temp.id(3, n % 20), pg_temp.id(1, n), NULL, NULL, 1, 1, n,
+    INSERT INTO callboard.runs SELECT pg_temp.id(2, n), pg_temp.id(3, n % 20), pg_temp.id(1, n), NULL, NULL, NULL, 1, 1, n,
             CASE WHEN n % 10 > 0 THEN 1750000000000 + n END, 2, 0, false, n % 10 = 1,
             CASE WHEN n % 10 = 0 THEN 'running' WHEN n % 10 = 1 THEN 'failed' ELSE 'completed' END, 'event', '[]', NULL, '{}'
         FROM generate_series(1, 8000) AS n;
@@ -59,6 +60,11 @@ const FILL: &str = "
     INSERT INTO callboard.unrouted SELECT pg_temp.id(1, n) FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.rate_limits SELECT pg_temp.id(8, n), n, n FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.singletons SELECT pg_temp.id(9, n), pg_temp.id(2, n * 10) FROM generate_series(1, 800) AS n;
+    INSERT INTO callboard.gatherings SELECT pg_temp.id(10, n), pg_temp.id(11, n), pg_temp.id(3, n % 20), pg_temp.id(1, n),
+            n, n, n, 1, 0, 1, n % 10 > 0, n % 2 > 0, false, 'timeout', NULL
+        FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.gathering_events SELECT pg_temp.id(10, n), pg_temp.id(1, n), 0 FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.gathered_ids SELECT pg_temp.id(3, n % 20), pg_temp.id(12, n), n FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.crons SELECT pg_temp.id(3, n), n, n, NULL, NULL, '* * * * *' FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.cron_gaps SELECT pg_temp.id(3, n % 20), n, n, '* * * * *', 'down' FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.dead_letters SELECT pg_temp.id(2, n), pg_temp.id(3, 1), pg_temp.id(7, n), n, 0, 0, 'start', NULL, ''
@@ -118,6 +124,13 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(crons::TICKS, &["events_pkey", "runs_pkey", "skips_pkey"])]
 #[case(crons::OLD[0], &["cron_gaps_by_last"])]
 #[case(crons::OLD[1], &["crons_ended"])]
+#[case(gatherings::DUE, &["Index Scan using gatherings_due on gatherings"])]
+#[case(gatherings::NEXT, &["using gatherings_due on gatherings"])]
+#[case(gatherings::OF_FUNCTION, &["Index Scan using gatherings_by_function on gatherings"])]
+#[case(gatherings::ONE, &["Index Scan using gatherings_pkey on gatherings"])]
+#[case(gatherings::OF_EVENT, &["gatherings_pkey", "gathering_events_by_event"])]
+#[case(gatherings::MEMBERS, &["gathering_events_pkey", "events_pkey"])]
+#[case(gatherings::DELETE_KEYS, &["gathered_ids_until", "gathered_ids_pkey"])]
 #[case(waits::FIND, &["Index Scan using waits_lookup on waits"])]
 #[case(waits::PATHS, &["Index Scan using waits_lookup on waits"])]
 #[case(events::LIST_ALL, &["Index Scan Backward using events_pkey on events"])]
@@ -153,7 +166,14 @@ async fn questions_are_answered_from_an_index(#[case] sql: &str, #[case] expecte
         }
         assert!(!plan.contains("Seq Scan"), "{database}:\n{plan}");
         // Only small things are sorted: what few lookups or one event have found.
-        let may_sort = [waits::FIND, events::RUNS, run_list::OF_SOME, runs::STEPS];
+        let may_sort = [
+            waits::FIND,
+            events::RUNS,
+            gatherings::MEMBERS,
+            gatherings::OF_EVENT,
+            run_list::OF_SOME,
+            runs::STEPS,
+        ];
         let is_sort = |line: &str| {
             line.trim_start()
                 .trim_start_matches("->  ")
@@ -304,6 +324,7 @@ async fn a_commit_looks_rows_up_one_by_one() {
             vec![Write::Route(Route {
                 event: accepted(99).0.id,
                 runs: Vec::new(),
+                joins: Vec::new(),
                 skips: Vec::new(),
                 takes: vec![Take {
                     run: state.id,

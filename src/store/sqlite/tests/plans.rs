@@ -4,7 +4,7 @@ use rstest::rstest;
 use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
-use super::super::{SqliteStore, commit, crons, events, jobs, retention, run_list, runs, waits};
+use super::super::{SqliteStore, commit, crons, events, gatherings, jobs, retention, run_list, runs, waits};
 
 /// The steps of a statement's plan.
 async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
@@ -36,6 +36,17 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
 #[case(crons::TICKS, "runs USING PRIMARY KEY (id=?) LEFT-JOIN")]
 #[case(crons::OLD[0], "cron_gaps USING INDEX cron_gaps_by_last (last<?)")]
 #[case(crons::OLD[1], "crons USING INDEX crons_ended (ended_at<?)")]
+#[case(gatherings::DUE, "gatherings USING INDEX gatherings_due (due<?)")]
+#[case(
+    gatherings::OF_FUNCTION,
+    "gatherings USING INDEX gatherings_by_function (function_id=? AND id>?)"
+)]
+#[case(gatherings::ONE, "gatherings USING PRIMARY KEY (id=?)")]
+#[case(gatherings::OF_EVENT, "gatherings USING PRIMARY KEY (id=?)")]
+#[case(
+    gatherings::DELETE_KEYS,
+    "gathered_ids USING COVERING INDEX gathered_ids_until (until<?)"
+)]
 #[case(runs::ORPHANS, "jobs USING PRIMARY KEY (run_id=?)")]
 #[case(retention::OLD_RUNS, "runs USING PRIMARY KEY (id<?)")]
 #[case(retention::OLD_RATES, "rate_limits USING COVERING INDEX rate_limits_next (next<?)")]

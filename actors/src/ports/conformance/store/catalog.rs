@@ -217,6 +217,7 @@ pub async fn what_was_matched_against_an_older_catalog_is_outdated(store: Shared
         Write::Accept(Accept {
             event: event.clone(),
             runs: vec![new_run(event, "one")],
+            joins: Vec::new(),
             skips: Vec::new(),
             catalog,
         })

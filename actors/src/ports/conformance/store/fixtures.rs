@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::domain::{
     Accept, Advance, Change, DeadLetter, Event, EventId, FunctionId, HistoryEntry, HistoryKind, Job, JobId, JobKey,
-    Json, Lookup, NewRun, Priority, RunId, RunState, RunStatus, Step, StepId, StepOp, StepState, Timestamp, Wait,
-    WaitKey, WaitKind, Write, Written,
+    Joined, Json, Lookup, NewRun, Priority, RunId, RunState, RunStatus, Step, StepId, StepOp, StepState, Timestamp,
+    Wait, WaitKey, WaitKind, Write, Written,
 };
 use crate::ports::{DeadLetterFilter, Expiry, Store};
 
@@ -91,6 +91,7 @@ pub(super) fn accept(event: &Event, runs: Vec<NewRun>) -> Write {
     Write::Accept(Accept {
         event: event.clone(),
         runs,
+        joins: Vec::new(),
         skips: Vec::new(),
         catalog: None,
     })
@@ -235,6 +236,7 @@ pub(super) fn done_unrouted(events: &[EventId]) -> Written {
         missed: Vec::new(),
         unrouted: events.to_vec(),
         evictions: Vec::new(),
+        joined: Joined::default(),
     }
 }
 

@@ -61,6 +61,7 @@ fn left_out(run: RunId, reason: SkipReason) -> Written {
         missed,
         unrouted,
         evictions,
+        joined,
         ..
     } = Written::done()
     else {
@@ -74,6 +75,7 @@ fn left_out(run: RunId, reason: SkipReason) -> Written {
         missed,
         unrouted,
         evictions,
+        joined,
     }
 }
 
