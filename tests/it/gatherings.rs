@@ -136,6 +136,17 @@ fn what_is_not_to_be_batched_runs_alone_and_the_rest_when_somebody_asks(#[values
     assert_eq!(again["error"]["code"], "CB-1310", "{again:#}");
 }
 
+/// A call is smaller than a batch may be: the app fetches its events.
+#[rstest]
+fn a_large_batch_is_fetched_by_the_app(#[values(Ts4, Ts3, Python)] sdk: Sdk) {
+    let stage = Stage::shared(sdk);
+    let data = json!({"key": unique("key"), "batched": true, "ballast": "x".repeat(2_000_000)});
+    let sent = stage.server.send_all(&events("batch-if", &data, 3));
+    let run = stage.server.wait_for_start(&sent[0]);
+    let view = stage.server.wait_for_status(&run, "completed");
+    assert_eq!((&view["output"]["events"], ids(&view)), (&json!(3), sent));
+}
+
 /// Each caller gets the outcome of the run that stands for all of them.
 #[rstest]
 fn all_who_invoke_a_batch_hear_of_its_end(#[values(Ts4, Ts3, Python)] sdk: Sdk) {

@@ -66,8 +66,9 @@ fn end(decision: &mut Decision<'_>, status: RunStatus, output: Json, told: Optio
             "inngest/function.finished" => decision.run.events.get(1..).unwrap_or_default(),
             _ => &[],
         };
-        let further: Vec<String> = further.iter().filter_map(correlation_id).collect();
-        let first = decision.run.events.first().and_then(correlation_id);
+        let awaits = |body: &Json| correlation_id(body, decision.function);
+        let further: Vec<String> = further.iter().filter_map(awaits).collect();
+        let first = decision.run.events.first().and_then(awaits);
         for correlation in std::iter::once(first).chain(further.into_iter().map(Some)) {
             let event = report(decision, name, status, at, told, correlation.as_deref());
             decision.push(Change::Emit { event, has_listeners });

@@ -36,7 +36,10 @@ pub fn fire(gathered: &Gathered, function: Option<&Function>, now: Timestamp) ->
         Ok(run) => fire.runs.extend(run),
         Err((reason, detail)) => {
             let failure = Failure::new("Error", &*detail);
-            answers.extend(events.iter().filter_map(|event| refused_invoke(event, &failure, now)));
+            let is_awaited =
+                |event: &&Event| function.is_none_or(|function| correlation_id(&event.body, function).is_some());
+            let awaited = events.iter().filter(is_awaited);
+            answers.extend(awaited.filter_map(|event| refused_invoke(event, &failure, now)));
             fire.skips = events
                 .iter()
                 .map(|event| skip(event, gathering.function, reason, &detail))
@@ -73,8 +76,9 @@ fn skip(event: &Event, function: FunctionId, reason: SkipReason, detail: &str) -
     }
 }
 
-/// Who waits for the end of what this event, given by its body, starts: the step of a run that invokes.
-pub(in crate::engine) fn correlation_id(body: &Json) -> Option<String> {
+/// Who waits for the end of what this event, given by its body, starts of a function: the step of a run that invokes just
+/// that one. Other functions may listen to invokes, and nobody waits for them.
+pub(in crate::engine) fn correlation_id(body: &Json, function: &Function) -> Option<String> {
     if !body.as_str().contains("\"correlation_id\"") {
         return None;
     }
@@ -82,6 +86,10 @@ pub(in crate::engine) fn correlation_id(body: &Json) -> Option<String> {
     if body.get("name").and_then(Value::as_str) != Some("inngest/function.invoked") {
         return None;
     }
-    let id = body.pointer("/data/_inngest/correlation_id")?;
-    id.as_str().map(str::to_owned)
+    let own = body.pointer("/data/_inngest")?;
+    let target = own.get("fn_id")?.as_str()?;
+    if *target != *function.slug && target.parse() != Ok(function.id) {
+        return None;
+    }
+    own.get("correlation_id")?.as_str().map(str::to_owned)
 }

@@ -37,7 +37,7 @@ pub(in crate::engine) fn join(function: &Function, event: &Event, now: Timestamp
         ts: event.ts,
         bytes: u64::try_from(event.body.len()).unwrap_or(u64::MAX),
         idempotency: None,
-        is_awaited: super::correlation_id(&event.body).is_some(),
+        is_awaited: super::correlation_id(&event.body, function).is_some(),
         rate: None,
     };
     if let Some(batch) = &flow.batch {

@@ -151,7 +151,7 @@ proptest! {
             prop_assert_eq!((standing.count as usize, standing.bytes), (numbers.len(), bytes));
             prop_assert!(numbers.len() <= max_size as usize && bytes <= limits::BATCH_BYTES);
             prop_assert!(standing.due_at <= millis(due));
-            prop_assert_eq!(standing.due_by == DueBy::Timeout, standing.due_at == millis(due) || standing.due_by == DueBy::Timeout);
+            prop_assert!(standing.due_by == DueBy::Full || standing.due_at == millis(due));
             // A later one was opened for a reason: this one was over, or had no room for the next event.
             if let Some((_, next)) = all.get(place + 1) {
                 let next = history[next[0]];
@@ -432,6 +432,23 @@ fn the_end_of_a_batch_is_told_to_all_who_wait_for_it() {
     assert_eq!(told, [Value::Null, json!("run.2"), json!("run.4")]);
     let ids: HashSet<_> = emitted.iter().map(|event| event.id).collect();
     assert_eq!((ids.len(), emitted.len()), (4, 4), "and the cancellation");
+}
+
+/// A function that listens to invokes of others is waited for by nobody.
+#[test]
+fn who_invokes_another_function_is_not_told() {
+    let mut listener = debounced(None);
+    listener.slug = "shop-listener".into();
+    listener.id = FunctionId::derive("shop", "shop-listener");
+    for (function, is_awaited) in [(&listener, false), (&debounced(None), true)] {
+        let Ok(Start::Join(join)) = begin(function, &invoke(2), NOW) else {
+            panic!("starts a run")
+        };
+        assert_eq!(join.is_awaited, is_awaited);
+    }
+    listener.archived = true;
+    let fired = fire(&gathering(true, vec![invoke(2)]), Some(&listener), NOW);
+    assert_eq!((fired.answers.len(), fired.skips.len()), (0, 1));
 }
 
 /// A handler of ends that gathers them reports no end of its own, wherever in the batch they are.

@@ -129,6 +129,7 @@ macro_rules! store_conformance {
             what_a_debounce_does_not_start_with_is_recorded
             an_awaited_event_stays_in_a_debounce
             a_gathering_fires_once
+            what_gathers_by_an_older_catalog_is_outdated
             a_fired_run_may_be_a_duplicate
             a_rate_limit_keeps_events_from_joining
             due_gatherings_come_in_portions

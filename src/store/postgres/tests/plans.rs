@@ -2,13 +2,14 @@
 //! table is read from end to end, and no page is sorted.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use callboard_actors::domain::{
-    BucketId, Change, DeadLetter, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, LockClaim, NewRun, Rate,
-    RateClaim, RunState, RunStatus, SingletonMode, SkipReason, Step, StepId, StepOp, StepState, Timestamp, Wait,
-    WaitKey, WaitKind,
+    Accept, BucketId, Change, DeadLetter, DueBy, Fire, Gather, Gathering, GatheringId, HistoryEntry, HistoryKind, Job,
+    JobId, JobKey, Join, Json, LockClaim, NewRun, Rate, RateClaim, RunState, RunStatus, SingletonMode, SkipReason,
+    Step, StepId, StepOp, StepState, Timestamp, Wait, WaitKey, WaitKind, Write,
 };
-use callboard_actors::ports::{Check, Store as _};
+use callboard_actors::ports::{Check, GatheringBook as _, Store as _};
 use callboard_backends::postgres::{Server, Settings};
 use rstest::rstest;
 
@@ -280,9 +281,78 @@ fn everything(at: Timestamp) -> Vec<Change> {
     ]
 }
 
+/// An event that joins a debounce or, if its number is odd, a batch of two, in which it takes another one's place.
+fn gathering(number: i64, at: Timestamp) -> Write {
+    let (event, state, _) = accepted(number);
+    let function = state.function;
+    let gather = if number % 2 == 0 {
+        Gather::Debounce {
+            period: Duration::from_secs(5),
+            timeout: None,
+        }
+    } else {
+        Gather::Batch {
+            max_size: 3,
+            timeout: Duration::from_secs(5),
+        }
+    };
+    let join = Join {
+        id: GatheringId::derive(at, event.id, function),
+        function,
+        event: event.id,
+        bucket: match gather {
+            Gather::Debounce { .. } => BucketId::of_debounce(function, None),
+            Gather::Batch { .. } => BucketId::of_batch(function, None),
+        },
+        gather,
+        key: None,
+        at,
+        ts: event.ts,
+        bytes: 1,
+        // Every other one of a pair is known.
+        idempotency: Some(format!("own {}", number % 10 / 4)),
+        is_awaited: false,
+        rate: None,
+    };
+    Write::Accept(Accept {
+        event,
+        runs: Vec::new(),
+        joins: vec![
+            Join {
+                idempotency: None,
+                ..join.clone()
+            },
+            Join {
+                bucket: BucketId::of_batch(function, Some(("event.data.id", &Json::null()))),
+                gather: Gather::Batch {
+                    max_size: 3,
+                    timeout: Duration::from_secs(5),
+                },
+                id: GatheringId::new(at, number.unsigned_abs().into()),
+                ..join
+            },
+        ],
+        skips: Vec::new(),
+        catalog: None,
+    })
+}
+
+fn firing(gathering: &Gathering) -> Write {
+    Write::Fire(Fire {
+        gathering: gathering.id,
+        bucket: gathering.bucket,
+        due_by: DueBy::Request,
+        version: gathering.version,
+        runs: Vec::new(),
+        skips: Vec::new(),
+        answers: Vec::new(),
+        catalog: Some(0),
+    })
+}
+
 #[tokio::test]
 async fn a_commit_looks_rows_up_one_by_one() {
-    use callboard_actors::domain::{Route, Take, Write};
+    use callboard_actors::domain::{Route, Take};
     prepare().await;
     let at = Timestamp::from_millis(1_750_000_000_000);
     for database in DATABASES {
@@ -342,6 +412,18 @@ async fn a_commit_looks_rows_up_one_by_one() {
         for batch in batches {
             store.commit(&batch).await.expect("commits");
         }
+        // Two for each gathering, once that are new and once that are stored.
+        for number in [300, 310] {
+            let writes: Vec<_> = (number..number + 4).map(|number| gathering(number, at)).collect();
+            store.commit(&writes).await.expect("commits");
+        }
+        let function = accepted(1).1.function;
+        let fires: Vec<_> = store.gatherings(function, None, 100).await.expect("reads");
+        assert!(fires.len() >= 2, "{fires:?}");
+        store
+            .commit(&fires.iter().map(firing).collect::<Vec<_>>())
+            .await
+            .expect("commits");
         store.close().await.expect("closes");
         check(&server().log(), &marker);
     }
