@@ -66,10 +66,18 @@ impl Gatherer {
         let metrics = self.parts.metrics.clone();
         let errors = &metrics.store_errors;
         loop {
+            let Some(next) = errors.watch(self.parts.store.next_gathering().await)? else {
+                return Ok(SWEEP);
+            };
             let now = self.parts.clock.now();
+            if next > now {
+                self.parts.alarm.lower(next);
+                return Ok(next.since(now).clamp(PACE, SWEEP));
+            }
             let due = errors.watch(self.parts.store.due_gatherings(now, PAGE).await)?;
             if due.is_empty() {
-                break;
+                // Another node has just fired it.
+                return Ok(PACE);
             }
             let round = self.fire(&due, now).await?;
             self.fired += round.fired;
@@ -77,11 +85,6 @@ impl Gatherer {
                 return Ok(RETRY);
             }
         }
-        let Some(next) = errors.watch(self.parts.store.next_gathering().await)? else {
-            return Ok(SWEEP);
-        };
-        self.parts.alarm.lower(next);
-        Ok(next.since(self.parts.clock.now()).clamp(PACE, SWEEP))
     }
 
     async fn fire(&self, due: &[Gathered], now: Timestamp) -> Result<Round, LinkError> {
