@@ -5,8 +5,10 @@
 
 use std::fmt::{self, Write as _};
 
+use callboard_actors::engine::rerun::FromStepError;
 use callboard_actors::orchestrator::Refusal;
 use callboard_actors::ports::StoreError;
+use callboard_actors::rerun::RerunError;
 use serde_json::Value;
 
 use crate::sdk::RegistrationError;
@@ -142,7 +144,25 @@ catalogue! {
     UnknownDeadLetter = 1305, 404, "There is no such dead letter",
         "No dead letter has this id: it was retried or discarded, or its run has ended otherwise.",
         "List the dead letters with `GET /api/v1/dead-letters`.";
-    UnknownGathering = 1310, 404, "There is no such debounce or batch",
+    UnknownStep = 1306, 404, "The run has no such step",
+        "No step of the run has this id or name.",
+        "Look at the run with `GET /api/v1/runs/{id}`: `steps` lists ids and names.";
+    AmbiguousStep = 1307, 409, "Several steps have this name",
+        "The name is that of several steps of the run, as in a loop.",
+        "Give the id of one; the message lists them.";
+    MissingOutput = 1308, 409, "The result of an earlier step is missing",
+        "A run that begins with a step keeps the results of all steps before it, and one of those is not there.",
+        "Begin with an earlier step, or do the whole run again.";
+    InvalidStepInput = 1309, 400, "The input of the step is invalid",
+        "What a step is given in place of its arguments is no JSON array, or is larger than 4 MiB.",
+        "Send an array with an element for each argument.";
+    EditedInputUnsupported = 1310, 409, "The SDK does not take edited input",
+        "The SDK of the run's app would take the input for the step's result. The TypeScript SDK takes it.",
+        "Begin with the step without `input`, or with another event.";
+    NotRerun = 1311, 409, "The run can't be done again now",
+        "Its function is archived or being drained, or its singleton has a run that has not ended.",
+        "The message says which: register the function, resume it, or wait for that run.";
+    UnknownGathering = 1312, 404, "There is no such debounce or batch",
         "No gathering of the function has this id: its run has started, or none has been started for a reason that its events tell.",
         "List those that are open with `GET /api/v1/functions/{id}/gatherings`.";
 
@@ -167,6 +187,10 @@ catalogue! {
     Internal = 2007, 500, "Something went wrong inside",
         "A defect.",
         "Report it with the log lines of that moment.";
+
+    AppUnreachable = 2101, 503, "An app can't be reached",
+        "Most of an app's calls of late were not answered, or with 502, 503 or 504. Its circuit breaker is open: further calls wait, keeping their attempts, while a few show whether the app is back.",
+        "See to the app: it is called again by itself, with more calls from wave to wave. `callboard status` and `GET /api/v1/apps` show when. `breaker.*`, or `PUT /api/v1/apps/{name}/breaker` for one app, changes when breakers open, or switches them off.";
 
     InvalidSettings = 3001, 0, "The settings are invalid",
         "A key is unknown, or a value is not of the expected form or out of range.",
@@ -277,6 +301,23 @@ impl From<Refusal> for Problem {
             Refusal::Invalid(problems) => Self::new(Code::InvalidData, message).with(problems),
             Refusal::UnknownFunction(_) => Self::new(Code::UnknownFunction, message),
         }
+    }
+}
+
+impl From<RerunError> for Problem {
+    fn from(error: RerunError) -> Self {
+        let code = match &error {
+            RerunError::UnknownRun(_) => Code::UnknownRun,
+            RerunError::Archived | RerunError::Skipped(..) => Code::NotRerun,
+            RerunError::FromStep(FromStepError::Unknown(_)) => Code::UnknownStep,
+            RerunError::FromStep(FromStepError::Ambiguous(..)) => Code::AmbiguousStep,
+            RerunError::FromStep(FromStepError::MissingOutput(_)) => Code::MissingOutput,
+            RerunError::FromStep(FromStepError::NoArray | FromStepError::TooLarge) => Code::InvalidStepInput,
+            RerunError::NoEditedInput(_) => Code::EditedInputUnsupported,
+            RerunError::Unavailable(_) => Code::Unavailable,
+            RerunError::Store(error) => return error.clone().into(),
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -41,8 +41,17 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Health(args) => println!("{}", actix_rt::System::new().block_on(cli::health::ask(args))?),
+        Command::Limits(args) => {
+            print!("{}", actix_rt::System::new().block_on(cli::limits::run(args))?);
+        }
         Command::Slots(args) => {
             print!("{}", actix_rt::System::new().block_on(cli::slots::run(args))?);
+        }
+        Command::Runs(args) => {
+            print!("{}", actix_rt::System::new().block_on(cli::runs::run(args))?);
+        }
+        Command::Functions(args) => {
+            print!("{}", actix_rt::System::new().block_on(cli::functions::run(args))?);
         }
         Command::DeadLetters(args) => {
             print!("{}", actix_rt::System::new().block_on(cli::dead_letters::run(args))?);

@@ -6,6 +6,7 @@
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::breaker::Pass;
 use crate::domain::JobId;
 use crate::kernel::Permit;
 use crate::ports::Lease;
@@ -33,6 +34,8 @@ pub struct Assignment {
     poisoned: Option<String>,
     /// Returns to the pool when the assignment goes.
     _permit: Permit,
+    /// The breaker's leave to call the app, until the call is made.
+    pass: Option<Pass>,
     returned: UnboundedSender<Returned>,
     is_handled: bool,
 }
@@ -45,6 +48,7 @@ impl Assignment {
             lease: Some(lease),
             poisoned,
             _permit: permit,
+            pass: None,
             returned,
             is_handled: false,
         }
@@ -56,6 +60,19 @@ impl Assignment {
         self.lease
             .as_ref()
             .expect("an assignment is settled by value, so nobody can look at a settled one")
+    }
+
+    /// With the breaker's leave to call the app.
+    #[must_use]
+    pub fn with_pass(self, pass: Option<Pass>) -> Self {
+        let mut assignment = self;
+        assignment.pass = pass;
+        assignment
+    }
+
+    /// The breaker's leave, for as long as the call has not been made.
+    pub fn pass(&mut self) -> &mut Option<Pass> {
+        &mut self.pass
     }
 
     /// Why the job is to be given up, if it is.

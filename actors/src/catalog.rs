@@ -8,10 +8,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde_json::Value;
 
-use crate::domain::{Event, Function, FunctionId, Skip, SkipReason, Timestamp, Trigger};
-use crate::engine::Listeners;
+use crate::domain::{Event, Function, FunctionId, LimitOverride, Skip, SkipReason, Timestamp, Trigger};
+use crate::engine::{self, Listeners};
 use crate::expression::{Expression, Scope, pattern};
-use crate::ports::{AppView, CatalogView};
+use crate::ports::{AppView, CatalogView, SlotLimits};
 
 /// A snapshot of all apps and functions.
 #[derive(Debug, Default)]
@@ -20,8 +20,14 @@ pub struct Catalog {
     apps: Vec<AppView>,
     functions: HashMap<FunctionId, Arc<Function>>,
     by_slug: HashMap<Arc<str>, FunctionId>,
+    /// What operators have said of apps' circuit breakers.
+    breakers: HashMap<Arc<str>, bool>,
+    /// Functions whose app is not to be called.
+    paused: Vec<FunctionId>,
     /// Triggers by the event name or pattern they are written with.
     triggers: HashMap<String, Vec<Candidate>>,
+    slot_limits: Arc<SlotLimits>,
+    overrides: Vec<LimitOverride>,
 }
 
 /// A trigger of a live function.
@@ -53,14 +59,26 @@ pub struct Matches {
 impl Catalog {
     /// A snapshot of what the store holds.
     #[must_use]
-    pub fn new(CatalogView { revision, apps }: CatalogView) -> Self {
+    pub fn new(view: CatalogView) -> Self {
+        let CatalogView {
+            revision,
+            apps,
+            overrides,
+        } = view;
         let mut catalog = Self {
             revision,
             ..Self::default()
         };
         for function in apps.iter().flat_map(|view| &view.functions) {
-            let function = Arc::new(function.clone());
+            let mut function = function.clone();
+            for numbers in overrides.iter().filter(|numbers| numbers.function == function.id) {
+                numbers.apply(&mut function.flow);
+            }
+            let function = Arc::new(function);
             catalog.functions.insert(function.id, Arc::clone(&function));
+            if function.mode.is_paused() {
+                catalog.paused.push(function.id);
+            }
             if function.archived {
                 continue;
             }
@@ -84,8 +102,38 @@ impl Catalog {
                 catalog.triggers.entry(event.clone()).or_default().push(candidate);
             }
         }
+        let said = apps
+            .iter()
+            .filter_map(|view| Some((Arc::clone(&view.app.name), view.breaker?)));
+        catalog.breakers = said.collect();
+        let slot_limits = catalog.functions.values().filter_map(|function| {
+            let (rule, limit) = engine::run_limit(function)?;
+            Some((function.id, rule, limit))
+        });
+        catalog.slot_limits = Arc::new(SlotLimits {
+            limits: slot_limits.collect(),
+        });
         catalog.apps = apps;
+        catalog.overrides = overrides;
         catalog
+    }
+
+    /// The numbers that an operator has put in the place of registered ones.
+    #[must_use]
+    pub fn overrides(&self) -> &[LimitOverride] {
+        &self.overrides
+    }
+
+    /// A function as it was registered, whatever an operator has changed.
+    #[must_use]
+    pub fn registered(&self, id: FunctionId) -> Option<&Function> {
+        let mut functions = self.apps.iter().flat_map(|view| &view.functions);
+        functions.find(|function| function.id == id)
+    }
+
+    /// The numbers that count for run slots; functions that were left out go on under theirs.
+    pub fn slot_limits(&self) -> &Arc<SlotLimits> {
+        &self.slot_limits
     }
 
     /// Which snapshot it is; later ones have larger numbers.
@@ -94,7 +142,7 @@ impl Catalog {
         self.revision
     }
 
-    /// All apps with their functions, archived ones included.
+    /// All apps with their functions as they were registered, archived ones included.
     #[must_use]
     pub fn apps(&self) -> &[AppView] {
         &self.apps
@@ -106,9 +154,32 @@ impl Catalog {
         self.functions.get(&id)
     }
 
+    /// What an operator has said of an app's circuit breaker, if anything.
+    #[must_use]
+    pub fn breaker_of(&self, app: &str) -> Option<bool> {
+        self.breakers.get(app).copied()
+    }
+
+    /// Every function, archived ones included, in no particular order.
+    pub fn functions(&self) -> impl Iterator<Item = &Arc<Function>> {
+        self.functions.values()
+    }
+
     /// Every live function, in no particular order.
     pub fn live_functions(&self) -> impl Iterator<Item = &Arc<Function>> {
         self.functions.values().filter(|function| !function.archived)
+    }
+
+    /// Functions whose app is not to be called, archived ones included.
+    #[must_use]
+    pub fn paused(&self) -> &[FunctionId] {
+        &self.paused
+    }
+
+    /// Whether the app is not to be called for this function.
+    #[must_use]
+    pub fn is_paused(&self, id: FunctionId) -> bool {
+        self.function(id).is_some_and(|function| function.mode.is_paused())
     }
 
     /// A live function by its slug or its UUID.

@@ -2,7 +2,8 @@
 //!
 //! A permit travels with each job and returns when its outcome is durable, so work in flight is bounded however much is
 //! ready (P6). Executors are started when the first job for them comes; while one is down its jobs are handed back. A job
-//! over which an executor has died three times is handed out once more, to be given up.
+//! over which an executor has died three times is handed out once more, to be given up. Calls of a paused function are
+//! dropped from the queue when they come up; the store keeps them.
 //!
 //! Started last and stopped first: whatever it hands out has somebody to do it.
 
@@ -16,9 +17,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use crate::assignment::{Assignment, Returned};
+use crate::breaker::{Admission, Breakers};
+use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{FunctionId, JobId};
 use crate::executor::{Executor, Perform};
 use crate::kernel::{ChildName, ChildSpec, Credits, Lookup, Observation, Permit, Supervised};
+use crate::parked::Parked;
 use crate::ports::{Clock, Lease, Queue};
 use crate::supervisor::{StartChild, SupervisorHandle};
 
@@ -34,6 +38,8 @@ const FETCH: usize = 64;
 const LONGEST_NAP: Duration = Duration::from_secs(5);
 /// How long a job for an executor that is out of service is put off.
 const PUT_OFF: Duration = Duration::from_secs(5);
+/// How long a job is put off at the least, so that nobody is kept busy by it.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 /// Makes the spec of the executor of one function.
 pub type ExecutorSpec = Arc<dyn Fn(FunctionId) -> ChildSpec + Send + Sync>;
@@ -64,10 +70,16 @@ pub struct Parts {
     pub queue: Arc<dyn Queue>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Functions whose calls are not handed out.
+    pub parked: Parked,
     /// Who starts executors, and where they are.
     pub supervisor: SupervisorHandle,
     /// What an executor is.
     pub spec: ExecutorSpec,
+    /// Whose app a job calls.
+    pub catalog: SharedCatalog,
+    /// Whether an app may be called.
+    pub breakers: Breakers,
     /// Permits for jobs in flight.
     pub credits: Credits,
     /// Jobs in flight of one function.
@@ -176,24 +188,50 @@ impl Feed {
         if leases.is_empty() {
             self.nap(room == 0).await;
         }
+        let leases = self.park(leases).await;
         // From here on whatever happens to a job, it comes back.
         let (mut taken, mut left) = (Vec::with_capacity(leases.len()), Vec::new());
+        let catalog = self.parts.catalog.current();
         for lease in leases {
+            let pass = match self.admit(&catalog, &lease) {
+                Admission::Go(pass) => pass,
+                Admission::Wait(wait) => {
+                    let due = self.parts.clock.now().after(wait.max(SHORTEST_WAIT));
+                    left.push((lease, due));
+                    continue;
+                }
+            };
             match self.parts.credits.try_acquire(PERMIT_KEY) {
-                Ok(permit) => taken.push(self.assignment(lease, permit)),
-                Err(_) => left.push(lease),
+                Ok(permit) => taken.push(self.assignment(lease, permit).with_pass(pass)),
+                Err(_) => {
+                    let due = lease.job.due;
+                    left.push((lease, due));
+                }
             }
         }
-        for lease in left {
-            self.parts
-                .queue
-                .release(&lease.job.id, lease.epoch, lease.job.due)
-                .await;
+        for (lease, due) in left {
+            self.parts.queue.release(&lease.job.id, lease.epoch, due).await;
         }
         for assignment in taken {
             self.deliver(assignment).await;
         }
         self
+    }
+
+    /// Drops the calls of paused functions from the queue; answers the other leases. In this order: a call that is noted
+    /// before it is dropped might be brought again in between, and dropped then.
+    async fn park(&self, mut leases: Vec<Lease>) -> Vec<Lease> {
+        let catalog = self.parts.parked.catalog();
+        if catalog.paused().is_empty() {
+            return leases;
+        }
+        let is_held = |lease: &mut Lease| lease.job.id.key.is_call() && catalog.is_paused(lease.job.function);
+        let held: Vec<Lease> = leases.extract_if(.., is_held).collect();
+        for lease in held {
+            self.parts.queue.acknowledge(&lease.job.id, lease.epoch).await;
+            self.parts.parked.add(lease.job.function);
+        }
+        leases
     }
 
     /// Waits for something to do: jobs, room, jobs given back, an executor that has come up.
@@ -224,12 +262,29 @@ impl Feed {
         }
     }
 
+    /// Whether the app that a job calls may be called now. Jobs that call nobody always go.
+    fn admit(&self, catalog: &Catalog, lease: &Lease) -> Admission {
+        if lease.job.id.key.is_call() && !self.is_poisonous(&lease.job.id) {
+            self.parts.breakers.ask(catalog, lease.job.function)
+        } else {
+            Admission::Go(None)
+        }
+    }
+
+    /// Whether a job is handed out once more to be given up.
+    fn is_poisonous(&self, job: &JobId) -> bool {
+        self.panics
+            .get(job)
+            .is_some_and(|(panics, _)| *panics >= POISONED_AFTER)
+    }
+
     /// A leased job with its permit.
     fn assignment(&mut self, lease: Lease, permit: Permit) -> Assignment {
         // The count stays: the executor may be down just now, and the job is then handed out again.
         let panics = self.panics.get(&lease.job.id).map_or(0, |(panics, _)| *panics);
-        let poisoned =
-            (panics >= POISONED_AFTER).then(|| format!("the executor panicked {panics} times over this job"));
+        let poisoned = self
+            .is_poisonous(&lease.job.id)
+            .then(|| format!("the executor panicked {panics} times over this job"));
         Assignment::new(lease, poisoned, permit, self.parts.lane.sender.clone())
     }
 
@@ -274,7 +329,7 @@ impl Feed {
     /// Hands a job back, to be tried again after a while.
     async fn put_off(&self, assignment: Assignment, wait: Duration) {
         let lease = assignment.settle();
-        let due = self.parts.clock.now().after(wait.max(Duration::from_millis(10)));
+        let due = self.parts.clock.now().after(wait.max(SHORTEST_WAIT));
         self.parts.queue.release(&lease.job.id, lease.epoch, due).await;
     }
 

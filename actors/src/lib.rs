@@ -13,8 +13,9 @@
 //! | [`ports`] | what the world has to provide: store, queue, invoker, clock, chance; with their conformance suites |
 //! | [`kernel`] | the supervision kit on actix: child, guard, restart policy, address book, credits, probe |
 //! | [`supervisor`] | the root of the process tree |
-//! | [`catalog`], [`run_cache`], [`assignment`], [`metrics`] | what the actors share |
+//! | [`catalog`], [`run_cache`], [`assignment`], [`breaker`], [`parked`], [`metrics`] | what the actors share |
 //! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`executor`], [`scheduler`], [`janitor`], [`presence`] | the actors, one role each |
+//! | [`mod@rerun`] | how a run is done again |
 //! | [`orchestrator`] | the tree put together, and the handle for everything that may be asked of it |
 //!
 //! # The process tree
@@ -39,6 +40,7 @@
 //! ```
 
 pub mod assignment;
+pub mod breaker;
 pub mod catalog;
 pub mod consumer;
 pub mod domain;
@@ -50,11 +52,14 @@ pub mod kernel;
 mod link;
 pub mod metrics;
 pub mod orchestrator;
+pub mod parked;
 pub mod ports;
 pub mod presence;
 pub mod registrar;
+pub mod rerun;
 pub mod router;
 pub mod run_cache;
+mod run_slots;
 pub mod scheduler;
 pub mod state_writer;
 pub mod supervisor;

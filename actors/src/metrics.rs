@@ -250,6 +250,7 @@ impl CallMetrics {
             Reply::Returned(_) => 200,
             Reply::Steps { .. } => 206,
             Reply::Failed { status, .. } => status.map_or(0, usize::from),
+            Reply::Unanswered(_) => 0,
         };
         self.statuses.get(status).unwrap_or(&self.statuses[0]).increment();
     }

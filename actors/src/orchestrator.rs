@@ -16,10 +16,11 @@ use tokio::sync::oneshot;
 pub use build::{BuildError, Settings, World, build};
 pub use gatherings::FiredGathering;
 
+use crate::breaker::Breakers;
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    DeadLetter, Event, EventId, Failure, FunctionId, Json, LetterId, Node, NodeState, Registration, RunId, SyncOutcome,
-    WaitKey, Written,
+    DeadLetter, Event, EventId, Failure, FunctionId, FunctionMode, Json, LetterId, LimitOverride, Node, NodeState,
+    Registration, RuleId, RunId, SyncOutcome, WaitKey, Written,
 };
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::credit::Gauges;
@@ -28,7 +29,9 @@ use crate::link::{self, LinkError, names};
 use crate::metrics::Metrics;
 use crate::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use crate::registrar::{self, Registrar};
+use crate::rerun::{FromStep, Rerun, RerunError, Reruns};
 use crate::router::{AcceptEvents, Router};
+use crate::run_slots::{self, PassOn};
 use crate::scheduler::ledger::{self, SlotFilter, SlotPage};
 use crate::supervisor::{Drain, DrainReport, GetStatus, StopSignal, SupervisorHandle};
 
@@ -107,6 +110,7 @@ pub struct Orchestrator {
     supervisor: SupervisorHandle,
     metrics: Metrics,
     credits: Credits,
+    breakers: Breakers,
     node: Node,
     is_shared: bool,
     is_draining: Arc<AtomicBool>,
@@ -231,6 +235,54 @@ impl Orchestrator {
             .await
     }
 
+    /// Says of an app whether its calls go through a circuit breaker, whatever the settings say; `None`: as they say.
+    /// Answers whether there is such an app.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down.
+    pub async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, Refusal> {
+        self.registrar(|reply| registrar::Change::SetBreaker(app.to_owned(), breaker, reply))
+            .await
+    }
+
+    /// The circuit breakers of this instance.
+    #[must_use]
+    pub fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+
+    /// Has a function do from now on what an operator lets it do: at once here, on other instances within the interval of
+    /// their signs of life. Whatever the instance, no trigger starts a run that is accepted after this returns.
+    /// Archived functions, whose runs go on, count too. Answers whether that is a change.
+    ///
+    /// # Errors
+    /// When there is no such function, the store can't, or the server is going down.
+    pub async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal> {
+        if self.catalog().function(id).is_none() {
+            return Err(Refusal::UnknownFunction(id.to_string()));
+        }
+        self.registrar(|reply| registrar::Change::SetMode(id, mode, reply))
+            .await
+    }
+
+    /// Gives a rule of a function other numbers until a time; when this returns, they count.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down.
+    pub async fn override_limit(&self, numbers: LimitOverride) -> Result<(), Refusal> {
+        self.registrar(|reply| registrar::Change::Override(numbers, reply))
+            .await
+    }
+
+    /// Has the registered numbers count again, of one rule of a function or of all. Answers whether they did not.
+    ///
+    /// # Errors
+    /// When the store can't, or the server is going down.
+    pub async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, Refusal> {
+        self.registrar(|reply| registrar::Change::EndOverrides(function, rule, reply))
+            .await
+    }
+
     /// Notes why a sync that we asked an app for failed, or that it did not.
     pub fn note_sync(&self, url: &str, error: Option<String>) {
         let change = registrar::Change::NoteSync(url.to_owned(), error);
@@ -304,6 +356,20 @@ impl Orchestrator {
             }
         }
         Err(Refusal::Overloaded)
+    }
+
+    /// Has a run done again, as a whole or from one of its steps on.
+    ///
+    /// # Errors
+    /// When that can't be; see [`RerunError`].
+    pub async fn rerun(&self, run: RunId, from: Option<&FromStep>) -> Result<Rerun, RerunError> {
+        let id = EventId::new(self.clock.now(), self.random.bits());
+        let reruns = Reruns {
+            store: Arc::clone(&self.store),
+            catalog: self.catalog.clone(),
+            book: self.supervisor.book.clone(),
+        };
+        reruns.rerun(run, from, id).await
     }
 
     /// Puts the job of a dead letter back, to be tried now. Answers the letter as it was; `None` if there is none, or none
@@ -387,14 +453,22 @@ impl Orchestrator {
             listeners: &*catalog,
         };
         let expected = state.version;
-        let (_, changes) = engine::decide(state, function, input, &context);
+        let (next, changes) = engine::decide(state, function, input, &context);
         if changes.is_empty() {
             // What it is about has gone since the caller looked.
             return Ok(Some(false));
         }
-        Ok(Some(
-            link::advance(&self.supervisor.book, &self.metrics, of, expected, changes).await?,
-        ))
+        let is_done = link::advance(&self.supervisor.book, &self.metrics, of, expected, changes).await?;
+        if let Some(left) = run_slots::left_by(&next).filter(|_| is_done) {
+            let passing = PassOn {
+                store: Arc::clone(&self.store),
+                queue: Arc::clone(&self.queue),
+                catalog,
+                metrics: self.metrics.clone(),
+            };
+            passing.pass(left, self.clock.now()).await;
+        }
+        Ok(Some(is_done))
     }
 
     /// Every app and function as of now.
@@ -442,6 +516,12 @@ impl Orchestrator {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// Where the actors are.
+    #[cfg(test)]
+    pub(crate) fn book(&self) -> crate::kernel::AddressBook {
+        self.supervisor.book.clone()
     }
 
     /// For looking at who is at work on what.

@@ -16,8 +16,8 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    Accept, Class, Event, Failure, Function, FunctionId, Job, JobId, JobKey, Join, Json, Lookup, NewRun, Priority,
-    RateClaim, Route, Skip, SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
+    Accept, Class, Event, Failure, Function, FunctionId, Gates, Job, JobId, JobKey, Join, Json, Lookup, NewRun,
+    Priority, RateClaim, Route, Skip, SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
 };
 use crate::engine::{self, Start};
 use crate::expression::{Equality, Expression, Scope};
@@ -224,16 +224,18 @@ fn invoked(catalog: &Catalog, event: &Event, now: Timestamp) -> Starts {
     if starts.rate_of(function.id).is_none() {
         starts.add(function, event, now);
     }
+    let refusal = |message: &str| engine::refused_invoke(event, &Failure::new("Error", message), now).map(Box::new);
     match starts.rate_of(function.id) {
-        Some(Some(rate)) => {
-            let failure = Failure::new("Error", "invoked function is rate limited");
-            rate.refusal = engine::refused_invoke(event, &failure, now).map(Box::new);
-        }
+        Some(Some(rate)) => rate.refusal = refusal("invoked function is rate limited"),
         Some(None) => {}
         None => {
             let reason = starts.skips.last().map_or("", |skip| &skip.detail);
             starts.failure = Some(Failure::new("Error", reason));
         }
+    }
+    let mut runs = starts.runs.iter_mut().filter(|run| run.state.function == function.id);
+    if let Some(lock) = runs.find_map(|run| run.lock.as_mut()) {
+        engine::refuse_lock(lock, event, now);
     }
     starts
 }
@@ -425,6 +427,7 @@ impl Pass {
             due: self.parts.clock.now(),
             priority: Priority::new(Class::High, 0),
             payload: Some(payload),
+            gates: Gates::NONE,
         };
         Some(Take {
             run: wait.run,

@@ -11,13 +11,15 @@
 //! Gatherings of events are fired beside that, by rounds of their own, so that neither waits for the other.
 //!
 //! In reading order: [`catch_up`] (what becomes of slots that were missed), `cron` (the plan of ticks), [`ledger`] (what
-//! became of each slot, for people), [`alarm`] and `gatherer` (gatherings that are due).
+//! became of each slot, for people), [`alarm`] and `gatherer` (gatherings that are due). `run_slots` is about slots of
+//! another kind: those that runs hold.
 
 pub mod alarm;
 pub mod catch_up;
 mod cron;
 mod gatherer;
 pub mod ledger;
+mod run_slots;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +33,8 @@ use crate::domain::{FunctionId, JobId, JobKey, RunId, Timestamp, Write};
 use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError};
 use crate::metrics::Metrics;
-use crate::ports::{Clock, Origin, PartitionStats, Queue, QueueStats, Store, StoreError};
+use crate::parked::Parked;
+use crate::ports::{Clock, Except, Origin, PartitionStats, Queue, QueueStats, Store, StoreError};
 use alarm::Alarm;
 use catch_up::CatchUp;
 use cron::Plan;
@@ -66,6 +69,8 @@ pub struct Parts {
     pub spilled: Arc<AtomicBool>,
     /// Set by who joins a gathering.
     pub alarm: Alarm,
+    /// Functions whose calls are not brought.
+    pub parked: Parked,
     /// Where the writer is.
     pub book: AddressBook,
     /// What is counted.
@@ -99,6 +104,7 @@ impl Scheduler {
         let gatherer = Gatherer::new(parts.clone());
         let time = Time {
             crons: Plan::new(parts.catch_up),
+            slots: run_slots::Sweep::default(),
             parts,
             until: Timestamp::MIN,
             swept_at: Timestamp::MIN,
@@ -173,6 +179,7 @@ struct Time {
     swept_at: Timestamp,
     /// Set when there was no room for some.
     shortage: Option<Shortage>,
+    slots: run_slots::Sweep,
     crons: Plan,
     /// Ticks that have come and are not known to be durable. Accepting one twice changes nothing.
     ticks: Vec<Write>,
@@ -196,6 +203,7 @@ impl Time {
                 tracing::info!("the queue may lack jobs; it is filled again from the store");
                 self.swept_at = Timestamp::MIN;
                 self.shortage = None;
+                self.slots.forget();
             }
             () = tokio::time::sleep(wait) => {}
         }
@@ -205,8 +213,12 @@ impl Time {
     /// Does what is to be done now; answers how long there is nothing to do.
     async fn work(&mut self) -> Result<Duration, LinkError> {
         let now = self.parts.clock.now();
-        self.bring(now).await?;
         let catalog = self.parts.catalog.current();
+        if self.parts.parked.take_resumed(&catalog) {
+            self.swept_at = Timestamp::MIN;
+        }
+        self.bring(now, catalog.paused()).await?;
+        self.pass_slots_on(now).await?;
         if !self.crons.follows(&catalog) {
             let marks = self.parts.store.cron_marks(None).await;
             let marks = self.parts.metrics.store_errors.watch(marks)?;
@@ -238,37 +250,54 @@ impl Time {
         Ok(cron.min(bring))
     }
 
-    /// Brings the jobs that have come into the horizon; now and then, and after a lack of room, all that are due.
-    async fn bring(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    /// Brings the jobs that have come into the horizon; now and then, and after a lack of room, all that are due. Calls of
+    /// the functions `paused` stay where they are.
+    async fn bring(&mut self, now: Timestamp, paused: &[FunctionId]) -> Result<(), StoreError> {
         if self.shortage.is_none() && self.parts.spilled.load(Ordering::Relaxed) {
             self.shortage = Some(Shortage::of(&self.parts.queue.stats().await));
         }
         let is_sweep = now.since(self.swept_at) >= SWEEP || now < self.swept_at;
+        // Functions that have no room for more of their own: what they have must not hold the others back.
+        let mut full = Vec::new();
+        let mut from = if is_sweep { Timestamp::MIN } else { self.until };
         if let Some(shortage) = &self.shortage
             && !is_sweep
-            && !self.has_room(shortage).await
         {
-            return Ok(());
+            if self.has_room(shortage).await {
+                from = Timestamp::MIN;
+            } else if shortage.full.is_empty() || now.after(self.parts.horizon / 2) < self.until {
+                return Ok(());
+            } else {
+                // It may last: jobs that wait at a gate make room as slowly as that lets them through. What comes into the
+                // horizon of all other functions is brought meanwhile.
+                full.clone_from(&shortage.full);
+            }
         }
-        let from = if is_sweep || self.shortage.is_some() {
-            Timestamp::MIN
-        } else {
-            self.until
-        };
+        let mut was_short = self.shortage.take_if(|_| !full.is_empty());
         let until = now.after(self.parts.horizon);
         if until <= from {
-            // The clock was set back; what is due is in the queue.
+            // The clock was set back, or there is nothing new; what is due is in the queue.
+            self.shortage = was_short.or(self.shortage.take());
             return Ok(());
         }
         let mut after: Option<(Timestamp, JobId)> = (from > Timestamp::MIN).then(|| cursor_before(from));
         self.shortage = None;
         // From here on what the writer finds no room for is brought by the next turn.
         self.parts.spilled.store(false, Ordering::Relaxed);
-        // Functions that have no room for more of their own: what they have must not hold the others back.
-        let mut full = Vec::new();
+        paused.iter().for_each(|function| self.parts.parked.add(*function));
         loop {
-            let page = self.parts.store.jobs_due(until, after.take(), &full, PAGE).await;
-            let page = self.parts.metrics.store_errors.watch(page)?;
+            let except = Except {
+                functions: &full,
+                calls_of: paused,
+            };
+            let page = self.parts.store.jobs_due(until, after.take(), except, PAGE).await;
+            let page = match self.parts.metrics.store_errors.watch(page) {
+                Ok(page) => page,
+                Err(error) => {
+                    self.shortage = was_short;
+                    return Err(error);
+                }
+            };
             let is_last = page.len() < PAGE;
             after = page.last().map(|job| (job.due, job.id.clone()));
             self.turn.brought += u64::try_from(page.len()).unwrap_or(0);
@@ -286,6 +315,10 @@ impl Time {
             }
         }
         self.until = until;
+        if let Some(shortage) = self.shortage.as_mut().or(was_short.as_mut()) {
+            shortage.full = full;
+        }
+        self.shortage = self.shortage.take().or(was_short);
         if is_sweep {
             self.swept_at = now;
         }
@@ -312,10 +345,12 @@ fn has_room(stats: &QueueStats) -> bool {
 
 /// What the queue held when there was no room for more, in all and of the function that had most: either may be what
 /// was short, and as long as neither has shrunk it is no use to ask the store for more.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Shortage {
     total: usize,
     longest: Option<(FunctionId, usize)>,
+    /// The functions that were found to have no room of their own.
+    full: Vec<FunctionId>,
 }
 
 impl Shortage {
@@ -324,6 +359,11 @@ impl Shortage {
         Self {
             total: stats.ready + stats.delayed,
             longest: loads.max_by_key(|(_, load)| *load),
+            // With room in all, it is one function that has too many.
+            full: longest_but(stats, &[])
+                .filter(|_| has_room(stats))
+                .into_iter()
+                .collect(),
         }
     }
 

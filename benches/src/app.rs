@@ -129,7 +129,7 @@ async fn answer(
         Method::GET => {
             return Ok(reply(
                 StatusCode::OK,
-                r#"{"schema_version":"2024-05-24","function_count":5,"mode":"dev"}"#.to_owned(),
+                r#"{"schema_version":"2024-05-24","function_count":6,"mode":"dev"}"#.to_owned(),
             ));
         }
         Method::PUT => {

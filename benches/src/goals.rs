@@ -18,7 +18,7 @@ impl Goals {
             (Backend::Production, Workload::NoStep) => (2500.0, 5000.0),
             (Backend::Production, Workload::OneStep) => (1800.0, 3500.0),
             (Backend::Production, Workload::TenSteps) => (550.0, 1100.0),
-            (_, Workload::Sleep | Workload::SlowStep) => return None,
+            (_, Workload::Keyed | Workload::Sleep | Workload::SlowStep) => return None,
         };
         Some(Limit::at_least(must).aim(aim))
     }

@@ -27,6 +27,8 @@ pub(crate) enum Scenario {
     NoStep,
     OneStep,
     TenSteps,
+    /// Like `one-step`, with 10,000 concurrency keys.
+    Keyed,
     Latency,
     Sleepers,
     /// One of two instances is killed; only with `--backend production`.
@@ -36,12 +38,13 @@ pub(crate) enum Scenario {
 impl Scenario {
     /// In this order: the idle server has to be fresh, what the sleepers leave behind must not disturb the others, and after
     /// the recovery an instance is missing.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Idle,
         Self::Latency,
         Self::NoStep,
         Self::OneStep,
         Self::TenSteps,
+        Self::Keyed,
         Self::Sleepers,
         Self::Recovery,
     ];
@@ -76,6 +79,7 @@ impl Stage<'_> {
             Scenario::NoStep => throughput::measure(self, Workload::NoStep).await,
             Scenario::OneStep => throughput::measure(self, Workload::OneStep).await,
             Scenario::TenSteps => throughput::measure(self, Workload::TenSteps).await,
+            Scenario::Keyed => throughput::measure(self, Workload::Keyed).await,
             Scenario::Sleepers => sleepers::measure(self).await,
             Scenario::Recovery => recovery::measure(self).await,
         }

@@ -14,6 +14,8 @@ pub(crate) enum Workload {
     NoStep,
     OneStep,
     TenSteps,
+    /// One step, under a limit of [`SLOTS`] calls at a time for each of [`KEYS`] keys.
+    Keyed,
     /// One sleep and nothing else.
     Sleep,
     /// One step, every call of which takes [`SLOWNESS`].
@@ -23,14 +25,27 @@ pub(crate) enum Workload {
 /// How long a call of [`Workload::SlowStep`] takes.
 pub(crate) const SLOWNESS: Duration = Duration::from_millis(100);
 
+/// Keys of [`Workload::Keyed`].
+const KEYS: usize = 10_000;
+/// Calls of [`Workload::Keyed`] at a time, for each key.
+const SLOTS: usize = 2;
+
 impl Workload {
-    pub(crate) const ALL: [Self; 5] = [Self::NoStep, Self::OneStep, Self::TenSteps, Self::Sleep, Self::SlowStep];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::NoStep,
+        Self::OneStep,
+        Self::TenSteps,
+        Self::Keyed,
+        Self::Sleep,
+        Self::SlowStep,
+    ];
 
     pub(crate) fn id(self) -> &'static str {
         match self {
             Self::NoStep => "no-step",
             Self::OneStep => "one-step",
             Self::TenSteps => "ten-steps",
+            Self::Keyed => "keyed",
             Self::Sleep => "sleep",
             Self::SlowStep => "slow-step",
         }
@@ -40,7 +55,7 @@ impl Workload {
     pub(crate) fn steps(self) -> usize {
         match self {
             Self::NoStep => 0,
-            Self::OneStep | Self::Sleep | Self::SlowStep => 1,
+            Self::OneStep | Self::Keyed | Self::Sleep | Self::SlowStep => 1,
             Self::TenSteps => 10,
         }
     }
@@ -80,7 +95,11 @@ impl Workload {
 
     /// The event that starts a run, in the form of `POST /e/{key}` with a single event.
     pub(crate) fn event(self, number: usize) -> String {
-        format!(r#"{{"name":"bench/{}","data":{{"n":{number}}}}}"#, self.id())
+        let key = number % KEYS;
+        match self {
+            Self::Keyed => format!(r#"{{"name":"bench/keyed","data":{{"n":{number},"key":"{key}"}}}}"#),
+            _ => format!(r#"{{"name":"bench/{}","data":{{"n":{number}}}}}"#, self.id()),
+        }
     }
 
     /// The same with an id, so that it may be sent again to who knows whether it came through.
@@ -98,7 +117,7 @@ pub(crate) fn registration(url: &str) -> serde_json::Value {
         .into_iter()
         .map(|workload| {
             let id = workload.slug();
-            serde_json::json!({
+            let mut function = serde_json::json!({
                 "id": id,
                 "name": workload.id(),
                 "triggers": [{"event": format!("bench/{}", workload.id())}],
@@ -107,7 +126,11 @@ pub(crate) fn registration(url: &str) -> serde_json::Value {
                     "name": "step",
                     "runtime": {"type": "http", "url": format!("{url}?fnId={id}&stepId=step")},
                 }},
-            })
+            });
+            if workload == Workload::Keyed {
+                function["concurrency"] = serde_json::json!([{"limit": SLOTS, "key": "event.data.key"}]);
+            }
+            function
         })
         .collect();
     serde_json::json!({

@@ -16,7 +16,8 @@ CREATE TABLE callboard.apps (
     version    text,
     checksum   text NOT NULL,
     error      text,
-    synced_at  bigint NOT NULL
+    synced_at  bigint NOT NULL,
+    breaker    boolean                 -- whether calls go through a circuit breaker, if an operator has said so
 );
 
 CREATE TABLE callboard.functions (
@@ -26,6 +27,8 @@ CREATE TABLE callboard.functions (
     version    bigint NOT NULL,
     archived   boolean NOT NULL,
     definition text NOT NULL,
+    mode       text NOT NULL DEFAULT 'active', -- what an operator lets it do; registrations leave it as it is
+    mode_since bigint,                 -- unless it is active
     UNIQUE (app, slug)
 );
 
@@ -76,12 +79,17 @@ CREATE TABLE callboard.runs (
     event_name       text NOT NULL,
     step_group       text NOT NULL,
     event_ids        uuid[],           -- all of them, if there are several
-    output           text
+    gates            text,             -- what its calls have to pass; none of most
+    output           text,
+    original_id      uuid,             -- the first run of those of which it is a repetition
+    edited           text              -- a step that an operator gives other arguments
 ) WITH (fillfactor = 70);
 CREATE INDEX runs_by_function ON callboard.runs (function_id, id);
 CREATE INDEX runs_open ON callboard.runs (id) WHERE ended_at IS NULL;
 CREATE INDEX runs_unsuccessful ON callboard.runs (id) WHERE unsuccessful;
 CREATE UNIQUE INDEX runs_idempotency ON callboard.runs (function_id, idempotency) WHERE idempotency IS NOT NULL;
+
+CREATE INDEX runs_by_original ON callboard.runs (original_id, id) WHERE original_id IS NOT NULL;
 
 -- Which runs an event started, where their ids don't tell: a run's id carries the time of the event it was derived
 -- from, so only further events and foreign ids need a row.
@@ -186,6 +194,31 @@ CREATE TABLE callboard.singletons (
     run_id uuid NOT NULL
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
     autovacuum_vacuum_cost_delay = 0);
+
+-- Run slots, by run: held, or waited for. A row says nothing any more once its run has ended.
+CREATE TABLE callboard.run_slots (
+    run_id      uuid PRIMARY KEY,
+    bucket      uuid NOT NULL,         -- who counts together
+    function_id uuid NOT NULL,
+    created_at  bigint NOT NULL,       -- of the run
+    rank        bigint NOT NULL,       -- when its age counts from
+    held        boolean NOT NULL,
+    rule        text COLLATE "C" NOT NULL,
+    key         text NOT NULL          -- for people
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX run_slots_by_bucket ON callboard.run_slots (bucket, held, rank, run_id);
+
+-- Numbers that operators have put in the place of registered ones, until a time.
+CREATE TABLE callboard.overrides (
+    function_id uuid NOT NULL,
+    slots       bigint NOT NULL,       -- the number: at a time, or in a period
+    period      bigint,                -- of a throttle, if it is another one; in milliseconds
+    burst       bigint,
+    until       bigint NOT NULL,
+    rule        text COLLATE "C" NOT NULL,
+    PRIMARY KEY (function_id, rule)
+);
 
 -- Numbers there is one of. `catalog` rises with every change of an app or function.
 CREATE TABLE callboard.counters (

@@ -391,13 +391,15 @@ CREATE FUNCTION callboard.claim(
     -- New runs, with the event or gathering whose write they belong to.
     new_id uuid[], new_function uuid[], new_status text[], new_version bigint[], new_event uuid[], new_events text[],
     new_event_name text[], new_request_version integer[], new_plan_only boolean[], new_group text[], new_priority integer[],
-    new_started bigint[], new_key uuid[], new_key_text text[], new_key_since uuid[], new_owner uuid[],
-    new_skip_seq bigint[], new_singleton uuid[], new_batch uuid[],
+    new_started bigint[], new_gates text[], new_key uuid[], new_key_text text[], new_key_since uuid[], new_owner uuid[],
+    new_skip_seq bigint[], new_singleton uuid[], new_original uuid[], new_edited text[],
+    new_batch uuid[],
     -- Rate limits that new runs have to pass, by bucket and in order; times in nanoseconds.
     limit_id uuid[], limit_run uuid[], limit_at bigint[], limit_gap bigint[], limit_tolerance bigint[],
     limit_owner uuid[], limit_function uuid[], limit_skip_seq bigint[], limit_reason text[], limit_detail text[],
     -- Events that tell whoever invoked them of runs that did not pass.
     refusal_run uuid[], refusal_id uuid[], refusal_name text[], refusal_at bigint[], refusal_body text[],
+    refusal_of_lock boolean[],
     -- Locks that runs give up by moving on.
     freed_id uuid[], freed_run uuid[],
     -- Locks that new runs are to hold, by lock and in order, with the job for a holder that has to give way.
@@ -661,9 +663,9 @@ BEGIN
                 WITH put AS (
                     INSERT INTO callboard.events (id, external_id, has_own_id, name, ts, received_at, body)
                     SELECT new.id, callboard.ulid(new.id), false, new.name, new.at, new.at, new.body
-                    FROM unnest(refusal_run, refusal_id, refusal_name, refusal_at, refusal_body)
-                        AS new (run_id, id, name, at, body)
-                    WHERE new.run_id = ANY (limited)
+                    FROM unnest(refusal_run, refusal_id, refusal_name, refusal_at, refusal_body, refusal_of_lock)
+                        AS new (run_id, id, name, at, body, of_lock)
+                    WHERE NOT new.of_lock AND new.run_id = ANY (limited)
                     ON CONFLICT (id) DO NOTHING RETURNING events.id
                 ), noted AS (
                     INSERT INTO callboard.unrouted AS old (event_id) SELECT put.id FROM put
@@ -694,17 +696,18 @@ BEGIN
         WITH put AS (
             INSERT INTO callboard.runs (id, function_id, function_version, status, version, event_id, event_ids,
                 event_name, request_version, priority, plan_only, unsuccessful, step_group, idempotency, started_at,
-                singleton, batch_id)
+                singleton, gates, original_id, edited, batch_id)
             SELECT new.id, new.function_id,
                 coalesce((SELECT functions.version FROM callboard.functions WHERE functions.id = new.function_id), 0),
                 new.status, new.version, new.event_id, new.event_ids::uuid[], new.event_name, new.request_version,
                 new.priority, new.plan_only, false, new.step_group, new.key, new.started_at, new.singleton,
-                new.batch_id
+                new.gates, new.original, new.edited, new.batch_id
             FROM unnest(new_id, new_function, new_status, new_version, new_event, new_events, new_event_name,
-                    new_request_version, new_plan_only, new_group, new_priority, new_started, new_key, new_owner,
-                    new_singleton, new_batch)
+                    new_request_version, new_plan_only, new_group, new_priority, new_started, new_gates, new_key,
+                    new_owner, new_singleton, new_original, new_edited, new_batch)
                 AS new (id, function_id, status, version, event_id, event_ids, event_name, request_version, plan_only,
-                    step_group, priority, started_at, key, owner, singleton, batch_id)
+                    step_group, priority, started_at, gates, key, owner, singleton, original, edited,
+                    batch_id)
             WHERE new.owner <> ALL (lost_events) AND new.id <> ALL (losers)
             ON CONFLICT DO NOTHING RETURNING runs.id
         )
@@ -795,6 +798,19 @@ BEGIN
                 AS new (owner, seq, function_id, detail, holder)
             WHERE new.holder IS NOT NULL
             ON CONFLICT DO NOTHING;
+            WITH put AS (
+                INSERT INTO callboard.events (id, external_id, has_own_id, name, ts, received_at, body)
+                SELECT new.id, callboard.ulid(new.id), false, new.name, new.at, new.at, new.body
+                FROM unnest(refusal_run, refusal_id, refusal_name, refusal_at, refusal_body, refusal_of_lock)
+                    AS new (run_id, id, name, at, body, of_lock)
+                WHERE new.of_lock AND new.run_id = ANY (locked_out)
+                ON CONFLICT (id) DO NOTHING RETURNING events.id
+            ), noted AS (
+                INSERT INTO callboard.unrouted AS old (event_id) SELECT put.id FROM put
+                ON CONFLICT DO NOTHING RETURNING old.event_id
+            )
+            SELECT coalesce(array_agg(noted.event_id), '{}') INTO told FROM noted;
+            unrouted := unrouted || told;
         END IF;
     END IF;
 

@@ -11,7 +11,8 @@ CREATE TABLE apps (
     version    TEXT,
     checksum   TEXT NOT NULL,
     error      TEXT,
-    synced_at  INTEGER NOT NULL
+    synced_at  INTEGER NOT NULL,
+    breaker    INTEGER                 -- whether calls go through a circuit breaker, if an operator has said so
 ) WITHOUT ROWID;
 
 CREATE TABLE functions (
@@ -21,6 +22,8 @@ CREATE TABLE functions (
     version    INTEGER NOT NULL,
     archived   INTEGER NOT NULL,
     definition TEXT NOT NULL,
+    mode       TEXT NOT NULL DEFAULT 'active', -- what an operator lets it do; registrations leave it as it is
+    mode_since INTEGER,                -- unless it is active
     UNIQUE (app, slug)
 ) WITHOUT ROWID;
 
@@ -68,12 +71,17 @@ CREATE TABLE runs (
     batch_id         TEXT,             -- the gathering whose events it has, if they are a batch
     started_at       INTEGER,
     ended_at         INTEGER,
-    output           TEXT
+    gates            TEXT,             -- what its calls have to pass; none of most
+    output           TEXT,
+    original_id      TEXT,             -- the first run of those of which it is a repetition
+    edited           TEXT              -- a step that an operator gives other arguments
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_function ON runs (function_id, id);
 CREATE INDEX runs_open ON runs (id) WHERE ended_at IS NULL;
 CREATE INDEX runs_failed ON runs (id) WHERE status IN ('failed', 'cancelled');
 CREATE UNIQUE INDEX runs_idempotency ON runs (function_id, idempotency) WHERE idempotency IS NOT NULL;
+
+CREATE INDEX runs_by_original ON runs (original_id, id) WHERE original_id IS NOT NULL;
 
 -- Which runs an event started, where their ids don't tell: a run's id carries the time of the event it was derived
 -- from, so only further events and foreign ids need a row.
@@ -165,6 +173,30 @@ CREATE INDEX rate_limits_next ON rate_limits (next);
 CREATE TABLE singletons (
     id     TEXT PRIMARY KEY,
     run_id TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- Run slots, by run: held, or waited for. A row says nothing any more once its run has ended.
+CREATE TABLE run_slots (
+    run_id      TEXT PRIMARY KEY,
+    bucket      TEXT NOT NULL,         -- who counts together
+    function_id TEXT NOT NULL,
+    rule        TEXT NOT NULL,
+    key         TEXT NOT NULL,         -- for people
+    created_at  INTEGER NOT NULL,      -- of the run
+    rank        INTEGER NOT NULL,      -- when its age counts from
+    held        INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX run_slots_by_bucket ON run_slots (bucket, held, rank, run_id);
+
+-- Numbers that operators have put in the place of registered ones, until a time.
+CREATE TABLE overrides (
+    function_id TEXT NOT NULL,
+    rule        TEXT NOT NULL,
+    slots       INTEGER NOT NULL,      -- the number: at a time, or in a period
+    period      INTEGER,               -- of a throttle, if it is another one; in milliseconds
+    burst       INTEGER,
+    until       INTEGER NOT NULL,
+    PRIMARY KEY (function_id, rule)
 ) WITHOUT ROWID;
 
 -- Numbers there is one of. `catalog` rises with every change of an app or function.

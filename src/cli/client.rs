@@ -42,6 +42,26 @@ impl ServerArgs {
     /// # Errors
     /// As for [`Self::get`].
     pub async fn send(&self, method: Method, path: &str) -> Result<Value, Problem> {
+        self.exchange(method, path, None).await
+    }
+
+    /// Posts a JSON body.
+    ///
+    /// # Errors
+    /// As for [`Self::get`].
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Problem> {
+        self.exchange(Method::POST, path, Some(body)).await
+    }
+
+    /// Sends a request with this body.
+    ///
+    /// # Errors
+    /// As for [`Self::get`].
+    pub async fn send_json(&self, method: Method, path: &str, body: &Value) -> Result<Value, Problem> {
+        self.exchange(method, path, Some(body)).await
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Problem> {
         let url = format!("{}{path}", self.url.trim_end_matches('/'));
         let no_answer = |why: String| Problem::new(Code::NoAnswer, format!("{url}: {why}"));
         let client = awc::Client::builder().timeout(PATIENCE).finish();
@@ -51,7 +71,11 @@ impl ServerArgs {
         if let Some(key) = key {
             request = request.insert_header((AUTHORIZATION, format!("Bearer {key}")));
         }
-        let mut answer = request.send().await.map_err(|error| no_answer(error.to_string()))?;
+        let sent = match body {
+            Some(body) => request.send_json(body),
+            None => request.send(),
+        };
+        let mut answer = sent.await.map_err(|error| no_answer(error.to_string()))?;
         let status = answer.status();
         if status == StatusCode::UNAUTHORIZED {
             let what = if key.is_some() { "another" } else { "a" };

@@ -6,8 +6,11 @@ pub mod dead_letters;
 pub mod dev;
 pub mod doctor;
 pub mod flags;
+pub mod functions;
 pub mod health;
+pub mod limits;
 pub mod migrate;
+pub mod runs;
 pub mod serve;
 pub mod slots;
 pub mod start;
@@ -43,6 +46,13 @@ pub enum Command {
     Health(health::HealthArgs),
     /// Look at jobs that were given up, and retry or discard them.
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// Look at a run, cancel it, or do it again.
+    Runs(runs::RunsArgs),
+    /// List functions, and pause, drain or resume them.
+    Functions(functions::FunctionsArgs),
+    /// Show a function's limits and who waits for them, and give them other numbers for a time.
+    #[command(after_help = limits::EXAMPLES)]
+    Limits(limits::LimitsArgs),
     /// Show when a function's crons ran or did not, and why, and when they run next.
     Slots(slots::SlotsArgs),
     /// Check the database against what is promised, without changing anything.

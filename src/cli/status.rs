@@ -1,7 +1,7 @@
 //! `callboard status`: what the parts of a running server are doing.
 //!
-//! Reads `GET /api/v1/supervisor` and `GET /api/v1/nodes` as they come: members it does not know are ignored, missing ones shown as `-`, so that
-//! it goes with servers of other versions.
+//! Reads `GET /api/v1/supervisor`, `nodes`, `apps` and `functions` as they come: members it does not know are ignored, missing
+//! ones shown as `-`, so that it goes with servers of other versions.
 
 use clap::Args;
 use comfy_table::presets::NOTHING;
@@ -17,7 +17,8 @@ pub struct StatusArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
     pub server: ServerArgs,
-    /// Print the answers as they are: the process tree, with the nodes as its member `nodes`.
+    /// Print the answers as they are: the process tree, with the nodes and the apps as its members `nodes` and `apps`, and
+    /// the functions that are paused or drained as `halted_functions`.
     #[arg(long)]
     pub json: bool,
 }
@@ -29,20 +30,62 @@ pub struct StatusArgs {
 pub async fn ask(args: &StatusArgs) -> Result<Value, Problem> {
     let mut status = args.server.get("/api/v1/supervisor").await?;
     // An older server has no such list, and a database that is away has no answer: the tree is shown all the same.
-    if let (Ok(mut answer), Some(tree)) = (args.server.get("/api/v1/nodes").await, status.as_object_mut()) {
-        tree.insert("nodes".to_owned(), answer["nodes"].take());
+    for list in ["nodes", "apps"] {
+        if let (Ok(mut answer), Some(tree)) = (
+            args.server.get(&format!("/api/v1/{list}")).await,
+            status.as_object_mut(),
+        ) {
+            tree.insert(list.to_owned(), answer[list].take());
+        }
+    }
+    let functions = args.server.get("/api/v1/functions?archived=true").await;
+    if let (Ok(answer), Some(tree)) = (functions, status.as_object_mut()) {
+        let all = answer["functions"].as_array().into_iter().flatten();
+        let halted = all.filter(|function| function["mode"].as_str().is_some_and(|mode| mode != "active"));
+        tree.insert("halted_functions".to_owned(), halted.cloned().collect());
     }
     Ok(status)
 }
 
-/// The process tree and the nodes for people.
+/// The process tree, the nodes, and the apps that are not called as ever, for people.
 #[must_use]
 pub fn render(status: &Value) -> String {
-    let tree = render_tree(status);
-    match status["nodes"].as_array() {
-        Some(nodes) if !nodes.is_empty() => format!("{tree}\n\n{}", render_nodes(nodes)),
-        _ => tree,
+    let mut parts = vec![render_tree(status)];
+    let nodes = status["nodes"].as_array().filter(|nodes| !nodes.is_empty());
+    parts.extend(nodes.map(|nodes| render_nodes(nodes)));
+    let is_away = |app: &&Value| matches!(app["breaker"]["state"].as_str(), Some("open" | "half_open"));
+    let away: Vec<&Value> = status["apps"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(is_away)
+        .collect();
+    if !away.is_empty() {
+        parts.push(render_breakers(&away));
     }
+    let halted = status["halted_functions"].as_array().filter(|all| !all.is_empty());
+    parts.extend(halted.map(|halted| super::functions::table(halted)));
+    parts.join("\n\n")
+}
+
+fn render_breakers(apps: &[&Value]) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(["APP", "BREAKER", "SINCE", "FAILED", "NEXT PROBE", "URL"]);
+    for app in apps {
+        let breaker = &app["breaker"];
+        table.add_row([
+            text(&app["name"]),
+            text(&breaker["state"]).replace('_', " "),
+            text(&breaker["since"]),
+            format!("{} of {}", text(&breaker["failed"]), text(&breaker["calls"])),
+            text(&breaker["next_probe_at"]),
+            text(&breaker["endpoint"]),
+        ]);
+    }
+    super::trimmed(&table)
 }
 
 fn render_nodes(nodes: &[Value]) -> String {
@@ -238,6 +281,22 @@ mod tests {
             "{shown}"
         );
         assert!(line("there").contains("draining, silent"), "{shown}");
+    }
+
+    #[test]
+    fn shows_the_apps_that_wait() {
+        let status = json!({"children": [], "apps": [
+            {"name": "fine", "breaker": {"state": "closed"}},
+            {"name": "switched", "breaker": {"state": "off"}},
+            {"name": "shop", "breaker": {"state": "open", "calls": 40, "failed": 30, "next_probe_at": "soon"}},
+        ]});
+        let shown = render(&status);
+        assert!(!shown.contains("fine") && !shown.contains("switched"), "{shown}");
+        let line = shown.lines().find(|line| line.starts_with("shop")).unwrap_or_default();
+        assert!(
+            line.contains("open") && line.contains("30 of 40") && line.contains("soon"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -162,6 +162,7 @@ mod tests {
                 started_at: Some(START),
                 ended_at: None,
                 output: Some(Json::parse(r#"{"ok":true}"#).expect("valid")),
+                original: None,
             },
             steps: vec![StepView {
                 id: StepId::from("a"),
@@ -172,6 +173,7 @@ mod tests {
                 ended_at: None,
                 until: None,
                 memo: None,
+                position: None,
             }],
             history,
             jobs: Vec::new(),

@@ -12,6 +12,7 @@
 
 mod apps;
 mod backends;
+mod breaker;
 mod inspect;
 mod listen;
 mod node;
@@ -237,6 +238,7 @@ fn tree_settings(settings: &Settings) -> orchestrator::Settings {
         jobs_per_function: settings.limits.calls_per_function,
         horizon: settings.queue.horizon,
         catch_up: settings.cron.catch_up,
+        breaker: breaker::settings(&settings.breaker),
         retention: Retention {
             finished_runs: settings.retention.finished_runs.unwrap_or(CENTURY),
             failed_runs: settings.retention.failed_runs.unwrap_or(CENTURY),

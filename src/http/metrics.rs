@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
+use callboard_actors::metrics::FUNCTIONS;
 use callboard_actors::ports::{Counts, QueueStats};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use super::answer::OwnError;
+use super::own::Breaker;
 use super::state::{Api, State};
 use crate::error::{Code, Problem};
 use cached::Cached;
@@ -71,6 +73,16 @@ impl Asked {
     }
 }
 
+/// The breakers of the first apps by name: labels have to be bounded.
+fn breakers(api: &Arc<dyn Api>) -> Vec<(Arc<str>, Breaker)> {
+    let catalog = api.catalog();
+    Breaker::of_all(api.breakers(), &catalog)
+        .filter(|(view, _)| !view.app.url.is_empty())
+        .take(FUNCTIONS)
+        .map(|(view, breaker)| (Arc::clone(&view.app.name), breaker))
+        .collect()
+}
+
 pub(super) fn routes(cfg: &mut ServiceConfig) {
     let resource = web::resource("/metrics")
         .route(web::get().to(metrics))
@@ -89,6 +101,7 @@ async fn metrics(state: State) -> Result<HttpResponse, OwnError> {
         intake: state.options.intake.load(),
         queue_failures: api.queue().failures(),
         refusals: state.refusals.by_reason(),
+        breakers: breakers(api),
         catalog: api.catalog(),
         tree: tree.snapshot,
         queue,

@@ -8,14 +8,17 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use actix_web::web;
 use async_trait::async_trait;
+use callboard_actors::breaker::Breakers;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, GatheringId, Json, LetterId, Node, Registration, RunId, SyncOutcome,
+    DeadLetter, Event, EventId, FunctionId, FunctionMode, GatheringId, Json, LetterId, LimitOverride, Node,
+    Registration, RuleId, RunId, SyncOutcome,
 };
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
 use callboard_actors::orchestrator::{Cancelled, FiredGathering, Orchestrator, Refusal, Retried, Tree};
 use callboard_actors::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
+use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -33,15 +36,21 @@ pub trait Api: Send + Sync {
     async fn accept(&self, events: Vec<Event>) -> Result<(), Refusal>;
     async fn register(&self, registration: Registration) -> Result<SyncOutcome, Refusal>;
     async fn remove_app(&self, url: &str) -> Result<bool, Refusal>;
+    async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal>;
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal>;
     async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal>;
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal>;
+    async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError>;
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal>;
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError>;
     async fn fire_gathering(&self, id: GatheringId) -> Result<Option<FiredGathering>, Refusal>;
+    async fn override_limit(&self, numbers: LimitOverride) -> Result<(), Refusal>;
+    async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, Refusal>;
     fn note_sync(&self, url: &str, error: Option<String>);
+    fn breakers(&self) -> &Breakers;
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, Refusal>;
     fn catalog(&self) -> Arc<Catalog>;
     async fn status(&self) -> Value;
     async fn tree(&self) -> Tree;
@@ -67,6 +76,9 @@ impl Api for Orchestrator {
     async fn remove_app(&self, url: &str) -> Result<bool, Refusal> {
         Self::remove_app(self, url).await
     }
+    async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal> {
+        Self::set_function_mode(self, id, mode).await
+    }
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
         Self::invoke(self, function, payload).await
     }
@@ -75,6 +87,9 @@ impl Api for Orchestrator {
     }
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal> {
         Self::cancel(self, run).await
+    }
+    async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError> {
+        Self::rerun(self, run, from.as_ref()).await
     }
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
         Self::retry_dead_letter(self, id).await
@@ -91,8 +106,20 @@ impl Api for Orchestrator {
     async fn fire_gathering(&self, id: GatheringId) -> Result<Option<FiredGathering>, Refusal> {
         Self::fire_gathering(self, id).await
     }
+    async fn override_limit(&self, numbers: LimitOverride) -> Result<(), Refusal> {
+        Self::override_limit(self, numbers).await
+    }
+    async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, Refusal> {
+        Self::end_overrides(self, function, rule).await
+    }
     fn note_sync(&self, url: &str, error: Option<String>) {
         Self::note_sync(self, url, error);
+    }
+    fn breakers(&self) -> &Breakers {
+        Self::breakers(self)
+    }
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, Refusal> {
+        Self::set_breaker(self, app, breaker).await
     }
     fn catalog(&self) -> Arc<Catalog> {
         Self::catalog(self)

@@ -4,7 +4,7 @@ pub(super) mod fake;
 
 mod edge;
 mod events;
-mod exposition;
+pub(crate) mod exposition;
 mod health;
 mod metrics;
 pub(super) mod sdk;

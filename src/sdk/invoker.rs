@@ -1,7 +1,8 @@
 //! Calls apps over HTTP.
 //!
 //! One invoker per thread, each with connections of its own. Whatever goes wrong on the way, from a refused
-//! connection to a body that is no JSON, is a [`Reply::Failed`] with a text that tells a developer what to look at.
+//! connection to a body that is no JSON, is a [`Reply::Failed`], or [`Reply::Unanswered`] where nobody answered, with a
+//! text that tells a developer what to look at.
 //!
 //! Never retries (the engine does, with its own bookkeeping; see [`super::transport`] for the one case that is no
 //! retry), never logs payloads or credentials.
@@ -87,6 +88,7 @@ impl Invoker for HttpInvoker {
         match self.transport.exchange(outgoing(request), bounds).await {
             Ok(answer) => reply::read(head(answer.status, &answer.headers), &answer.body),
             Err(TransportError::TooLarge { status, .. }) => reply::too_large(Head::new(status, |_| None)),
+            Err(error) if error.is_outage() => Reply::Unanswered(Failure::new("Error", error.to_string())),
             Err(error) => failed(None, Failure::new("Error", error.to_string())),
         }
     }

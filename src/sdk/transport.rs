@@ -137,6 +137,26 @@ pub enum TransportError {
     Protocol(String),
 }
 
+impl TransportError {
+    /// Whether it says that nobody is there, or nobody who answers: not that the answer makes no sense.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        match self {
+            Self::Refused(_)
+            | Self::Dns(_)
+            | Self::ConnectTimeout(..)
+            | Self::Unreachable(..)
+            | Self::Tls(..)
+            | Self::Timeout(_)
+            | Self::Reset
+            | Self::Unsent => true,
+            Self::TooLarge { .. } | Self::Encoding(_) | Self::Redirect(_) | Self::Forbidden(_) | Self::Protocol(_) => {
+                false
+            }
+        }
+    }
+}
+
 /// The client. Belongs to the thread that made it.
 #[derive(Clone)]
 pub struct Transport {

@@ -76,6 +76,8 @@ pub struct Settings {
     pub keys: KeySettings,
     /// Retries.
     pub retry: RetrySettings,
+    /// Circuit breakers.
+    pub breaker: BreakerSettings,
     /// The log.
     pub log: LogSettings,
     /// What may be under way at one time.
@@ -249,6 +251,15 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
         retry: RetrySettings {
             interval: from.optional_duration("retry.interval", SECOND, DAY),
         },
+        breaker: BreakerSettings {
+            enabled: from.boolean("breaker.enabled"),
+            except: from.names("breaker.except"),
+            window: from.duration("breaker.window", SECOND, HOUR),
+            min_calls: from.integer("breaker.min_calls", 1, 1_000_000),
+            failure_rate: from.integer("breaker.failure_rate", 1, 100),
+            open: from.duration("breaker.open", SECOND, HOUR),
+            open_cap: from.duration("breaker.open_cap", SECOND, DAY),
+        },
         log: LogSettings {
             level: from.log_filter("log.level"),
             format: from.choice(
@@ -300,6 +311,11 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
         "limits.intake_bytes",
         settings.limits.intake_bytes >= settings.limits.request_bytes,
         "at least `limits.request_bytes`",
+    );
+    from.require(
+        "breaker.open_cap",
+        settings.breaker.open_cap >= settings.breaker.open,
+        "at least `breaker.open`",
     );
     from.require(
         "supervision.backoff_cap",

@@ -232,6 +232,11 @@ impl<'a> Reader<'a> {
         if name.is_empty() { otherwise() } else { name }
     }
 
+    /// Names, in any number.
+    pub(super) fn names(&mut self, key: &str) -> Vec<String> {
+        self.list(key)
+    }
+
     /// URLs of apps.
     pub(super) fn urls(&mut self, key: &str) -> Vec<String> {
         let urls = self.list(key);

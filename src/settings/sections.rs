@@ -91,6 +91,25 @@ pub struct RetrySettings {
     pub interval: Option<Duration>,
 }
 
+/// Circuit breakers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BreakerSettings {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// Names of apps that have none.
+    pub except: Vec<String>,
+    /// Over which failures are counted, 1 s to 1 h.
+    pub window: Duration,
+    /// With fewer calls than that in the window none opens.
+    pub min_calls: u32,
+    /// Percent of failures at which one opens, 1 to 100.
+    pub failure_rate: u32,
+    /// For how long one opens at first, 1 s to 1 h.
+    pub open: Duration,
+    /// For how long one opens at the most; not less than `open`.
+    pub open_cap: Duration,
+}
+
 /// The log's form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {

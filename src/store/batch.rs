@@ -53,9 +53,16 @@ impl Outcome {
                 })
                 .collect(),
         };
-        let of_runs = new_runs(write).iter().map(|run| &run.rate);
-        let rates = of_runs.chain(joins(write).iter().map(|join| &join.rate));
-        let refusals = rates.filter_map(|rate| rate.as_ref()?.refusal.as_ref());
+        let of_runs = new_runs(write).iter().flat_map(|run| {
+            let of_rate = run.rate.as_ref().and_then(|claim| claim.refusal.as_ref());
+            of_rate
+                .into_iter()
+                .chain(run.lock.as_ref().and_then(|claim| claim.refusal.as_ref()))
+        });
+        let of_joins = joins(write)
+            .iter()
+            .filter_map(|join| join.rate.as_ref()?.refusal.as_ref());
+        let refusals = of_runs.chain(of_joins);
         events.extend(refusals.map(|event| event.id));
         let runs = || new_runs(write).iter().map(|run| run.state.id);
         let left_out = runs().filter_map(|run| {

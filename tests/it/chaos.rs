@@ -104,6 +104,7 @@ fn nothing_is_lost_and_nothing_done_twice_whenever_the_server_is_killed() {
         server.restart();
     }
     let sent = load.stop();
+    workflow.stop_the_clock(&server);
     let database = Database::of(&server);
     settle(&mut server, &database);
 
@@ -134,6 +135,7 @@ fn a_termination_under_load_loses_nothing_and_repeats_no_step() {
         server.restart();
     }
     let sent = load.stop();
+    workflow.stop_the_clock(&server);
     let database = Database::of(&server);
     settle(&mut server, &database);
 

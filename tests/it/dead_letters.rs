@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use callboard::store::sqlite::SqliteStore;
 use callboard_actors::domain::{Advance, Change, Function, Job, JobKey, RunState, Timestamp, Write, Written};
 use callboard_actors::engine::{self, Context, Input, Listeners, RetryPolicy};
-use callboard_actors::ports::Store as _;
+use callboard_actors::ports::{Except, Store as _};
 use serde_json::{Value, json};
 
 use crate::support::fake::{FakeApp, Reply};
@@ -61,7 +61,7 @@ fn change(directory: &Path, runs: &[String], changes: impl Fn(RunState, &Functio
         let store = SqliteStore::open(directory).await.expect("the server is down");
         let catalog = store.catalog().await.expect("reads");
         let far = Timestamp::from_millis(now()).after(Duration::from_secs(24 * 60 * 60));
-        let jobs = store.jobs_due(far, None, &[], 100).await.expect("reads");
+        let jobs = store.jobs_due(far, None, Except::default(), 100).await.expect("reads");
         for run in runs {
             let id = run.parse().expect("a run's id");
             let state = store.load_run(id).await.expect("reads").expect("it is open");

@@ -133,7 +133,7 @@ fn what_is_not_to_be_batched_runs_alone_and_the_rest_when_somebody_asks(#[values
     let view = stage.server.wait_for_status(&text(&fired["run_id"]), "completed");
     assert_eq!(ids(&view), sent);
     let again = stage.server.post(&path, &Value::Null).expect(404).json();
-    assert_eq!(again["error"]["code"], "CB-1310", "{again:#}");
+    assert_eq!(again["error"]["code"], "CB-1312", "{again:#}");
 }
 
 /// A call is smaller than a batch may be: the app fetches its events.

@@ -9,11 +9,11 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{
-    BucketId, Class, Event, FunctionId, Job, JobId, JobKey, Json, Priority, RateLimit, RunId, SingletonMode,
+    ClaimId, Class, Event, FunctionId, Gates, Job, JobId, JobKey, Json, Priority, RateLimit, RunId, SingletonMode,
     SkipReason, Timestamp,
 };
 
-impl BucketId {
+impl ClaimId {
     /// The bucket of a rate limit. `key` is the key's expression and its value, if there is a key.
     #[must_use]
     pub fn of_rate(function: FunctionId, key: Option<(&str, &Json)>) -> Self {
@@ -45,14 +45,14 @@ impl BucketId {
 
 /// How fast a bucket lets runs pass, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
+pub struct Cadence {
     /// From one run to the next, on average.
     pub interval: i64,
     /// How much earlier than that a run may come.
     pub tolerance: i64,
 }
 
-impl Rate {
+impl Cadence {
     /// The rate of a limit: one in ten of its runs may come at once, on top of the first.
     #[must_use]
     pub fn of(limit: &RateLimit) -> Self {
@@ -78,9 +78,9 @@ pub struct Level {
 #[derive(Debug, Clone, PartialEq)]
 pub struct RateClaim {
     /// Of which bucket.
-    pub bucket: BucketId,
+    pub bucket: ClaimId,
     /// How fast it may be.
-    pub rate: Rate,
+    pub rate: Cadence,
     /// When the run was asked for: when its event was received.
     pub at: Timestamp,
     /// Why the run is said to have been left out: [`SkipReason::RateLimited`] or [`SkipReason::Idempotency`].
@@ -95,13 +95,15 @@ pub struct RateClaim {
 #[derive(Debug, Clone, PartialEq)]
 pub struct LockClaim {
     /// Which lock.
-    pub bucket: BucketId,
+    pub bucket: ClaimId,
     /// What happens if it is held.
     pub mode: SingletonMode,
     /// When the run was asked for.
     pub at: Timestamp,
     /// The rule with the key's value; the run that holds the lock follows at the end.
     pub rule: String,
+    /// The event that tells whoever invoked the function.
+    pub refusal: Option<Box<Event>>,
 }
 
 impl LockClaim {
@@ -127,6 +129,7 @@ impl LockClaim {
             due: self.at,
             priority: Priority::new(Class::High, 0),
             payload: Some(Json::from_value(&Self::reason(by)).expect("a text is JSON")),
+            gates: Gates::NONE,
         }
     }
 }

@@ -41,7 +41,8 @@ pub struct Call {
     pub stack_current: usize,
     /// The events that started the run.
     pub events: Arc<[Json]>,
-    /// The memos of the steps of `stack`, in the order of their ids.
+    /// The memos of the steps of `stack` and, in the place of one, the input of a step that was edited; in the order of
+    /// their ids.
     pub steps: Vec<(StepId, Json)>,
 }
 
@@ -72,6 +73,23 @@ pub enum Reply {
         /// When to try again: the `Retry-After` header as sent.
         retry_after: Option<String>,
     },
+    /// The attempt failed because there was no answer: no connection, a broken one, or nothing in time.
+    Unanswered(Failure),
+}
+
+impl Reply {
+    /// Whether it says that the app can't be reached at present, rather than anything about the function.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Unanswered(_)
+                | Self::Failed {
+                    status: Some(502..=504),
+                    ..
+                }
+        )
+    }
 }
 
 /// A request that a step asks us to make (`step.fetch`, `step.ai.infer`).

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    BucketId, DeadLetter, Event, EventId, Fire, FunctionId, Job, JobKey, Join, Joined, Json, LockClaim, RateClaim,
+    ClaimId, DeadLetter, Event, EventId, Fire, FunctionId, Job, JobKey, Join, Joined, Json, LockClaim, RateClaim,
     RunId, RunState, RunStatus, Step, StepId, Timestamp, Wait, WaitKey,
 };
 
@@ -58,7 +58,7 @@ pub enum Change {
     /// The dead letter about this job goes.
     Unburied(JobKey),
     /// The run gives this lock up, if it still holds it.
-    Released(BucketId),
+    Released(ClaimId),
 }
 
 /// A line of a run's history.
@@ -202,11 +202,15 @@ pub enum SkipReason {
     Debounced,
     /// The function was archived before the events that were gathered for it were due.
     Archived,
+    /// The function is paused.
+    Paused,
+    /// The function is being drained.
+    Draining,
 }
 
 impl SkipReason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::ExpressionFalse,
         Self::ExpressionError,
         Self::Duplicate,
@@ -216,6 +220,8 @@ impl SkipReason {
         Self::Singleton,
         Self::Debounced,
         Self::Archived,
+        Self::Paused,
+        Self::Draining,
     ];
 
     /// The stored name.
@@ -231,6 +237,8 @@ impl SkipReason {
             Self::Singleton => "singleton",
             Self::Debounced => "debounced",
             Self::Archived => "archived",
+            Self::Paused => "paused",
+            Self::Draining => "draining",
         }
     }
 

@@ -35,6 +35,66 @@ pub struct Function {
     pub config: Json,
     /// Whether a later sync left it out. Its open runs go on; events no longer start it.
     pub archived: bool,
+    /// What an operator lets it do. Syncs don't change it: it is filled in when the function is read.
+    #[serde(skip)]
+    pub mode: FunctionMode,
+}
+
+/// What an operator lets a function do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FunctionMode {
+    /// Everything.
+    #[default]
+    Active,
+    /// Nothing: triggers start no run, and the app is not called. What comes to its runs meanwhile (events they wait for,
+    /// the ends of sleeps, cancellations, deadlines) counts.
+    Paused {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// To bring its runs to their ends: nothing starts a new one.
+    Draining {
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+impl FunctionMode {
+    /// Its name, as stored and shown.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Paused { .. } => "paused",
+            Self::Draining { .. } => "draining",
+        }
+    }
+
+    /// Since when, unless it is [`Self::Active`].
+    #[must_use]
+    pub const fn since(self) -> Option<Timestamp> {
+        match self {
+            Self::Active => None,
+            Self::Paused { since } | Self::Draining { since } => Some(since),
+        }
+    }
+
+    /// From what is stored.
+    #[must_use]
+    pub fn parse(name: &str, since: Option<Timestamp>) -> Option<Self> {
+        match (name, since) {
+            ("active", None) => Some(Self::Active),
+            ("paused", Some(since)) => Some(Self::Paused { since }),
+            ("draining", Some(since)) => Some(Self::Draining { since }),
+            _ => None,
+        }
+    }
+
+    /// Whether the app is not to be called.
+    #[must_use]
+    pub const fn is_paused(self) -> bool {
+        matches!(self, Self::Paused { .. })
+    }
 }
 
 impl Function {

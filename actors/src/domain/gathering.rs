@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::{BucketId, Event, EventId, FunctionId, GatheringId, Json, NewRun, RateClaim, Skip, SkipReason, Timestamp};
+use super::{ClaimId, Event, EventId, FunctionId, GatheringId, Json, NewRun, RateClaim, Skip, SkipReason, Timestamp};
 
 /// What a function gathers events for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub struct Join {
     /// Who joins.
     pub event: EventId,
     /// Stands for function, purpose and key.
-    pub bucket: BucketId,
+    pub bucket: ClaimId,
     /// What for.
     pub gather: Gather,
     /// The key's value for people, shortened.
@@ -122,7 +122,7 @@ pub struct Gathering {
     /// Of which function.
     pub function: FunctionId,
     /// Stands for function, purpose and key.
-    pub bucket: BucketId,
+    pub bucket: ClaimId,
     /// Whether its run has all of its events, and not the last one only.
     pub is_batch: bool,
     /// Rises when events join it: who fires it has to name the last one.
@@ -149,7 +149,7 @@ pub struct Fire {
     /// Which.
     pub gathering: GatheringId,
     /// Its bucket.
-    pub bucket: BucketId,
+    pub bucket: ClaimId,
     /// Why it was due.
     pub due_by: DueBy,
     /// The version that was read.
@@ -175,7 +175,7 @@ pub struct Joined {
     pub replaced: Vec<EventId>,
 }
 
-impl BucketId {
+impl ClaimId {
     /// The bucket of a debounce. `key` is the key's expression and its value, if there is a key.
     #[must_use]
     pub fn of_debounce(function: FunctionId, key: Option<(&str, &Json)>) -> Self {

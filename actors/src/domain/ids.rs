@@ -272,8 +272,8 @@ uuid_id! {
 }
 
 uuid_id! {
-    /// A bucket: a function's rate limit or lock for one value of its key.
-    BucketId, "bucket"
+    /// What a claim is on: a function's rate limit or lock, for one value of its key.
+    ClaimId, "claim"
 }
 
 impl FunctionId {

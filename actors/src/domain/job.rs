@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{FunctionId, IdError, Json, Priority, RunId, StepId, Timestamp};
+use super::{FunctionId, Gates, IdError, Json, Priority, RunId, StepId, Timestamp};
 
 /// A job.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Job {
     pub priority: Priority,
     /// What the job carries: the memo of a [`JobKey::Resume`], the reason of a [`JobKey::Cancel`].
     pub payload: Option<Json>,
+    /// What it has to pass: [`Gates::of_job`] of its run's. The store keeps them with the run.
+    pub gates: Gates,
 }
 
 /// A job's identity.

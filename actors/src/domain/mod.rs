@@ -15,14 +15,17 @@ mod dead_letter;
 mod event;
 mod failure;
 mod function;
+mod gate;
 mod gathering;
 mod ids;
 mod job;
 mod json;
+mod limit_override;
 pub mod limits;
 mod node;
 mod opcode;
 mod priority;
+mod rate;
 mod registration;
 mod run;
 mod step;
@@ -30,7 +33,7 @@ mod timestamp;
 mod trigger;
 mod wait;
 
-pub use admission::{Level, LockClaim, Rate, RateClaim};
+pub use admission::{Cadence, Level, LockClaim, RateClaim};
 pub use call::{Call, FetchFailure, FetchRequest, FetchResponse, Reply, Target};
 pub use change::{
     Accept, Advance, Change, HistoryEntry, HistoryKind, LeftOut, NewRun, Route, Skip, SkipReason, Take, Write, Written,
@@ -39,20 +42,23 @@ pub use dead_letter::DeadLetter;
 pub use event::{Event, EventError, IncomingEvent};
 pub use failure::Failure;
 pub use function::{
-    App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, RateLimit, Scope, Singleton,
-    SingletonMode, Throttle, Timeouts,
+    App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, FunctionMode, RateLimit, Scope,
+    Singleton, SingletonMode, Throttle, Timeouts,
 };
+pub use gate::{BucketId, Gate, GateKind, Gates, Limit, Limits, RuleId};
 pub use gathering::{
     DueBy, Fire, Gather, Gathered, Gathering, Join, Joined, LATE as LATE_TO_DEBOUNCE, Standing, replaced_by,
 };
-pub use ids::{BucketId, EventId, EventIdSeed, FunctionId, GatheringId, IdError, LetterId, NodeId, RunId, StepId};
+pub use ids::{ClaimId, EventId, EventIdSeed, FunctionId, GatheringId, IdError, LetterId, NodeId, RunId, StepId};
 pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};
+pub use limit_override::LimitOverride;
 pub use node::{Node, NodeState};
 pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};
 pub use priority::{Class, Priority};
+pub use rate::Rate;
 pub use registration::{Registration, SyncOutcome};
-pub use run::{RunState, RunStatus};
+pub use run::{EditedStep, RunState, RunStatus};
 pub use step::{Step, StepOp, StepState};
 pub use timestamp::Timestamp;
 pub use trigger::Trigger;

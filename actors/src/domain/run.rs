@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BucketId, Change, DeadLetter, EventId, FunctionId, GatheringId, JobKey, Json, Priority, RunId, Step, StepId,
+    Change, ClaimId, DeadLetter, EventId, FunctionId, Gates, GatheringId, JobKey, Json, Priority, RunId, Step, StepId,
     StepState, Timestamp,
 };
 
@@ -101,12 +101,27 @@ pub struct RunState {
     pub held: BTreeMap<JobKey, DeadLetter>,
     /// Its head start over runs of the same age.
     pub priority: Priority,
+    /// What its calls have to pass, worked out from its first event.
+    pub gates: Gates,
     /// When its first call went out.
     pub started_at: Option<Timestamp>,
     /// The lock that it was created with; another run may have taken it since.
-    pub lock: Option<BucketId>,
+    pub lock: Option<ClaimId>,
     /// The gathering whose events it has, if they are a batch.
     pub batch: Option<GatheringId>,
+    /// The first run of those of which it is a repetition.
+    pub original: Option<RunId>,
+    /// What an operator has changed in it.
+    pub edited: Option<EditedStep>,
+}
+
+/// A step that an operator gives other arguments than the function does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditedStep {
+    /// Which.
+    pub step: StepId,
+    /// The arguments: a JSON array.
+    pub input: Json,
 }
 
 impl RunState {
@@ -135,9 +150,12 @@ impl RunState {
             jobs: BTreeMap::new(),
             held: BTreeMap::new(),
             priority: Priority::NONE,
+            gates: Gates::NONE,
             started_at: None,
             lock: None,
             batch: None,
+            original: None,
+            edited: None,
         }
     }
 
@@ -168,6 +186,14 @@ impl RunState {
         self.jobs.keys().chain(self.held.keys()).any(JobKey::is_owner)
     }
 
+    /// What the app is told of a step that was edited and has not run: `{"input":[…]}`, in the place of its memo.
+    #[must_use]
+    pub fn edited_input(&self) -> Option<(StepId, Json)> {
+        let edited = self.edited.as_ref()?;
+        let is_done = self.steps.get(&edited.step).is_some_and(Step::is_done);
+        (!is_done).then(|| (edited.step.clone(), edited.input.wrapped("input")))
+    }
+
     /// Bytes of all memos.
     #[must_use]
     pub fn memo_bytes(&self) -> usize {
@@ -178,7 +204,8 @@ impl RunState {
     #[must_use]
     pub fn weight(&self) -> usize {
         let events: usize = self.events.iter().map(Json::len).sum();
-        512 + events + self.memo_bytes() + self.steps.len() * 256
+        let edited = self.edited.as_ref().map_or(0, |edited| edited.input.len());
+        512 + events + edited + self.memo_bytes() + self.steps.len() * 256
     }
 
     /// Makes one committed change true here as well.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::domain::admission::{rate_rule, rule};
 use crate::domain::{
-    BucketId, Event, Function, Json, LockClaim, Rate, RateClaim, RateLimit, SingletonMode, Skip, SkipReason,
+    Cadence, ClaimId, Event, Function, Json, LockClaim, RateClaim, RateLimit, SingletonMode, Skip, SkipReason,
 };
 use crate::expression::{Expression, Scope};
 
@@ -96,10 +96,11 @@ impl Claims {
         let claim = |value: Option<&Json>| {
             let key = value.map(|value| (expression, value));
             LockClaim {
-                bucket: BucketId::of_lock(function.id, key),
+                bucket: ClaimId::of_lock(function.id, key),
                 mode: singleton.mode,
                 at: event.received_at,
                 rule: rule("one run at a time", key) + ": held by run ",
+                refusal: None,
             }
         };
         match evaluate(singleton.key.as_deref(), event, body) {
@@ -117,8 +118,8 @@ impl Claims {
 fn rate_claim(function: &Function, event: &Event, limit: &RateLimit, value: Option<&Json>) -> RateClaim {
     let key = limit.key.as_deref().zip(value);
     RateClaim {
-        bucket: BucketId::of_rate(function.id, key),
-        rate: Rate::of(limit),
+        bucket: ClaimId::of_rate(function.id, key),
+        rate: Cadence::of(limit),
         at: event.received_at,
         reason: if limit.idempotency {
             SkipReason::Idempotency

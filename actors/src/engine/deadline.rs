@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::decision::Decision;
 use super::finish;
 use crate::domain::{
-    Change, Class, Deadline, Function, HistoryKind, Job, JobId, JobKey, Priority, RunId, Timeouts, Timestamp,
+    Change, Class, Deadline, Function, Gates, HistoryKind, Job, JobId, JobKey, Priority, RunId, Timeouts, Timestamp,
 };
 
 /// The job that cancels a run that has not started in time, if its function says so.
@@ -28,6 +28,7 @@ pub(super) fn for_start(function: &Function, run: RunId) -> Option<Job> {
         due: run.at().after(timeout),
         priority: Priority::new(Class::High, 0),
         payload: None,
+        gates: Gates::NONE,
     })
 }
 

@@ -54,6 +54,7 @@ impl<'a> Decision<'a> {
     pub(super) fn job_put(&mut self, key: JobKey, attempt: u32, due: Timestamp, payload: Option<Json>) {
         self.changes
             .retain(|change| !matches!(change, Change::JobDone(done) if *done == key));
+        let gates = self.run.gates.of_job(&key, attempt);
         let id = JobId { run: self.run.id, key };
         self.push(Change::JobPut(Job {
             id,
@@ -62,6 +63,7 @@ impl<'a> Decision<'a> {
             due,
             priority: self.run.priority,
             payload,
+            gates,
         }));
     }
 

@@ -14,11 +14,16 @@ pub enum Next {
     Stale,
 }
 
+/// Whether a job has something to do. One of an earlier attempt is one that somebody has done already.
+#[must_use]
+pub fn is_due(run: &RunState, job: &Job) -> bool {
+    !run.status.is_final() && is_current(run, job)
+}
+
 /// Says what a due job leads to. `request_id` will name the call.
 #[must_use]
 pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: String) -> Next {
-    // A job of an earlier attempt is one that somebody has done already.
-    if run.status.is_final() || !is_current(run, job) {
+    if !is_due(run, job) {
         return Next::Stale;
     }
     let (target, stack_current) = match &job.id.key {
@@ -70,13 +75,13 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: Stri
     }))
 }
 
-/// The memos of the completed steps, sorted by step id as canonical JSON wants its members.
+/// The memos of the completed steps, and the input of one that was edited, sorted by step id as canonical JSON wants its members.
 fn memos(run: &RunState) -> Vec<(StepId, Json)> {
     let done = run
         .stack
         .iter()
         .filter_map(|id| Some((id.clone(), run.steps.get(id)?.memo()?.clone())));
-    let mut memos: Vec<_> = done.collect();
+    let mut memos: Vec<_> = done.chain(run.edited_input()).collect();
     memos.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     memos
 }

@@ -36,11 +36,13 @@ mod deadline;
 mod decision;
 mod dispatch;
 mod finish;
+mod gates;
 pub mod gathering;
 mod hold;
 mod plan;
 pub mod rate_limit;
 mod reply;
+pub mod rerun;
 pub mod retry;
 mod start;
 #[cfg(test)]
@@ -49,10 +51,13 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 
 pub use admission::{Lock, lock};
-pub use dispatch::{Next, dispatch};
+pub use dispatch::{Next, dispatch, is_due};
 pub(crate) use finish::refused_invoke;
+pub use gates::{gates, limits, run_limit};
 pub use plan::invoke_key;
+pub use rerun::rerun;
 pub use retry::RetryPolicy;
+pub(crate) use start::refuse_lock;
 pub use start::{Start, begin, invoked_event, start};
 
 use crate::domain::{

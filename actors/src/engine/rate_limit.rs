@@ -3,7 +3,7 @@
 //! Runs pass one `interval` apart on average; a few may come early, all together by `tolerance`. What is rejected costs
 //! nothing, so it does not put the next one off.
 
-use crate::domain::{Level, Rate, Timestamp};
+use crate::domain::{Cadence, Level, Timestamp};
 
 /// Nanoseconds of a millisecond.
 const NANOS: i64 = 1_000_000;
@@ -14,7 +14,7 @@ const NANOS: i64 = 1_000_000;
 ///
 /// # Errors
 /// The first millisecond at which a run passes, when this one does not.
-pub fn admit(level: Option<Level>, rate: Rate, at: Timestamp) -> Result<Level, Timestamp> {
+pub fn admit(level: Option<Level>, rate: Cadence, at: Timestamp) -> Result<Level, Timestamp> {
     let at = at.as_nanos();
     let Some(Level { next, last }) = level else {
         return Ok(Level {

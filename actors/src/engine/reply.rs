@@ -33,6 +33,7 @@ pub(super) fn replied(decision: &mut Decision<'_>, replied: &Replied) {
                 retry_after.as_deref(),
             );
         }
+        Reply::Unanswered(failure) => attempt_failed(decision, replied, None, failure, None, false, None),
         Reply::Steps {
             ops,
             request_version,

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::admission::Claims;
+use super::finish::refused_invoke;
+use super::gates::gates;
 use super::{deadline, gathering};
 use crate::domain::{
-    Class, Event, EventId, Function, Gathering, Job, JobId, JobKey, Join, JsonError, LockClaim, Lookup, NewRun,
-    Priority, RunId, RunState, Skip, Timestamp, Wait, WaitKey, WaitKind, limits,
+    Class, Event, EventId, Failure, Function, FunctionMode, Gathering, GatheringId, Job, JobId, JobKey, Join,
+    JsonError, LockClaim, Lookup, NewRun, Priority, RunId, RunState, SingletonMode, Skip, SkipReason, Timestamp, Wait,
+    WaitKey, WaitKind, limits,
 };
 use crate::expression::{Expression, Scope, time};
 
@@ -26,6 +29,7 @@ pub enum Start {
 /// # Errors
 /// The reason why it starts no run, whatever the store holds.
 pub fn begin(function: &Function, event: &Event, now: Timestamp) -> Result<Start, Skip> {
+    admit(function, event)?;
     Ok(match gathering::join(function, event, now)? {
         Some(join) => Start::Join(Box::new(join)),
         None => Start::Run(Box::new(start(function, event, now)?)),
@@ -39,15 +43,17 @@ pub fn begin(function: &Function, event: &Event, now: Timestamp) -> Result<Start
 /// # Errors
 /// The reason why it starts none, whatever the store holds.
 pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRun, Skip> {
+    admit(function, event)?;
     let claims = Claims::of(function, event)?;
     let id = RunId::derive(event.id, function.id);
     let events = std::slice::from_ref(event);
-    Ok(new_run(function, id, event, events, claims, event.ts.max(now), now))
+    let mut run = new_run(function, id, event, events, claims, event.ts.max(now), now);
+    run.idempotency = event.has_own_id.then(|| event.external_id.clone());
+    Ok(run)
 }
 
 /// The run that a gathering starts; `None` without events. It is created now and due now, has passed the rate limit when
-/// its events came, and takes its keys from the first of them. That of a batch can't be cancelled by events and has no
-/// deadline for its start.
+/// its events came, and takes its keys from the first of them.
 pub(super) fn gathered(function: &Function, gathering: &Gathering, events: &[Event], now: Timestamp) -> Option<NewRun> {
     let event = events.first()?;
     let claims = Claims {
@@ -57,18 +63,36 @@ pub(super) fn gathered(function: &Function, gathering: &Gathering, events: &[Eve
     let id = RunId::of_gathering(gathering.id, now);
     let mut run = new_run(function, id, event, events, claims, now, now);
     if gathering.is_batch {
-        run.state.batch = Some(gathering.id);
-        run.idempotency = None;
-        run.waits = Vec::new();
-        if let Some(deadline) = run.deadline.take() {
-            run.state.jobs.remove(&deadline.id.key);
-        }
+        make_batch(&mut run, gathering.id);
+        return Some(run);
+    }
+    run.idempotency = event.has_own_id.then(|| event.external_id.clone());
+    let is_awaited = gathering::correlation_id(&event.body, function).is_some();
+    if let Some(lock) = run.lock.as_mut().filter(|_| is_awaited) {
+        refuse_lock(lock, event, now);
     }
     Some(run)
 }
 
-/// A run of these events; what it asks for it asks for the first one's sake.
-fn new_run(
+/// Tells whoever invoked the run by this event if it is left out for its lock.
+pub(crate) fn refuse_lock(lock: &mut LockClaim, invoked: &Event, now: Timestamp) {
+    if lock.mode == SingletonMode::Skip {
+        let message = "invoked function is a singleton, and another run of it has not ended";
+        lock.refusal = refused_invoke(invoked, &Failure::new("Error", message), now).map(Box::new);
+    }
+}
+
+/// Makes a run that of a batch: it can't be cancelled by events and has no deadline for its start.
+pub(super) fn make_batch(run: &mut NewRun, gathering: GatheringId) {
+    run.state.batch = Some(gathering);
+    run.waits = Vec::new();
+    if let Some(deadline) = run.deadline.take() {
+        run.state.jobs.remove(&deadline.id.key);
+    }
+}
+
+/// The run `id` of these events, whose first call is due then; what it asks for it asks for the first one's sake.
+pub(super) fn new_run(
     function: &Function,
     id: RunId,
     event: &Event,
@@ -81,6 +105,7 @@ fn new_run(
     let ids = events.iter().map(|event| event.id).collect();
     let mut state = RunState::new(id, function.id, event.name.clone(), ids, bodies);
     state.priority = priority(function, event);
+    state.gates = gates(function, event);
     let job_id = JobId {
         run: id,
         key: JobKey::Start,
@@ -92,20 +117,48 @@ fn new_run(
         due,
         priority: state.priority,
         payload: None,
+        gates: state.gates.of_job(&JobKey::Start, 0),
     };
     state.jobs.insert(JobKey::Start, 0);
     let deadline = deadline::for_start(function, id);
     state.jobs.extend(deadline.iter().map(|job| (job.id.key.clone(), 0)));
-    let idempotency = event.has_own_id.then(|| event.external_id.clone());
     state.lock = lock.as_ref().map(|lock| lock.bucket);
     NewRun {
         waits: cancel_waits(function, event, id, now),
         state,
         job,
         deadline,
-        idempotency,
+        idempotency: None,
         rate,
         lock,
+    }
+}
+
+/// Whether the function starts runs at all in its mode.
+fn admit(function: &Function, event: &Event) -> Result<(), Skip> {
+    match standstill(function.mode) {
+        None => Ok(()),
+        Some((reason, detail)) => Err(Skip {
+            event: event.id,
+            function: Some(function.id),
+            reason,
+            detail,
+        }),
+    }
+}
+
+/// Why a function in this mode starts no runs.
+pub(super) fn standstill(mode: FunctionMode) -> Option<(SkipReason, String)> {
+    match mode {
+        FunctionMode::Active => None,
+        FunctionMode::Paused { since } => Some((
+            SkipReason::Paused,
+            format!("the function is paused since {}", since.to_rfc3339()),
+        )),
+        FunctionMode::Draining { since } => Some((
+            SkipReason::Draining,
+            format!("the function is drained since {}", since.to_rfc3339()),
+        )),
     }
 }
 

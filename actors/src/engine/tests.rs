@@ -4,6 +4,7 @@
 
 mod admission;
 mod deadlines;
+mod gates;
 mod gatherings;
 mod holds;
 mod life;
@@ -17,7 +18,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::{Event, EventId, FlowControl, FunctionId, JobId, Opcode, RunId, Step, StepState};
+use crate::domain::{
+    Event, EventId, FlowControl, FunctionId, FunctionMode, Gates, JobId, Opcode, RunId, Step, StepState,
+};
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_750_000_000_000);
 
@@ -44,6 +47,7 @@ pub(super) fn function(retries: u32) -> Function {
         flow: FlowControl::default(),
         config: Json::null(),
         archived: false,
+        mode: FunctionMode::Active,
     }
 }
 
@@ -249,6 +253,7 @@ pub(super) fn job_of(case: &Case, key: &str) -> Job {
         due: case.now,
         priority: case.run.priority,
         payload: None,
+        gates: Gates::NONE,
     })
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::slot::Task;
 use super::{Executor, Local, Parts};
 use crate::assignment::Assignment;
+use crate::breaker::Pass;
 use crate::domain::{
     Call, Failure, FetchFailure, FetchRequest, FetchResponse, Job, Opcode, OpcodeKind, Reply, RunId, StepId,
 };
@@ -28,12 +29,13 @@ impl Executor {
     }
 
     /// Calls the app. The reply takes its place in the run's line when it comes.
-    pub(super) fn call(&self, run: RunId, call: Call, assignment: Assignment, ctx: &mut Context<Self>) {
+    pub(super) fn call(&self, run: RunId, call: Call, mut assignment: Assignment, ctx: &mut Context<Self>) {
+        let pass = assignment.pass().take();
         let job = assignment.lease().job.clone();
         let (parts, local, calls) = (self.parts.clone(), self.local.clone(), Rc::clone(&self.calls));
         calls.set(calls.get() + 1);
         // A task of its own: a panic in there costs this attempt, and nothing else.
-        let task = actix::spawn(reply_to(parts.clone(), local, call, job.clone()));
+        let task = actix::spawn(reply_to(parts.clone(), local, call, pass, job.clone()));
         let called_at = parts.clock.now();
         let then = task.into_actor(self).map(move |outcome, executor: &mut Self, ctx| {
             calls.set(calls.get() - 1);
@@ -65,12 +67,15 @@ impl Executor {
 }
 
 /// The reply to a call, with everything the engine needs to decide on it.
-async fn reply_to(parts: Parts, local: Local, call: Call, job: Job) -> Replied {
+async fn reply_to(parts: Parts, local: Local, call: Call, pass: Option<Pass>, job: Job) -> Replied {
     let called_at = parts.clock.now();
     let (run, sent) = (call.run, Instant::now());
     let reply = local.invoker.call(call).await;
     parts.metrics.function(job.function).call.record_micros(sent.elapsed());
     parts.metrics.calls.answered(&reply);
+    if let Some(pass) = pass {
+        pass.report(reply.is_outage());
+    }
     let (mut fetched, mut signals_taken) = (HashMap::new(), HashSet::new());
     if let Reply::Steps { ops, .. } = &reply {
         fetched = fetch(&parts, &local, ops).await;

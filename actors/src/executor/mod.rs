@@ -15,6 +15,7 @@
 
 mod call;
 mod loader;
+mod run_slot;
 mod slot;
 
 use std::cell::Cell;
@@ -27,6 +28,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Ha
 use tokio::time::Instant;
 
 use crate::assignment::Assignment;
+use crate::breaker::Pass;
 use crate::catalog::SharedCatalog;
 use crate::domain::{Function, FunctionId, RunId, Timestamp};
 use crate::engine::{self, Context as Deciding, Input, Next, RetryPolicy};
@@ -35,6 +37,7 @@ use crate::link;
 use crate::metrics::Metrics;
 use crate::ports::{Clock, Invoker, Lease, Queue, Random, Store};
 use crate::run_cache::RunCache;
+use crate::run_slots;
 use crate::supervisor::{RestChild, Supervisor};
 pub use loader::Loader;
 use slot::{Slot, Task};
@@ -49,8 +52,10 @@ const TRIES: u32 = 5;
 /// How old what is known of a run may be when its app is called. Less than the shortest time for which a silent process
 /// keeps its leases, 3 s: nobody else can have gone on meanwhile, even if this process stood still.
 const FRESH: Duration = Duration::from_secs(2);
-/// Times that a run is loaded anew for one job. A database that always takes longer than [`FRESH`] must not stop all work.
-const DOUBTS: u32 = 3;
+/// The same for a job that somebody else may have held before: one who wakes now still commits what his call brought.
+const FRESH_AFTER_OTHERS: Duration = Duration::from_millis(250);
+/// Times that a run is loaded anew for one job. A database that always takes longer than that must not stop all work.
+const DOUBTS: u32 = 8;
 
 /// Do this job.
 #[derive(Debug)]
@@ -199,6 +204,7 @@ impl Executor {
             input,
             tries,
             doubts,
+            has_slot,
         } = task;
         let Some(slot) = self.slots.get_mut(&run) else { return };
         let Some(state) = slot.state.as_deref() else { return };
@@ -214,7 +220,14 @@ impl Executor {
         let is_doubtful = match doubts {
             0 => is_last_word || is_for_others_too(assignment.lease(), self.parts.clock.now()),
             // While this process stood still, others may have gone on after the state was read.
-            1..DOUBTS => slot.known_at.is_some_and(|at| at.elapsed() > FRESH),
+            1..DOUBTS => {
+                let bound = if assignment.lease().is_first {
+                    FRESH
+                } else {
+                    FRESH_AFTER_OTHERS
+                };
+                slot.known_at.is_some_and(|at| at.elapsed() > bound)
+            }
             _ => false,
         };
         if is_doubtful {
@@ -223,6 +236,12 @@ impl Executor {
         if let Some(reason) = assignment.poisoned() {
             let input = Input::Poisoned(Box::new(assignment.lease().job.clone()), reason.to_owned());
             return self.decide(run, &function, assignment, input, tries, ctx);
+        }
+        if !has_slot
+            && let Some(claim) = run_slot::claim(state, &function, &assignment.lease().job.id.key)
+            && engine::is_due(state, &assignment.lease().job)
+        {
+            return self.take_slot(claim, assignment, doubts, ctx);
         }
         let request_id = RunId::new(self.parts.clock.now(), self.parts.random.bits()).to_string();
         match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request_id)) {
@@ -235,6 +254,9 @@ impl Executor {
                 self.decide(run, &function, assignment, input, tries, ctx);
             }
             Next::Call(call) => {
+                if let Some(wait) = assignment.pass().as_ref().and_then(Pass::recalled) {
+                    return self.put_off(assignment, wait);
+                }
                 slot.calls += 1;
                 let replied_at = slot.replied_at.take();
                 self.note_call(&assignment.lease().job, replied_at);
@@ -286,12 +308,16 @@ impl Executor {
                 slot.is_busy = false;
                 match outcome {
                     Ok(true) => {
+                        let left = run_slots::left_by(&next);
                         slot.state = Some(Box::new(next));
                         slot.known_at = Some(asked_at);
                         if goes_on {
                             slot.tasks.push_front(Task::begun(assignment));
                         } else {
                             executor.acknowledge(assignment);
+                        }
+                        if let Some(left) = left {
+                            executor.pass_slot_on(left);
                         }
                     }
                     // From here on the state is loaded anew.
@@ -347,8 +373,13 @@ impl Executor {
 
     /// Gives a job back, to be handed out again after a moment.
     fn hand_back(&self, assignment: Assignment) {
+        self.put_off(assignment, SETBACK);
+    }
+
+    /// Gives a job back, to be handed out again after this time.
+    fn put_off(&self, assignment: Assignment, wait: Duration) {
         let queue = Arc::clone(&self.parts.queue);
-        let due = self.parts.clock.now().after(SETBACK);
+        let due = self.parts.clock.now().after(wait);
         let lease = assignment.settle();
         actix::spawn(async move { queue.release(&lease.job.id, lease.epoch, due).await });
     }

@@ -48,6 +48,8 @@ pub(super) struct Task {
     pub(super) tries: u32,
     /// How often it looked as if the run might have moved past it, and the run was loaded anew to be sure.
     pub(super) doubts: u32,
+    /// Whether its run is known to hold the run slot that it needs.
+    pub(super) has_slot: bool,
 }
 
 impl Task {
@@ -58,6 +60,7 @@ impl Task {
             input: None,
             tries: 0,
             doubts: 0,
+            has_slot: false,
         }
     }
 
@@ -65,6 +68,7 @@ impl Task {
     pub(super) fn begun(assignment: Assignment) -> Self {
         Self {
             doubts: 1,
+            has_slot: true,
             ..Self::new(assignment)
         }
     }

@@ -22,9 +22,10 @@ use actix::ArbiterHandle;
 use tokio::sync::Notify;
 
 use super::Orchestrator;
+use crate::breaker::{self, Breakers};
 use crate::catalog::SharedCatalog;
 use crate::consumer::{self, Consumer, executor_name};
-use crate::domain::{FunctionId, Node};
+use crate::domain::{FunctionId, GateKind, Node};
 use crate::engine::RetryPolicy;
 use crate::executor::{self, Executor, Loader, Local};
 use crate::janitor::{self, Janitor, Retention};
@@ -32,6 +33,7 @@ use crate::kernel::credit::Limits;
 use crate::kernel::{ChildSpec, Credits, GiveUp, Placement, RestartKind, RestartPolicy, Supervised};
 use crate::link::names;
 use crate::metrics::Metrics;
+use crate::parked::Parked;
 use crate::ports::{Clock, InvokerFactory, Queue, Random, Store, StoreError};
 use crate::presence::{self, Presence};
 use crate::registrar::{self, Registrar};
@@ -81,6 +83,8 @@ pub struct Settings {
     pub horizon: Duration,
     /// What becomes of cron slots that were missed.
     pub catch_up: CatchUp,
+    /// When apps that can't be reached are left alone.
+    pub breaker: breaker::Settings,
     /// Bytes of run states kept between two jobs.
     pub cache_bytes: usize,
     /// How long a request made on an app's behalf may take.
@@ -106,6 +110,7 @@ impl Default for Settings {
             jobs_per_function: 500,
             horizon: Duration::from_secs(10),
             catch_up: CatchUp::default(),
+            breaker: breaker::Settings::default(),
             cache_bytes: 32 * 1024 * 1024,
             fetch_timeout: Duration::from_secs(300),
             retention: Retention {
@@ -140,6 +145,31 @@ thread_local! {
     static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) };
 }
 
+/// Runs of a throttled function that are looked at for when they were started.
+const STARTS: usize = 1_000;
+
+/// Tells a queue that begins anew what throttles have let through before, as far as the youngest runs tell.
+async fn recall(world: &World, catalog: &SharedCatalog) -> Result<(), StoreError> {
+    if !world.queue.forgets_starts() {
+        return Ok(());
+    }
+    let catalog = catalog.current();
+    for function in catalog.functions().filter(|function| function.flow.throttle.is_some()) {
+        let starts = world.store.starts_of(function.id, STARTS).await?;
+        let of_throttle = starts.iter().filter_map(|(gates, at)| {
+            let gate = gates
+                .as_slice()
+                .first()
+                .filter(|gate| gate.kind == GateKind::Throttle)?;
+            Some((function.id, gate.bucket, *at))
+        });
+        let mut starts: Vec<_> = of_throttle.collect();
+        starts.sort_by_key(|(_, _, at)| *at);
+        world.queue.recall(starts).await;
+    }
+    Ok(())
+}
+
 /// Starts the process tree: the supervisor on its own thread, everybody else on `work`.
 ///
 /// # Errors
@@ -153,13 +183,22 @@ pub async fn build(
     let catalog = SharedCatalog::default();
     let functions_changed = Arc::new(Notify::new());
     let metrics = Metrics::default();
+    let breakers = Breakers::new(
+        settings.breaker.clone(),
+        Arc::clone(&world.clock),
+        Arc::clone(&world.random),
+    );
     let registrar = registrar::Parts {
         store: Arc::clone(&world.store),
+        queue: Arc::clone(&world.queue),
+        clock: Arc::clone(&world.clock),
         catalog: catalog.clone(),
         changed: Arc::clone(&functions_changed),
         metrics: metrics.clone(),
+        breakers: breakers.clone(),
     };
     registrar::refresh(&registrar).await?;
+    recall(&world, &catalog).await?;
 
     let (dice, wall) = (Arc::clone(&world.random), Arc::clone(&world.clock));
     let sources = Sources {
@@ -173,6 +212,7 @@ pub async fn build(
     let unrouted = Arc::new(Notify::new());
     let spilled = Arc::new(AtomicBool::new(false));
     let alarm = Alarm::default();
+    let parked = Parked::new(catalog.clone(), Arc::clone(&functions_changed));
 
     let child = Children {
         placement: placement.clone(),
@@ -206,6 +246,7 @@ pub async fn build(
         changed: functions_changed,
         spilled,
         alarm,
+        parked: parked.clone(),
         book: book.clone(),
         metrics: metrics.clone(),
         horizon: settings.horizon,
@@ -238,8 +279,11 @@ pub async fn build(
         lane: consumer::Lane::default(),
         queue: Arc::clone(&world.queue),
         clock: Arc::clone(&world.clock),
+        parked,
         supervisor: supervisor.clone(),
         spec: executor_spec(executor, Arc::clone(&world.invoker), placement, &settings),
+        catalog: catalog.clone(),
+        breakers: breakers.clone(),
         credits: Credits::new(Limits {
             total: settings.jobs_in_flight,
             per_key: settings.jobs_in_flight,
@@ -300,6 +344,7 @@ pub async fn build(
         supervisor,
         metrics,
         credits,
+        breakers,
         node,
         is_shared,
         is_draining,

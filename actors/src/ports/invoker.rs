@@ -9,7 +9,8 @@ use crate::domain::{Call, FetchFailure, FetchRequest, FetchResponse, Reply};
 /// Calls apps over the wire. Lives on one thread, beside the executors that use it.
 #[async_trait(?Send)]
 pub trait Invoker: std::fmt::Debug {
-    /// Calls an app and reads its answer. Whatever goes wrong on the way is a [`Reply::Failed`].
+    /// Calls an app and reads its answer. Whatever goes wrong on the way is a [`Reply::Failed`], or
+    /// [`Reply::Unanswered`] where it says that the app can't be reached.
     ///
     /// Dropping the future gives the call up.
     async fn call(&self, call: Call) -> Reply;

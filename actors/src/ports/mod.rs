@@ -9,8 +9,10 @@ mod clock;
 pub mod conformance;
 mod gatherings;
 mod invoker;
+mod overrides;
 mod queue;
 mod random;
+mod run_slots;
 mod slots;
 mod store;
 
@@ -18,10 +20,14 @@ pub use audit::{Audit, AuditScope, Check, Finding, SAMPLES};
 pub use clock::Clock;
 pub use gatherings::{DUE_BYTES, GatheringBook, within_due_bytes};
 pub use invoker::{Invoker, InvokerFactory};
-pub use queue::{Lease, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats};
+pub use overrides::Overrides;
+pub use queue::{
+    Flow, KeyFlow, Lease, LimitTable, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats, RuleFlow,
+};
 pub use random::Random;
+pub use run_slots::{PARKED, RunSlots, SlotClaim, SlotLimits, Waiting};
 pub use slots::{CronEnd, CronGap, CronMark, GapReason, SlotBook, TickView};
 pub use store::{
-    AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Expiry, JobView, NodeView, Page, RunFilter,
-    RunSummary, RunView, StepView, Store, StoreError, WaitView,
+    AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Except, Expiry, JobView, NodeView, Page,
+    RunFilter, RunSummary, RunView, StepView, Store, StoreError, WaitView,
 };

@@ -7,11 +7,18 @@
 //! It may be shared by several processes. A process that is cut off from it, or that stands still for longer than the
 //! queue waits, loses its leases to the others; what it answers to them then is ignored.
 //!
+//! A job may have [`Gates`](crate::domain::Gates) to pass. Gates hold in all processes together and at every instant: the
+//! leases that live never hold more slots of a bucket than the rule of any of them allows when it is given, and starts
+//! never go faster than their throttle. A job whose gate is shut waits *at the gate*: it is ready, but counts as not
+//! there for everything that hands out or wakes, so jobs with other keys and other functions go on. When the gate opens,
+//! the oldest run that waits goes first. Until the queue has been told the numbers of all functions once, all gates
+//! are shut; and after it has lost what it held, until nobody can be at work any more whom it does not know.
+//!
 //! What the queue can't do it leaves undone: a push answers that the jobs were spilled, a lease that there are none.
 
 use async_trait::async_trait;
 
-use crate::domain::{FunctionId, Job, JobId, RunId, Timestamp};
+use crate::domain::{BucketId, FunctionId, GateKind, Job, JobId, Limits, RuleId, RunId, Timestamp};
 
 /// Why the queue can't.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -59,7 +66,7 @@ pub struct Pushed {
 /// Numbers for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueueStats {
-    /// Jobs that wait and were due at the time of the last `lease`.
+    /// Jobs that wait and were due at the time of the last `lease`, those at gates included.
     pub ready: usize,
     /// Jobs that wait and were not due then.
     pub delayed: usize,
@@ -90,6 +97,83 @@ pub struct PartitionStats {
     pub oldest: Option<Timestamp>,
 }
 
+/// The numbers of the gates of all functions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LimitTable {
+    /// Later tables have higher revisions.
+    pub revision: u64,
+    /// The functions that have rules.
+    pub functions: Vec<(FunctionId, Limits)>,
+}
+
+/// What is going on at the gates of a function, in the order of the rules' ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// The rules that jobs of the function, waiting and ready or leased, have to pass.
+    pub rules: Vec<RuleFlow>,
+}
+
+/// What is going on at one rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleFlow {
+    /// Which.
+    pub rule: RuleId,
+    /// What kind of rule it is.
+    pub kind: GateKind,
+    /// The buckets that jobs of this function are in: values of the key.
+    pub keys: usize,
+    /// Slots that are held in them, by this function or another that shares them. 0 for a throttle.
+    pub in_use: usize,
+    /// Jobs of this function in them that are ready and not handed out.
+    pub waiting: usize,
+    /// Of those, the creation of the oldest run.
+    pub oldest: Option<Timestamp>,
+    /// The keys most in use, at most [`TOP_KEYS`](RuleFlow::TOP_KEYS).
+    pub busiest: Vec<KeyFlow>,
+    /// The keys with most jobs waiting, as many at most.
+    pub longest: Vec<KeyFlow>,
+}
+
+impl RuleFlow {
+    /// Keys named, at most.
+    pub const TOP_KEYS: usize = 10;
+
+    /// Of these keys.
+    #[must_use]
+    pub fn of_keys(rule: RuleId, kind: GateKind, mut keys: Vec<KeyFlow>) -> Self {
+        let mut top = |by: fn(&KeyFlow) -> usize| {
+            keys.sort_by(|a, b| by(b).cmp(&by(a)).then_with(|| a.key.cmp(&b.key)));
+            let some = keys.iter().filter(|key| by(key) > 0);
+            some.take(Self::TOP_KEYS).cloned().collect()
+        };
+        Self {
+            rule,
+            kind,
+            busiest: top(|key| key.in_use),
+            longest: top(|key| key.waiting),
+            in_use: keys.iter().map(|key| key.in_use).sum(),
+            waiting: keys.iter().map(|key| key.waiting).sum(),
+            oldest: keys.iter().filter_map(|key| key.oldest).min(),
+            keys: keys.len(),
+        }
+    }
+}
+
+/// What is going on at one value of a rule's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFlow {
+    /// The value, shortened; empty for a rule without a key.
+    pub key: String,
+    /// Slots held.
+    pub in_use: usize,
+    /// Jobs of the function that are ready and not handed out.
+    pub waiting: usize,
+    /// Of those, the creation of the oldest run.
+    pub oldest: Option<Timestamp>,
+    /// When a throttle opens next, if it is shut and jobs wait at it.
+    pub next: Option<Timestamp>,
+}
+
 /// The queue.
 #[async_trait]
 pub trait Queue: std::fmt::Debug + Send + Sync {
@@ -107,6 +191,22 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     /// [priority](crate::domain::Priority) makes it count as older.
     async fn lease(&self, now: Timestamp, max: usize, per_function: usize) -> Vec<Lease>;
 
+    /// From now on these numbers count, for jobs that are known as well: a higher limit lets more through at once; under a
+    /// lower one whoever has a lease keeps it, and nobody gets one until there are fewer. A rule that its function has no
+    /// more lets everything through. An older table than the one that counts is ignored.
+    ///
+    /// The queue keeps the table over a loss of everything else.
+    async fn configure(&self, table: LimitTable);
+
+    /// Starts that were made before this queue lived, in order: throttles go on from there. Only told where they are
+    /// [forgotten](Self::forgets_starts).
+    async fn recall(&self, _starts: Vec<(FunctionId, BucketId, Timestamp)>) {}
+
+    /// Whether it lives no longer than its process, and throttles with it.
+    fn forgets_starts(&self) -> bool {
+        false
+    }
+
     /// The job is done with; the store knows its outcome. Older epochs are ignored.
     async fn acknowledge(&self, id: &JobId, epoch: u64);
 
@@ -120,8 +220,9 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
 
     /// When the next job is due that is not leased: a time in the past if one is ready. `None` when there is none.
     ///
-    /// Ready jobs of a function that `lease` found at its limit don't count until a lease of it ends: nobody could have
-    /// them, and a caller that sleeps until this time must not spin.
+    /// Ready jobs of a function that `lease` found at its limit don't count until a lease of it ends, nor do those that wait
+    /// at a gate until it opens: nobody could have them, and a caller that sleeps until this time must not spin. The
+    /// time at which a throttle opens for a job that waits there counts as when that is due.
     async fn next_due(&self) -> Option<Timestamp>;
 
     /// Resolves when jobs have come in that may be due earlier than was known, or room has come free. May wake in vain.
@@ -156,4 +257,7 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
 
     /// Numbers for people.
     async fn stats(&self) -> QueueStats;
+
+    /// What is going on at the gates of a function, for people.
+    async fn flow(&self, function: FunctionId) -> Flow;
 }

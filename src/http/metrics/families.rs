@@ -19,6 +19,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::process;
 use super::text::{Labels, PLAIN, Text, real};
 use crate::http::intake::Load;
+use crate::http::own::Breaker;
 
 /// For histograms that count microseconds.
 const MICROS: u32 = 1_000_000;
@@ -33,6 +34,8 @@ pub(super) struct Sample {
     pub(super) intake: Load,
     pub(super) queue_failures: u64,
     pub(super) refusals: [(&'static str, u64); 4],
+    /// By app.
+    pub(super) breakers: Vec<(Arc<str>, Breaker)>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) tree: Arc<Snapshot>,
     /// `None` as long as the queue has not said.
@@ -48,6 +51,7 @@ impl Collector for Sample {
         self.intake(&mut text)?;
         self.runs(&mut text)?;
         self.calls(&mut text)?;
+        self.breakers(&mut text)?;
         self.capacity(&mut text)?;
         self.queue(&mut text)?;
         self.writer(&mut text)?;
@@ -210,6 +214,25 @@ impl Sample {
             statuses
                 .iter()
                 .map(|(status, count)| ([("status", status.as_str())], *count)),
+        )
+    }
+
+    fn breakers(&self, text: &mut Text<'_>) -> Result {
+        let all = || self.breakers.iter().map(|(app, breaker)| ([("app", &**app)], breaker));
+        text.gauges(
+            "callboard_breaker_state",
+            "Whether an app is called: 0 yes, 1 a few calls to see how it goes, 2 calls wait.",
+            all().map(|(labels, breaker)| (labels, f64::from(breaker.severity()))),
+        )?;
+        text.counters(
+            "callboard_breaker_openings",
+            "How often calls of an app began to wait because it could not be reached.",
+            all().map(|(labels, breaker)| (labels, breaker.openings)),
+        )?;
+        text.counters(
+            "callboard_breaker_parked",
+            "How often a call of an app had to wait for it to be back.",
+            all().map(|(labels, breaker)| (labels, breaker.parked)),
         )
     }
 

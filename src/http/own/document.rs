@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, functions, gatherings, letters, nodes, operator, runs, slots, view};
+use super::{apps, events, flow, functions, gatherings, letters, limits, modes, nodes, operator, runs, slots, view};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -18,13 +18,22 @@ use crate::http::answer;
         runs::list,
         runs::get,
         runs::cancel,
+        runs::rerun,
         functions::list,
         functions::register,
+        modes::get,
+        modes::pause,
+        modes::drain,
+        modes::resume,
         slots::list,
         gatherings::list,
         gatherings::fire,
+        flow::get,
+        limits::put,
+        limits::end,
         apps::list,
         apps::sync,
+        apps::switch_breaker,
         operator::supervisor,
         nodes::list,
         letters::list,
@@ -45,7 +54,8 @@ use crate::http::answer;
         view::Pending,
         view::Function,
         view::FunctionRef,
-        view::App
+        view::App,
+        view::Breaker
     )),
     tags(
         (name = "events", description = "What happened"),

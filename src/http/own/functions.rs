@@ -2,11 +2,12 @@
 
 use actix_web::web::{Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
+use callboard_actors::domain::FunctionMode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{reading, view};
+use super::{modes, reading, view};
 use crate::error::{Code, Problem};
 use crate::http::answer::{ErrorBody, OwnError};
 use crate::http::body;
@@ -35,7 +36,8 @@ pub(super) struct Functions {
     responses((status = 200, body = Functions), (status = 404, body = ErrorBody))
 )]
 pub(super) async fn list(query: Query<ListQuery>, state: State) -> Result<HttpResponse, OwnError> {
-    let catalog = state.api()?.catalog();
+    let api = state.api()?;
+    let catalog = api.catalog();
     let app = reading::given(query.app.as_ref());
     if let Some(app) = app.filter(|app| !catalog.apps().iter().any(|view| *view.app.name == **app)) {
         return Err(Problem::new(Code::UnknownApp, format!("there is no app `{app}`")).into());
@@ -47,8 +49,18 @@ pub(super) async fn list(query: Query<ListQuery>, state: State) -> Result<HttpRe
         .filter(|view| app.is_none_or(|app| *view.app.name == *app))
         .flat_map(|view| &view.functions)
         .filter(|function| archived || !function.archived);
-    let functions = functions.map(view::Function::of).collect();
-    Ok(HttpResponse::Ok().json(Functions { functions }))
+    let functions: Vec<_> = functions.collect();
+    let halted = functions
+        .iter()
+        .filter(|function| function.mode != FunctionMode::Active);
+    let halted: Vec<_> = halted.map(|function| function.id).collect();
+    let open = modes::open_runs(api, &halted).await?;
+    let functions = functions
+        .into_iter()
+        .map(|function| view::Function::of(function).with_open_runs(open.get(&function.id).copied()));
+    Ok(HttpResponse::Ok().json(Functions {
+        functions: functions.collect(),
+    }))
 }
 
 /// Functions to register.

@@ -6,9 +6,12 @@
 mod apps;
 mod document;
 mod events;
+mod flow;
 mod functions;
 mod gatherings;
 mod letters;
+mod limits;
+mod modes;
 mod nodes;
 mod operator;
 mod reading;
@@ -21,6 +24,7 @@ mod view;
 use actix_web::web::{self, ServiceConfig};
 
 pub use document::openapi_json;
+pub(super) use view::Breaker;
 
 /// Mounts each path with its methods. The same table is what a test compares the OpenAPI document with.
 macro_rules! endpoints {
@@ -40,12 +44,20 @@ endpoints! {
     "/runs" => get runs::list;
     "/runs/{id}" => get runs::get;
     "/runs/{id}/cancel" => post runs::cancel;
+    "/runs/{id}/rerun" => post runs::rerun;
     "/functions" => get functions::list, post functions::register;
+    "/functions/{id}" => get modes::get;
+    "/functions/{id}/pause" => post modes::pause;
+    "/functions/{id}/drain" => post modes::drain;
+    "/functions/{id}/resume" => post modes::resume;
     "/functions/{id}/slots" => get slots::list;
     "/functions/{id}/gatherings" => get gatherings::list;
     "/functions/{id}/gatherings/{gathering}/fire" => post gatherings::fire;
+    "/functions/{id}/flow" => get flow::get;
+    "/functions/{id}/limits" => put limits::put, delete limits::end;
     "/apps" => get apps::list;
     "/apps/sync" => post apps::sync;
+    "/apps/{name}/breaker" => put apps::switch_breaker;
     "/supervisor" => get operator::supervisor;
     "/nodes" => get nodes::list;
     "/dead-letters" => get letters::list;

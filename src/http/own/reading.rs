@@ -79,6 +79,18 @@ pub(super) fn functions(
     }
 }
 
+/// A function of the path: by its slug (the live one, if an archived one has the same), or by its UUID.
+///
+/// # Errors
+/// When there is no such function.
+pub(super) fn function(catalog: &Catalog, text: &str) -> Result<FunctionId, Problem> {
+    let live = catalog.find(text).map(|function| function.id);
+    match live {
+        Some(id) => Ok(id),
+        None => Ok(functions(catalog, Some(text), None)?.unwrap_or_default()[0]),
+    }
+}
+
 /// A parameter that is not what it may be.
 pub(super) fn invalid(key: &str, text: &str, expected: &str) -> Problem {
     let shown: String = text.chars().take(64).collect();

@@ -1,17 +1,20 @@
 //! `/api/v1/runs`.
 
-use actix_web::HttpResponse;
-use actix_web::web::{Path, Query};
+use actix_web::web::{Path, Payload, Query};
+use actix_web::{HttpRequest, HttpResponse};
 use callboard_actors::catalog::Catalog;
-use callboard_actors::domain::{RunId, RunStatus};
+use callboard_actors::domain::{Json, RunId, RunStatus};
 use callboard_actors::orchestrator::Cancelled;
 use callboard_actors::ports::RunFilter;
+use callboard_actors::rerun::FromStep;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{reading, view};
 use crate::error::{Code, Problem};
 use crate::http::answer::{ErrorBody, OwnError};
+use crate::http::body;
 use crate::http::state::State;
 
 #[derive(Deserialize, IntoParams)]
@@ -133,4 +136,73 @@ pub(super) async fn cancel(id: Path<String>, state: State) -> Result<HttpRespons
         Cancelled::Unknown => return Err(unknown(id).into()),
     };
     Ok(HttpResponse::Ok().json(CancelOutcome { id, cancelled }))
+}
+
+/// How a run is to be done again.
+#[derive(Deserialize, Default, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RerunWish {
+    /// The step to begin with; the whole run if left out.
+    from_step: Option<FirstStep>,
+}
+
+/// The step to begin with. What had completed before it keeps its results; it and what follows is run again.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FirstStep {
+    /// Its id, or its name if no other step of the run has it.
+    #[schema(example = "charge card")]
+    step: String,
+    /// What the step is given in place of its arguments. For apps with the TypeScript SDK.
+    #[schema(value_type = Option<Vec<Value>>)]
+    input: Option<Value>,
+}
+
+/// The new run.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RerunOutcome {
+    /// The new run's id.
+    #[schema(value_type = String)]
+    id: RunId,
+    /// The first run of the chain of repetitions.
+    #[schema(value_type = String)]
+    original_id: RunId,
+}
+
+/// Do a run again, as a whole or from one of its steps on: a new run of the same events. Rate limits and idempotency don't
+/// count for it.
+#[utoipa::path(
+    post, path = "/api/v1/runs/{id}/rerun", tag = "runs", params(("id" = String, Path)), request_body = Option<RerunWish>,
+    responses(
+        (status = 201, body = RerunOutcome), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody)
+    )
+)]
+pub(super) async fn rerun(
+    id: Path<String>,
+    req: HttpRequest,
+    payload: Payload,
+    state: State,
+) -> Result<HttpResponse, OwnError> {
+    let id: RunId = reading::id("id", &id)?;
+    let api = state.api()?;
+    let body = body::read(&req, payload, &state).await?;
+    let wish: RerunWish = if body.is_empty() {
+        RerunWish::default()
+    } else {
+        body::parse(&body)?
+    };
+    let first = wish.from_step.map(|first| {
+        let input = first.input.map(|input| Json::from_value(&input)).transpose();
+        let input = input.map_err(|error| Problem::new(Code::InvalidStepInput, error.to_string()))?;
+        Ok::<_, Problem>(FromStep {
+            step: first.step,
+            input,
+        })
+    });
+    let again = api.rerun(id, first.transpose()?).await.map_err(Problem::from)?;
+    Ok(HttpResponse::Created().json(RerunOutcome {
+        id: again.run,
+        original_id: again.original,
+    }))
 }

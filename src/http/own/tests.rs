@@ -1,15 +1,18 @@
 //! `/api/v1`: what may be asked, and what is answered.
 
+mod breaker;
 mod gatherings;
 mod letters;
+mod limits;
 mod slots;
+mod verbs;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use callboard_actors::domain::*;
 use callboard_actors::orchestrator::Cancelled;
-use callboard_actors::ports::{EventView, JobView, NodeView, StepView, WaitView};
+use callboard_actors::ports::{EventView, JobView, KeyFlow, NodeView, RuleFlow, StepView, WaitView};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -48,6 +51,59 @@ fn the_document_refers_only_to_what_it_has() {
     for pointer in references {
         assert!(document.pointer(pointer).is_some(), "{pointer}");
     }
+}
+
+#[actix_web::test]
+async fn the_flow_of_a_function_is_shown_rule_by_rule() {
+    let server = Server::start().await;
+    let mut app = app();
+    let function = &mut app.functions[0];
+    function.flow.concurrency = vec![ConcurrencyLimit {
+        limit: 3,
+        key: Some("event.data.user".to_owned()),
+        scope: Scope::Account,
+    }];
+    function.flow.throttle = Some(Throttle {
+        limit: 10,
+        period: Duration::from_secs(60),
+        burst: 1,
+        key: None,
+    });
+    let (slug, id) = (function.slug.clone(), function.id);
+    let rule = RuleId::derive(GateKind::SharedSlot, Scope::Account, Some("event.data.user"));
+    let key = |key: &str, in_use, waiting| KeyFlow {
+        key: key.to_owned(),
+        in_use,
+        waiting,
+        oldest: (waiting > 0).then_some(NOW),
+        next: None,
+    };
+    server.world.with(|world| {
+        world.apps = vec![app];
+        world.flow.rules = vec![RuleFlow::of_keys(
+            rule,
+            GateKind::SharedSlot,
+            vec![key("u1", 3, 7), key("u2", 1, 0)],
+        )];
+    });
+    let shown = server.get(&format!("/api/v1/functions/{slug}/flow")).await.json();
+    let expected = json!({"function": *slug, "rules": [
+        {"kind": "throttle", "scope": "fn", "limit": 10, "period_ms": 60_000, "burst": 1, "keys": 0, "in_use": 0,
+         "waiting": 0, "busiest": [], "longest": []},
+        {"kind": "concurrency", "scope": "account", "key": "event.data.user", "limit": 3, "keys": 2, "in_use": 4,
+         "waiting": 7, "oldest_waiting": NOW.to_rfc3339(),
+         "busiest": [
+            {"key": "u1", "in_use": 3, "waiting": 7, "oldest_waiting": NOW.to_rfc3339()},
+            {"key": "u2", "in_use": 1, "waiting": 0}
+         ],
+         "longest": [{"key": "u1", "in_use": 3, "waiting": 7, "oldest_waiting": NOW.to_rfc3339()}]},
+    ]});
+    assert_eq!(shown, expected);
+    assert_eq!(
+        server.get(&format!("/api/v1/functions/{id}/flow")).await.json(),
+        expected
+    );
+    assert_eq!(server.get("/api/v1/functions/nobody/flow").await.status, 404);
 }
 
 #[actix_web::test]
@@ -182,6 +238,7 @@ fn step(id: &str, op: StepOp, status: &'static str) -> StepView {
         ended_at: None,
         until: None,
         memo: None,
+        position: None,
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Built from the store's views and the queue's leases; nothing is asked here and nothing decided.
 
+mod breaker;
 mod pending;
 
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
-    Event as StoredEvent, Function as StoredFunction, FunctionId, HistoryEntry, HistoryKind, JobKey, Json, RunStatus,
-    StepId, StepOp, Timestamp,
+    Event as StoredEvent, Function as StoredFunction, FunctionId, FunctionMode, HistoryEntry, HistoryKind, JobKey,
+    Json, RunStatus, StepId, StepOp, Timestamp,
 };
 use callboard_actors::ports::{AppView, Lease, RunSummary, RunView, StepView};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use utoipa::ToSchema;
 
 use crate::http::sdk::dev::trigger;
 
+pub(in crate::http) use breaker::Breaker;
 pub(super) use pending::Pending;
 
 fn rfc3339(at: Timestamp) -> String {
@@ -111,6 +113,9 @@ pub(super) struct Run {
     /// What it returned, or its error.
     #[schema(value_type = Option<Value>)]
     output: Option<Json>,
+    /// The first run of those of which it is a repetition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original_id: Option<String>,
 }
 
 impl Run {
@@ -128,6 +133,7 @@ impl Run {
             ended_at: run.ended_at.map(rfc3339),
             duration_ms: millis_between(run.started_at, run.ended_at),
             output: run.output.clone(),
+            original_id: run.original.map(|run| run.to_string()),
         }
     }
 }
@@ -332,6 +338,8 @@ impl RunDetail {
             run.started_at = leases.iter().map(|lease| lease.since).min().map(rfc3339);
         }
         let is_over = view.summary.status.is_final();
+        let function = catalog.function(view.summary.function);
+        let mode = function.map_or(FunctionMode::Active, |function| function.mode);
         let cancelled_by = view.waits.iter().filter(|wait| wait.kind == "cancel");
         Self {
             run,
@@ -340,7 +348,7 @@ impl RunDetail {
             waiting_for: if is_over {
                 Vec::new()
             } else {
-                Pending::all(view, leases, now)
+                Pending::all(view, leases, mode, now)
             },
             cancelled_by: cancelled_by
                 .map(|wait| CancelledBy {
@@ -372,6 +380,16 @@ pub(super) struct Function {
     config: Json,
     /// Whether a later registration has left it out.
     archived: bool,
+    /// `active`; `paused`, when triggers start no runs and the app is not called; `draining`, when triggers start no runs
+    /// and those there are go on.
+    #[schema(example = "active")]
+    mode: &'static str,
+    /// Since when, unless it is active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode_since: Option<String>,
+    /// How many of its runs have not ended. In lists only of functions that are not active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_runs: Option<u64>,
 }
 
 impl Function {
@@ -387,7 +405,15 @@ impl Function {
             retries: function.retries,
             config: function.config.clone(),
             archived: function.archived,
+            mode: function.mode.as_str(),
+            mode_since: function.mode.since().map(rfc3339),
+            open_runs: None,
         }
+    }
+
+    /// With how many of its runs have not ended.
+    pub(super) fn with_open_runs(self, open_runs: Option<u64>) -> Self {
+        Self { open_runs, ..self }
     }
 }
 
@@ -405,10 +431,12 @@ pub(super) struct App {
     synced_at: String,
     /// Its functions, by slug.
     functions: Vec<String>,
+    /// Whether it is called at present, as this instance sees it.
+    breaker: Breaker,
 }
 
 impl App {
-    pub(super) fn of(view: &AppView) -> Self {
+    pub(super) fn of(view: &AppView, breaker: Breaker) -> Self {
         let app = &view.app;
         let functions = view.functions.iter().filter(|function| !function.archived);
         Self {
@@ -421,6 +449,7 @@ impl App {
             error: app.error.clone(),
             synced_at: rfc3339(app.synced_at),
             functions: functions.map(|function| function.slug.to_string()).collect(),
+            breaker,
         }
     }
 }

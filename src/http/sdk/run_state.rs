@@ -35,11 +35,15 @@ async fn batch(id: Path<String>, state: State) -> Result<HttpResponse, SdkError>
     Ok(HttpResponse::Ok().json(&*run.events))
 }
 
-/// The memos of its completed steps: a bare object, in the order of completion.
+/// The memos of its completed steps: a bare object, in the order of completion; then the input of a step that was edited.
 async fn actions(id: Path<String>, state: State) -> Result<HttpResponse, SdkError> {
     let run = load(&state, &id).await?;
     let memo = |step: &StepId| run.steps.get(step).and_then(|step| step.memo().cloned());
-    let memos: Vec<(&StepId, Json)> = run.stack.iter().filter_map(|step| Some((step, memo(step)?))).collect();
+    let edited = run.edited_input();
+    let memos = run.stack.iter().filter_map(|step| Some((step, memo(step)?)));
+    let memos: Vec<(&StepId, Json)> = memos
+        .chain(edited.iter().map(|(step, input)| (step, input.clone())))
+        .collect();
     let mut body = Vec::new();
     serde_json::Serializer::new(&mut body)
         .collect_map(memos)

@@ -3,6 +3,8 @@
 mod backends;
 mod crons;
 mod gatherings;
+mod overrides;
+mod run_slots;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -14,6 +16,7 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::test::{self, TestRequest};
 use actix_web::{App, Error, web};
 use async_trait::async_trait;
+use callboard_actors::breaker::{self, Breakers};
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::*;
 use callboard_actors::kernel::credit::Gauges;
@@ -21,6 +24,7 @@ use callboard_actors::kernel::{ChildName, ChildState, ChildStatus, Observation, 
 use callboard_actors::metrics::Metrics;
 use callboard_actors::orchestrator::{Cancelled, FiredGathering, Refusal, Retried, Tree};
 use callboard_actors::ports::*;
+use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use serde_json::{Map, Value};
 
@@ -40,8 +44,11 @@ pub(crate) struct World {
     pub(crate) invoked: Vec<(String, Map<String, Value>)>,
     pub(crate) signalled: Option<RunId>,
     pub(crate) cancelled: Option<Cancelled>,
+    pub(crate) reruns: Vec<(RunId, Option<FromStep>)>,
+    pub(crate) rerun_error: Option<RerunError>,
     pub(crate) has_app: bool,
     pub(crate) apps: Vec<AppView>,
+    pub(crate) modes: Vec<(FunctionId, FunctionMode)>,
     pub(crate) notes: Vec<(String, Option<String>)>,
     pub(crate) runs: Vec<RunView>,
     pub(crate) states: HashMap<RunId, RunState>,
@@ -58,6 +65,9 @@ pub(crate) struct World {
     pub(crate) database: Fate,
     pub(crate) queue: Fate,
     pub(crate) queue_stats: QueueStats,
+    pub(crate) flow: Flow,
+    pub(crate) run_slots: Vec<(RuleId, KeyFlow)>,
+    pub(crate) overrides: Vec<LimitOverride>,
     pub(crate) counts: Counts,
     pub(crate) nodes: Vec<NodeView>,
     pub(crate) is_draining: bool,
@@ -127,6 +137,15 @@ pub(crate) struct FakeApi {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     metrics: Metrics,
+    pub(crate) breakers: Breakers,
+}
+
+fn breakers() -> Breakers {
+    Breakers::new(
+        breaker::Settings::default(),
+        Arc::new(FixedClock),
+        Arc::new(Counter::default()),
+    )
 }
 
 impl FakeApi {
@@ -138,6 +157,7 @@ impl FakeApi {
             clock: Arc::new(FixedClock),
             random: Arc::new(Counter::default()),
             metrics: Metrics::default(),
+            breakers: breakers(),
         }
     }
 }
@@ -174,6 +194,17 @@ impl Api for FakeApi {
     async fn remove_app(&self, _url: &str) -> Result<bool, Refusal> {
         Ok(self.world.with(|world| world.has_app))
     }
+    async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal> {
+        Ok(self.world.with(|world| {
+            let mut functions = world.apps.iter_mut().flat_map(|view| &mut view.functions);
+            let function = functions
+                .find(|function| function.id == id)
+                .expect("the handler looks first");
+            function.mode = mode;
+            world.modes.push((id, mode));
+            true
+        }))
+    }
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
         if function == "missing" {
             return Err(Refusal::UnknownFunction(function.to_owned()));
@@ -187,6 +218,18 @@ impl Api for FakeApi {
     }
     async fn cancel(&self, _run: RunId) -> Result<Cancelled, Refusal> {
         Ok(self.world.with(|world| world.cancelled.unwrap_or(Cancelled::Unknown)))
+    }
+    async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError> {
+        self.world.with(|world| {
+            world.reruns.push((run, from));
+            world.rerun_error.take().map_or(
+                Ok(Rerun {
+                    run: RunId::new(NOW, 77),
+                    original: run,
+                }),
+                Err,
+            )
+        })
     }
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
         self.world.with(|world| world.retried.push(id));
@@ -219,6 +262,27 @@ impl Api for FakeApi {
             Some(world.slots.clone())
         }))
     }
+    fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, Refusal> {
+        Ok(self.world.with(|world| {
+            let found = world.apps.iter_mut().find(|view| &*view.app.name == app);
+            found.map(|view| view.breaker = breaker).is_some()
+        }))
+    }
+    async fn override_limit(&self, numbers: LimitOverride) -> Result<(), Refusal> {
+        self.world.with(|world| world.overrides.push(numbers));
+        Ok(())
+    }
+    async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, Refusal> {
+        let is_meant = |of: &LimitOverride| of.function == function && rule.is_none_or(|rule| rule == of.rule);
+        Ok(self.world.with(|world| {
+            let before = world.overrides.len();
+            world.overrides.retain(|numbers| !is_meant(numbers));
+            world.overrides.len() < before
+        }))
+    }
     fn note_sync(&self, url: &str, error: Option<String>) {
         self.world.with(|world| world.notes.push((url.to_owned(), error)));
     }
@@ -226,6 +290,7 @@ impl Api for FakeApi {
         Arc::new(Catalog::new(CatalogView {
             revision: 0,
             apps: self.world.with(|world| world.apps.clone()),
+            overrides: self.world.with(|world| world.overrides.clone()),
         }))
     }
     async fn status(&self) -> Value {
@@ -379,6 +444,8 @@ pub(crate) struct Server {
     pub(crate) world: Shared,
     /// What its orchestrator counts.
     pub(crate) metrics: Metrics,
+    /// Its circuit breakers.
+    pub(crate) breakers: Breakers,
     service: Box<dyn Service<Request, Response = ServiceResponse<BoxBody>, Error = Error, Future = Pending>>,
 }
 
@@ -393,10 +460,11 @@ impl Server {
         let world = Shared::default();
         let state = AppState::new(options);
         let api = FakeApi::new(&world);
-        let metrics = api.metrics.clone();
+        let (metrics, breakers) = (api.metrics.clone(), api.breakers.clone());
         state.ready(Arc::new(api));
         Self {
             metrics,
+            breakers,
             ..Self::around(state, world).await
         }
     }
@@ -407,6 +475,7 @@ impl Server {
         Self {
             world,
             metrics: Metrics::default(),
+            breakers: breakers(),
             service: Box::new(Boxed(service)),
         }
     }
@@ -428,6 +497,13 @@ impl Server {
 
     pub(crate) async fn post(&self, path: &str, body: impl Into<web::Bytes>) -> Answer {
         let request = TestRequest::post()
+            .uri(path)
+            .insert_header(("content-type", "application/json"));
+        self.call(request.set_payload(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: impl Into<web::Bytes>) -> Answer {
+        let request = TestRequest::put()
             .uri(path)
             .insert_header(("content-type", "application/json"));
         self.call(request.set_payload(body)).await

@@ -28,6 +28,7 @@ pub(crate) fn view(status: RunStatus) -> RunView {
             started_at: None,
             ended_at: None,
             output: None,
+            original: None,
         },
         steps: Vec::new(),
         history: Vec::new(),
@@ -50,6 +51,7 @@ pub(crate) fn lease(key: JobKey) -> Lease {
             due: NOW,
             priority: callboard_actors::domain::Priority::NONE,
             payload: None,
+            gates: callboard_actors::domain::Gates::NONE,
         },
         epoch: 1,
         since: NOW,
@@ -75,6 +77,7 @@ pub(crate) fn app() -> AppView {
     AppView {
         app: registration.app,
         functions,
+        breaker: None,
     }
 }
 

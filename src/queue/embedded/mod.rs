@@ -7,7 +7,9 @@
 //! Promises: what it holds is bounded, in total and per function, and it says what it turned away. Never: it does not
 //! read a clock, does not touch the store, and does not hold its lock across an await.
 
+mod gatehouse;
 mod partition;
+mod ranked;
 mod room;
 mod slab;
 mod state;
@@ -17,8 +19,8 @@ mod tests;
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use callboard_actors::domain::{Job, JobId, RunId, Timestamp};
-use callboard_actors::ports::{Lease, Origin, Pushed, Queue, QueueStats};
+use callboard_actors::domain::{BucketId, FunctionId, Job, JobId, RunId, Timestamp};
+use callboard_actors::ports::{Flow, Lease, LimitTable, Origin, Pushed, Queue, QueueStats};
 use tokio::sync::Notify;
 
 use state::State;
@@ -99,6 +101,18 @@ impl Queue for EmbeddedQueue {
         self.with(|state| state.lease(now, max, per_function))
     }
 
+    async fn configure(&self, table: LimitTable) {
+        self.with(|state| state.configure(table));
+    }
+
+    async fn recall(&self, starts: Vec<(FunctionId, BucketId, Timestamp)>) {
+        self.with(|state| state.recall(starts));
+    }
+
+    fn forgets_starts(&self) -> bool {
+        true
+    }
+
     async fn acknowledge(&self, id: &JobId, epoch: u64) {
         self.with(|state| state.acknowledge(id, epoch));
     }
@@ -125,5 +139,9 @@ impl Queue for EmbeddedQueue {
 
     async fn stats(&self) -> QueueStats {
         self.lock().stats()
+    }
+
+    async fn flow(&self, function: FunctionId) -> Flow {
+        self.lock().flow(function)
     }
 }

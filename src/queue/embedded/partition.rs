@@ -5,8 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use callboard_actors::domain::{FunctionId, JobId, Priority, Timestamp};
+use std::sync::Arc;
 
+use callboard_actors::domain::{FunctionId, JobId, Limits, Priority, Timestamp};
+
+use super::gatehouse::BucketSlot;
 use super::slab::slab_key;
 
 slab_key! {
@@ -40,14 +43,27 @@ impl Rank {
     pub(super) fn due(&self) -> Timestamp {
         self.due
     }
+
+    /// When its run was created.
+    pub(super) fn created_at(&self) -> Timestamp {
+        self.id.run.at()
+    }
 }
 
 /// The jobs of one function.
 #[derive(Debug)]
 pub(super) struct Partition {
     pub(super) function: FunctionId,
-    /// Jobs that are due.
+    /// The numbers of its rules.
+    pub(super) limits: Arc<Limits>,
+    /// Jobs that are due and have no gates to pass.
     pub(super) ready: BTreeMap<Rank, JobSlot>,
+    /// How many jobs are due and have gates to pass; they are in lines.
+    pub(super) gated: usize,
+    /// The stands at open gates, by their first job.
+    pub(super) shown: BTreeMap<Rank, BucketSlot>,
+    /// All that are counted in `gated`, while somebody looks for the last of them, and how many those were at first.
+    pub(super) roll: Option<(BTreeMap<Rank, JobSlot>, usize)>,
     /// Jobs that are not due yet; [`super::state::State`] has them all in one such set, this one is for evictions.
     pub(super) delayed: BTreeSet<(Timestamp, JobSlot)>,
     /// How many jobs are handed out.
@@ -62,7 +78,7 @@ pub(super) struct Partition {
 /// Where [`Turns`] has a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// Nowhere: it has nothing ready.
+    /// Nowhere: it has nothing ready, or only jobs at gates that are shut.
     Idle,
     /// In the ring, with this number.
     InRing(u64),
@@ -71,10 +87,14 @@ enum Place {
 }
 
 impl Partition {
-    pub(super) fn new(function: FunctionId) -> Self {
+    pub(super) fn new(function: FunctionId, limits: Arc<Limits>) -> Self {
         Self {
             function,
+            limits,
             ready: BTreeMap::new(),
+            gated: 0,
+            shown: BTreeMap::new(),
+            roll: None,
             delayed: BTreeSet::new(),
             leased: 0,
             short: false,
@@ -85,7 +105,30 @@ impl Partition {
 
     /// All jobs, waiting and leased.
     pub(super) fn len(&self) -> usize {
-        self.ready.len() + self.delayed.len() + self.leased
+        self.ready_len() + self.delayed.len() + self.leased
+    }
+
+    /// Jobs that are due, at gates or not.
+    pub(super) fn ready_len(&self) -> usize {
+        self.ready.len() + self.gated
+    }
+
+    /// The job that would be served last, of those that are due. Those with gates count if the roll is called.
+    pub(super) fn last(&self) -> Option<(&Rank, JobSlot)> {
+        let gated = self.roll.as_ref().and_then(|(roll, _)| roll.last_key_value());
+        let last = self.ready.last_key_value().into_iter().chain(gated).max();
+        last.map(|(rank, slot)| (rank, *slot))
+    }
+
+    /// Whether a job could be handed out, but for the limit.
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty() || !self.shown.is_empty()
+    }
+
+    /// When the first job that could be handed out was due.
+    pub(super) fn first_due(&self) -> Option<Timestamp> {
+        let (ready, shown) = (self.ready.keys().next(), self.shown.keys().next());
+        ready.into_iter().chain(shown).min().map(Rank::due)
     }
 }
 
@@ -116,7 +159,7 @@ impl Turns {
 
     /// Brings the place of a partition in line with what it holds.
     pub(super) fn settle(&mut self, slot: PartitionSlot, partition: &mut Partition, limit: usize) {
-        let length = partition.ready.len();
+        let length = partition.ready_len();
         if partition.length != length {
             self.longest.remove(&(partition.length, slot));
             if length > 0 {
@@ -126,7 +169,7 @@ impl Turns {
         }
 
         let place = match partition.place {
-            _ if length == 0 => Place::Idle,
+            _ if !partition.has_work() => Place::Idle,
             _ if partition.leased >= limit => Place::Parked(partition.leased),
             Place::InRing(number) => Place::InRing(number),
             Place::Idle | Place::Parked(_) => {
@@ -166,21 +209,21 @@ impl Turns {
     /// # Panics
     /// When a partition is not where its jobs say.
     pub(super) fn audit(&self, slot: PartitionSlot, partition: &Partition) {
-        assert_eq!(partition.length, partition.ready.len());
+        assert_eq!(partition.length, partition.ready_len());
         assert_eq!(
             self.longest.contains(&(partition.length, slot)),
-            !partition.ready.is_empty()
+            partition.ready_len() > 0
         );
         match partition.place {
-            Place::Idle => assert!(partition.ready.is_empty(), "{partition:?}"),
+            Place::Idle => assert!(!partition.has_work(), "{partition:?}"),
             Place::InRing(number) => {
                 assert!(self.ring.contains(&(number, slot)));
-                assert!(!partition.ready.is_empty());
+                assert!(partition.has_work());
             }
             Place::Parked(leased) => {
                 assert!(self.parked.contains(&(leased, slot)));
                 assert_eq!(leased, partition.leased);
-                assert!(!partition.ready.is_empty());
+                assert!(partition.has_work());
             }
         }
     }
@@ -188,8 +231,12 @@ impl Turns {
     /// # Panics
     /// When a partition is remembered that is none of these.
     pub(super) fn audit_len<'a>(&self, partitions: impl Iterator<Item = &'a Partition>) {
-        let with_work = partitions.filter(|partition| !partition.ready.is_empty()).count();
+        let (mut with_work, mut with_jobs) = (0, 0);
+        for partition in partitions {
+            with_work += usize::from(partition.has_work());
+            with_jobs += usize::from(partition.ready_len() > 0);
+        }
         assert_eq!(self.ring.len() + self.parked.len(), with_work);
-        assert_eq!(self.longest.len(), with_work);
+        assert_eq!(self.longest.len(), with_jobs);
     }
 }

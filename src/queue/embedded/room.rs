@@ -38,12 +38,12 @@ pub(super) fn needed_last(
     }
     // Lines are served in turns, so the end of a line that is longer by two is needed later than the end of this one
     // with the new job.
-    let length = own.map_or(0, |own| own.ready.len());
+    let length = own.map_or(0, Partition::ready_len);
     if let Some(longest) = longest
-        && longest.ready.len() > length + 1
+        && longest.ready_len() > length + 1
     {
-        return longest.ready.values().next_back().copied();
+        return longest.last().map(|(_, slot)| slot);
     }
-    let (last, slot) = own?.ready.last_key_value()?;
-    (rank < last).then_some(*slot)
+    let (last, slot) = own?.last()?;
+    (rank < last).then_some(slot)
 }

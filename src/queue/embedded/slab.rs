@@ -18,16 +18,17 @@ pub(super) trait Key: Copy {
 macro_rules! slab_key {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub(super) struct $name(u32);
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(super) struct $name(std::num::NonZeroU32);
 
         impl $crate::queue::embedded::slab::Key for $name {
             fn from_index(index: u32) -> Self {
-                Self(index)
+                // One more than the index, so that an optional key takes no more room.
+                Self(std::num::NonZeroU32::MIN.saturating_add(index))
             }
 
             fn index(self) -> usize {
-                self.0 as usize
+                (self.0.get() - 1) as usize
             }
         }
     };
@@ -44,7 +45,7 @@ pub(super) struct Slab<K, T> {
 
 impl<K: Key, T> Slab<K, T> {
     /// Most values one slab can hold.
-    pub(super) const MAX_LEN: usize = u32::MAX as usize;
+    pub(super) const MAX_LEN: usize = u32::MAX as usize - 1;
 
     pub(super) fn new() -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! The embedded queue without its lock: one synchronous structure, a function of the calls made to it.
 //!
-//! A job lives in one [`Entry`]. While it waits, one of its function's two lines holds it: `ready` if it was due at the
-//! time of the last lease, else `delayed`, which exists once more over all functions so that time can advance without
+//! A job lives in one [`Entry`]. While it waits, one place holds it: if it was due at the time of the last lease, its
+//! function's line `ready`, or one of the lines at gates ([`super::gatehouse`]); else `delayed`, which exists once more over all functions so that time can advance without
 //! looking at each. While it is leased neither does, and the entry knows the lease.
 //!
 //! Promises: a job is in one place at a time; at most `capacity` jobs are held; whoever was told of a want of room is
@@ -11,12 +11,14 @@
 mod admission;
 #[cfg(test)]
 mod audit;
+mod gates;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use callboard_actors::domain::{FunctionId, Job, JobId, JobKey, Json, Priority, RunId, Timestamp};
+use callboard_actors::domain::{FunctionId, Gates, Job, JobId, JobKey, Json, Priority, Rate, RunId, Timestamp};
 use callboard_actors::ports::{Lease, PartitionStats, Pushed, QueueStats};
 
+use super::gatehouse::{Gatehouse, LineSlot};
 use super::partition::{JobSlot, Partition, PartitionSlot, Rank, Turns};
 use super::slab::Slab;
 use super::{Capacity, room};
@@ -33,6 +35,9 @@ struct Entry {
     not_before: Timestamp,
     priority: Priority,
     payload: Option<Json>,
+    gates: Gates,
+    /// With those who have the same gates to pass; a start that has passed its throttle moves to one without.
+    line: Option<LineSlot>,
     /// Boxed because most jobs wait.
     held: Option<Box<Held>>,
 }
@@ -57,6 +62,7 @@ impl Entry {
             due: self.due,
             priority: self.priority,
             payload: self.payload.clone(),
+            gates: self.gates.clone(),
         }
     }
 
@@ -69,6 +75,7 @@ impl Entry {
         (job.due, job.attempt, job.priority) == (self.due, self.attempt, self.priority)
             && job.function == function
             && job.payload == self.payload
+            && job.gates == self.gates
     }
 }
 
@@ -82,6 +89,7 @@ pub(super) struct State {
     partitions: Slab<PartitionSlot, Partition>,
     by_function: HashMap<FunctionId, PartitionSlot>,
     turns: Turns,
+    gates: Gatehouse,
     delayed: BTreeSet<(Timestamp, JobSlot)>,
     /// The time and the limit of the last lease.
     now: Timestamp,
@@ -108,6 +116,7 @@ impl State {
             partitions: Slab::new(),
             by_function: HashMap::new(),
             turns: Turns::default(),
+            gates: Gatehouse::new(),
             delayed: BTreeSet::new(),
             now: Timestamp::MIN,
             limit: usize::MAX,
@@ -125,6 +134,7 @@ impl State {
         *self = Self {
             epoch: self.epoch,
             spilled: self.spilled,
+            gates: self.gates.reset(),
             news: true,
             ..Self::new(self.capacity)
         };
@@ -175,8 +185,9 @@ impl State {
             self.turns.end_turn(place, partition);
             // It was appended under a higher limit; settling parks it.
             if partition.leased < self.limit
-                && let Some((_, slot)) = partition.ready.pop_first()
+                && let Some(slot) = self.pop(place)
             {
+                let partition = &mut self.partitions[place];
                 partition.leased += 1;
                 self.ready -= 1;
                 self.leased += 1;
@@ -241,8 +252,12 @@ impl State {
 
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         match self.turns.first() {
-            Some(place) => self.partitions[place].ready.keys().next().map(Rank::due),
-            None => self.delayed.first().map(|(due, _)| *due),
+            Some(place) => self.partitions[place].first_due(),
+            None => {
+                let delayed = self.delayed.first().map(|(due, _)| *due);
+                let opens = self.gates.opens.first().map(|(at, _)| *at);
+                delayed.into_iter().chain(opens).min()
+            }
         }
     }
 
@@ -278,10 +293,10 @@ impl State {
                 .iter()
                 .map(|(_, partition)| PartitionStats {
                     function: partition.function,
-                    ready: partition.ready.len(),
+                    ready: partition.ready_len(),
                     delayed: partition.delayed.len(),
                     leased: partition.leased,
-                    oldest: partition.ready.keys().map(Rank::due).min(),
+                    oldest: self.oldest_due(partition),
                 })
                 .collect(),
         }
@@ -292,20 +307,24 @@ impl State {
     fn set_now(&mut self, now: Timestamp) {
         let before = std::mem::replace(&mut self.now, now);
         if now < before {
+            let lines = self.gates.lines.iter().flat_map(|(_, line)| line.jobs.iter());
             let early: Vec<_> = self
                 .partitions
                 .iter()
                 .flat_map(|(_, partition)| &partition.ready)
+                .map(|(rank, slot)| (rank, *slot))
+                .chain(lines)
                 .filter(|(rank, _)| rank.due() > now)
-                .map(|(_, slot)| *slot)
+                .map(|(_, slot)| slot)
                 .collect();
             for slot in early {
-                let entry = &self.entries[slot];
-                let rank = entry.rank();
-                self.partitions[entry.partition].ready.remove(&rank);
-                self.ready -= 1;
+                self.leave_ready(slot);
                 self.line_up(slot);
             }
+            if before.since(now) > Rate::CLOCK_STEP {
+                self.revise_marks(|mark, _| Rate::set_back(mark, before, now));
+            }
+            self.check_gates();
         }
         while let Some(&(due, slot)) = self.delayed.first()
             && due <= now
@@ -315,6 +334,7 @@ impl State {
             self.partitions[place].delayed.remove(&(due, slot));
             self.line_up(slot);
         }
+        self.open_gates();
     }
 
     fn set_limit(&mut self, limit: usize) {
@@ -330,8 +350,11 @@ impl State {
         let place = entry.partition;
         let partition = &mut self.partitions[place];
         if entry.not_before <= self.now {
-            partition.ready.insert(entry.rank(), slot);
             self.ready += 1;
+            match entry.line {
+                None => drop(partition.ready.insert(entry.rank(), slot)),
+                Some(line) => self.line_up_at_gate(line, slot),
+            }
         } else {
             partition.delayed.insert((entry.not_before, slot));
             self.delayed.insert((entry.not_before, slot));
@@ -344,9 +367,12 @@ impl State {
         let slot = *self.by_id.get(id)?;
         let entry = &mut self.entries[slot];
         let held = entry.held.take_if(|held| held.epoch == epoch)?;
-        let place = entry.partition;
+        let (place, line) = (entry.partition, entry.line);
         self.partitions[place].leased -= 1;
         self.leased -= 1;
+        if let Some(line) = line {
+            self.give_slots_back(line);
+        }
         // Never empty here: the job itself is not in line yet, so an empty partition must outlive this call.
         self.settle_turns(place);
         Some((slot, held))
@@ -360,8 +386,7 @@ impl State {
         if partition.delayed.remove(&(due, slot)) {
             self.delayed.remove(&(due, slot));
         } else {
-            partition.ready.remove(&entry.rank());
-            self.ready -= 1;
+            self.leave_ready(slot);
         }
         self.discard(slot);
     }
@@ -370,6 +395,10 @@ impl State {
     fn discard(&mut self, slot: JobSlot) {
         let entry = self.entries.remove(slot);
         self.by_id.remove(&entry.id);
+        if let Some(line) = entry.line {
+            let function = self.partitions[entry.partition].function;
+            self.gates.leave(line, function, self.now);
+        }
         let partition = &mut self.partitions[entry.partition];
         if self.short && self.entries.len() <= room::enough(self.capacity.total) {
             self.short = false;

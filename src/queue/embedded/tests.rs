@@ -1,12 +1,13 @@
 //! The embedded queue against the port's suite, and what only it promises: bounds, and time that goes backwards.
 
 mod bounds;
+mod gates;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use callboard_actors::domain::{FunctionId, Job, JobId, JobKey, Priority, RunId, Timestamp};
+use callboard_actors::domain::{FunctionId, Gates, Job, JobId, JobKey, Priority, RunId, Timestamp};
 use callboard_actors::ports::{Lease, Origin, Queue};
 
 use super::state::State;
@@ -31,6 +32,7 @@ fn job(name: &str, run: RunId, due: i64) -> Job {
         due: at(due),
         priority: Priority::NONE,
         payload: None,
+        gates: Gates::NONE,
     }
 }
 

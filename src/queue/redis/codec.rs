@@ -1,12 +1,15 @@
 //! How jobs are written in Redis. Pure; [`super`] describes the keys, `scripts/common.lua` the records.
 //!
 //! A *field* names a job: the 26 characters of its run's id, then its key. A *version* is a job as it was pushed, with what
-//! the scripts need of it in places they know: function (36 characters), rank (15 digits), due time (15 digits). Two pushes
+//! the scripts need of it in places they know: function (36 characters), rank (15 digits), due time (15 digits), then `g` and
+//! its gates, if it has any. Two pushes
 //! are of the same version if their texts are equal.
 
 use std::fmt::Write as _;
 
-use callboard_actors::domain::{Deadline, FunctionId, Job, JobId, JobKey, Json, Priority, RunId, StepId, Timestamp};
+use callboard_actors::domain::{
+    Deadline, FunctionId, Gates, Job, JobId, JobKey, Json, Limit, Limits, Priority, RunId, StepId, Timestamp,
+};
 
 /// Largest number that the scripts' 15 digits hold.
 const MAX_DIGITS: i64 = 999_999_999_999_999;
@@ -21,6 +24,18 @@ pub(super) fn digits(at: Timestamp) -> String {
 /// The time in such digits, or in a score that Redis has printed.
 pub(super) fn timestamp(text: &str) -> Option<Timestamp> {
     text.parse().ok().map(Timestamp::from_millis)
+}
+
+/// A function's numbers, as the scripts read them.
+pub(super) fn limits(limits: &Limits) -> String {
+    let mut text = String::new();
+    for (rule, limit) in limits.iter() {
+        let _ = match limit {
+            Limit::Slots(slots) => write!(text, "{rule}s{slots}:0;"),
+            Limit::Rate(rate) => write!(text, "{rule}r{}:{};", rate.interval(), rate.capacity()),
+        };
+    }
+    text
 }
 
 /// The name of a job.
@@ -80,7 +95,12 @@ pub(super) fn version(job: &Job) -> String {
     let due = digits(job.due);
     let exact = job.due.as_millis();
     let (function, attempt, priority) = (job.function, job.attempt, job.priority.seconds());
-    let _ = write!(text, "{function}{rank}{due}{exact}|{attempt}|{priority}|");
+    let _ = write!(text, "{function}{rank}{due}");
+    if !job.gates.is_empty() {
+        text.push('g');
+        text.push_str(&job.gates.to_text());
+    }
+    let _ = write!(text, "{exact}|{attempt}|{priority}|");
     if job.payload.is_some() {
         text.push('=');
         text.push_str(payload);
@@ -90,7 +110,12 @@ pub(super) fn version(job: &Job) -> String {
 
 /// The job of that name and version.
 pub(super) fn parse_job(field: &str, version: &str) -> Option<Job> {
-    let mut rest = version.get(66..)?.splitn(4, '|');
+    let rest = version.get(66..)?;
+    let (gates, rest) = match rest.strip_prefix('g') {
+        Some(gates) => Gates::parse_prefix(gates)?,
+        None => (Gates::NONE, rest),
+    };
+    let mut rest = rest.splitn(4, '|');
     let due = timestamp(rest.next()?)?;
     let attempt = rest.next()?.parse().ok()?;
     let priority = Priority::from_seconds(rest.next()?.parse().ok()?);
@@ -102,11 +127,14 @@ pub(super) fn parse_job(field: &str, version: &str) -> Option<Job> {
         due,
         priority,
         payload: payload.strip_prefix('=').map(Json::from_canonical),
+        gates,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use callboard_actors::domain::{Gate, GateKind, Scope};
+
     use super::*;
 
     #[test]
@@ -125,6 +153,10 @@ mod tests {
         ];
         let mut fields = Vec::new();
         for (attempt, key) in (0..).zip(keys) {
+            let function = FunctionId::derive("app", "function");
+            let gate = |kind| Gate::new(kind, Scope::Fn, function, Some("event.data.x"), "|=:g\n");
+            let gates = [GateKind::Slot, GateKind::Throttle].map(gate).to_vec();
+            let gates = Gates::new(gates).of_job(&key, attempt);
             for payload in [None, Some(Json::null()), Some(Json::from_canonical("\"|=\u{0}ü\""))] {
                 for due in [-5, 0, 1_750_000_000_000, i64::MAX] {
                     let job = Job {
@@ -137,6 +169,7 @@ mod tests {
                         due: Timestamp::from_millis(due),
                         priority: Priority::from_seconds(-5),
                         payload: payload.clone(),
+                        gates: gates.clone(),
                     };
                     assert_eq!(parse_job(&field(&job.id), &version(&job)), Some(job.clone()));
                     fields.push(job);

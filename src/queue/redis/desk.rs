@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use callboard_actors::domain::{JobId, Timestamp};
-use callboard_actors::ports::{Lease, QueueStats};
+use callboard_actors::domain::{JobId, Rate, Timestamp};
+use callboard_actors::ports::{Lease, LimitTable, QueueStats};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
@@ -61,6 +61,9 @@ pub(super) struct Desk {
     /// Whether a push found no room, and nobody has been told of room since.
     is_short: bool,
     highest_epoch: u64,
+    table: Option<LimitTable>,
+    /// Whether Redis is to be told the table.
+    must_tell: bool,
     in_flight: bool,
     /// When another session expires, as far as is known.
     expiry: Option<Instant>,
@@ -80,9 +83,19 @@ impl Desk {
             now: Timestamp::MIN,
             is_short: false,
             highest_epoch: 0,
+            table: None,
+            must_tell: false,
             in_flight: false,
             expiry: None,
             last_stats: QueueStats::default(),
+        }
+    }
+
+    /// From now on these limits count, unless a later table does.
+    pub(super) fn configure(&mut self, table: LimitTable) {
+        if self.table.as_ref().is_none_or(|known| known.revision <= table.revision) {
+            self.table = Some(table);
+            self.must_tell = true;
         }
     }
 
@@ -131,8 +144,12 @@ impl Desk {
         // Any exchange takes back what an expired session held; with nothing to say it is an empty one.
         let is_overdue = self.session.is_open && self.expiry.is_some_and(|expiry| expiry <= Instant::now());
         let outbox = &mut self.outbox;
-        let must =
-            !outbox.is_empty() || is_overdue || outbox.beat || !outbox.closing.is_empty() || self.session.reconcile;
+        let must = !outbox.is_empty()
+            || is_overdue
+            || outbox.beat
+            || !outbox.closing.is_empty()
+            || self.session.reconcile
+            || self.must_tell;
         let step = if must && !self.session.is_open {
             let mut request = self.request(options);
             request.flags.push(flag::OPEN);
@@ -168,6 +185,7 @@ impl Desk {
             limit: self.limit.unwrap_or(usize::MAX),
             capacity: options.capacity.total,
             share: options.capacity.per_function,
+            revision: self.table.as_ref().map(|table| table.revision),
             epoch_seen: self.highest_epoch.max(self.held.highest_epoch()),
             ..Request::default()
         }
@@ -182,12 +200,21 @@ impl Desk {
     }
 
     fn batch(&mut self, options: &Options) -> Batch {
-        let request = self.request(options);
+        let mut request = self.request(options);
+        if let Some(table) = self.table.as_ref().filter(|_| self.must_tell) {
+            request.flags.push(flag::CONFIGURE);
+            let functions = table.functions.iter();
+            request.limits = functions.map(|(id, limits)| (*id, codec::limits(limits))).collect();
+        }
         let mut batch = self.outbox.take(request);
         let request = &mut batch.request;
         if let Some(ask) = &batch.ask {
             self.limit = Some(ask.limit);
             request.limit = ask.limit;
+            let back = self.now.since(ask.now);
+            if back > Rate::CLOCK_STEP {
+                request.set_back = back.as_millis();
+            }
             request.lease = Some((ask.now, ask.max));
             request.flags.push(flag::LEASE);
         }
@@ -250,6 +277,10 @@ impl Desk {
                 self.is_hungry = leases.len() < max;
             }
         }
+        if batch.request.flags.contains(flag::CONFIGURE) {
+            // A later one may have come meanwhile.
+            self.must_tell = self.table.as_ref().map(|table| table.revision) != batch.request.revision;
+        }
         let is_reconciled = batch.request.flags.contains(flag::RECONCILE);
         let mut effects = self.note(&outcome, is_reconciled);
         if !batch.closing.is_empty() {
@@ -299,6 +330,7 @@ impl Desk {
             self.session.remake = false;
         }
         self.session.reconcile |= outcome.differs;
+        self.must_tell |= outcome.lacks_limits && self.table.is_some();
         if outcome.has_lost {
             self.session.has_lost();
         }

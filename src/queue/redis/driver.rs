@@ -6,12 +6,13 @@
 //! Promises: while Redis can't, it tries again at growing intervals and says so once. Never: it does not decide what is
 //! asked, see [`super::desk`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callboard_actors::domain::{FunctionId, Timestamp};
-use callboard_actors::ports::{Lease, PartitionStats, QueueStats};
-use redis::{RedisError, RedisResult, Script, Value};
+use callboard_actors::domain::{FunctionId, GateKind, Gates, RuleId, RunId, Timestamp};
+use callboard_actors::ports::{Flow, KeyFlow, Lease, PartitionStats, QueueStats, RuleFlow};
+use redis::{RedisError, RedisResult};
 use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
@@ -19,6 +20,7 @@ use super::desk::{Effects, Step};
 use super::exchange::{self, Answer};
 use super::link::{self, Link};
 use super::outbox::Read;
+use super::scripts::Entry;
 use super::{Shared, codec};
 
 /// First wait after a failure.
@@ -29,58 +31,6 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How often everybody else on the runtime has a turn before an exchange is put together. Two, for who is woken by the first
 /// may be about to leave something with the second: a push and the end of the lease before it come from one commit.
 const COURTESY: usize = 2;
-
-/// The scripts, each with what it stands on.
-#[derive(Debug)]
-pub(super) struct Scripts {
-    exchange: Code,
-    leases_of: Code,
-    stats: Code,
-}
-
-#[derive(Debug)]
-struct Code {
-    text: &'static str,
-    script: Script,
-}
-
-impl Code {
-    fn new(text: &'static str) -> Self {
-        Self {
-            text,
-            script: Script::new(text),
-        }
-    }
-}
-
-impl Default for Scripts {
-    fn default() -> Self {
-        Self {
-            exchange: Code::new(concat!(
-                include_str!("scripts/common.lua"),
-                include_str!("scripts/ends.lua"),
-                include_str!("scripts/push.lua"),
-                include_str!("scripts/lease.lua"),
-                include_str!("scripts/exchange.lua")
-            )),
-            leases_of: Code::new(concat!(
-                include_str!("scripts/common.lua"),
-                include_str!("scripts/leases_of.lua")
-            )),
-            stats: Code::new(concat!(
-                include_str!("scripts/common.lua"),
-                include_str!("scripts/stats.lua")
-            )),
-        }
-    }
-}
-
-impl Scripts {
-    /// Exchanges.
-    pub(super) async fn exchange(&self, link: &mut Link, key: &str, args: &[String]) -> RedisResult<Value> {
-        link.run(&self.exchange.script, self.exchange.text, key, args).await
-    }
-}
 
 /// Waits that grow.
 #[derive(Debug, Default)]
@@ -110,6 +60,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 continue;
             }
         };
+        shared.scripts.connected();
         shared.connected(Some(link.clone()));
         let mut driver = Driver {
             shared: Arc::clone(&shared),
@@ -235,6 +186,7 @@ impl Driver {
             let outcome = match &read {
                 Read::LeasesOf(run, _) => self.leases_of(&run.to_string()).await.map(Found::Leases),
                 Read::Stats(_) => self.stats().await.map(Found::Stats),
+                Read::Flow(function, _) => self.flow(*function).await.map(Found::Flow),
             };
             match (read, outcome) {
                 (Read::LeasesOf(_, reply), Ok(Found::Leases(leases))) => drop(reply.send(leases)),
@@ -242,6 +194,7 @@ impl Driver {
                     self.shared.desk().last_stats = stats.clone();
                     drop(reply.send(stats));
                 }
+                (Read::Flow(_, reply), Ok(Found::Flow(flow))) => drop(reply.send(flow)),
                 (read, Err(error)) => return Err((std::iter::once(read).chain(reads).collect(), error)),
                 (_, Ok(_)) => {}
             }
@@ -250,14 +203,14 @@ impl Driver {
         Ok(())
     }
 
+    async fn ask(&mut self, question: Entry, args: &[String]) -> RedisResult<Vec<String>> {
+        let key = self.shared.key("meta");
+        let answer = self.shared.scripts.run(&mut self.link, question, &key, args).await?;
+        exchange::texts(answer)
+    }
+
     async fn leases_of(&mut self, run: &str) -> RedisResult<Vec<Lease>> {
-        let code = &self.shared.scripts.leases_of;
-        let args = [run.to_owned()];
-        let answer = self
-            .link
-            .run(&code.script, code.text, &self.shared.key("meta"), &args)
-            .await?;
-        let mut parts = exchange::texts(answer)?.into_iter();
+        let mut parts = self.ask(Entry::LeasesOf, &[run.to_owned()]).await?.into_iter();
         let mut leases = Vec::new();
         while let (Some(key), Some(epoch), Some(since), Some(version), Some(is_first)) =
             (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
@@ -276,12 +229,7 @@ impl Driver {
     }
 
     async fn stats(&mut self) -> RedisResult<QueueStats> {
-        let code = &self.shared.scripts.stats;
-        let answer = self
-            .link
-            .run(&code.script, code.text, &self.shared.key("meta"), &[])
-            .await?;
-        let mut parts = exchange::texts(answer)?.into_iter();
+        let mut parts = self.ask(Entry::Stats, &[]).await?.into_iter();
         let mut stats = QueueStats {
             ready: exchange::number(parts.next())?,
             delayed: exchange::number(parts.next())?,
@@ -306,9 +254,39 @@ impl Driver {
         }
         Ok(stats)
     }
+
+    async fn flow(&mut self, function: FunctionId) -> RedisResult<Flow> {
+        let parts = self.ask(Entry::Flow, &[function.to_string()]).await?;
+        let mut rules: BTreeMap<(RuleId, GateKind), Vec<KeyFlow>> = BTreeMap::new();
+        for part in parts.chunks_exact(8) {
+            let [_, rule, bucket, held, waiting, oldest, opens, gates] = part else {
+                break;
+            };
+            // The script knows kinds and rules; what the key was, only the text of the gates tells.
+            let gates = Gates::parse_prefix(gates).map_or(Gates::NONE, |(gates, _)| gates);
+            let gate = gates.as_slice().iter().find(|gate| gate.bucket.to_string() == *bucket);
+            let (Some(gate), Ok(rule)) = (gate, rule.parse()) else {
+                continue;
+            };
+            rules.entry((rule, gate.kind)).or_default().push(KeyFlow {
+                key: gate.key.to_string(),
+                in_use: exchange::number(Some(held.clone()))?,
+                waiting: exchange::number(Some(waiting.clone()))?,
+                oldest: oldest.parse::<RunId>().ok().map(RunId::at),
+                next: codec::timestamp(opens),
+            });
+        }
+        let rules = rules.into_iter();
+        Ok(Flow {
+            rules: rules
+                .map(|((rule, kind), keys)| RuleFlow::of_keys(rule, kind, keys))
+                .collect(),
+        })
+    }
 }
 
 enum Found {
     Leases(Vec<Lease>),
     Stats(QueueStats),
+    Flow(Flow),
 }

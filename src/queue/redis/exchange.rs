@@ -57,6 +57,12 @@ pub(super) struct Request {
     pub(super) held: usize,
     /// The number of the last exchange that was answered.
     pub(super) answered: u64,
+    /// Which table of limits this process knows.
+    pub(super) revision: Option<u64>,
+    /// By how many milliseconds the clock was set back since the last lease.
+    pub(super) set_back: u128,
+    /// The table, by function, if it is to be told.
+    pub(super) limits: Vec<(FunctionId, String)>,
     /// How many more of a function may be held, where that is less than the limit.
     pub(super) rooms: Vec<(FunctionId, usize)>,
     pub(super) ends: Vec<End>,
@@ -82,6 +88,8 @@ pub(super) mod flag {
     pub(in super::super) const WAKE: char = 'w';
     /// Leases.
     pub(in super::super) const LEASE: char = 'l';
+    /// The table of limits comes along.
+    pub(in super::super) const CONFIGURE: char = 'c';
     /// Ends the session and gives back what it holds.
     pub(in super::super) const CLOSE: char = 'x';
 }
@@ -108,6 +116,8 @@ impl Request {
             self.epoch_seen.to_string(),
             count(self.held),
             self.answered.to_string(),
+            self.revision.map_or_else(String::new, |revision| revision.to_string()),
+            self.set_back.to_string(),
             count(self.rooms.len()),
         ];
         for (function, room) in &self.rooms {
@@ -133,6 +143,12 @@ impl Request {
                 Origin::Store => "s",
             };
             args.extend([field.clone(), version.clone(), origin.to_owned()]);
+        }
+        if self.flags.contains(flag::CONFIGURE) {
+            args.push(count(self.limits.len()));
+            for (function, limits) in &self.limits {
+                args.extend([function.to_string(), limits.clone()]);
+            }
         }
         args
     }
@@ -168,6 +184,8 @@ pub(super) struct Outcome {
     pub(super) has_lost: bool,
     /// Whether another process was found dead: what it had committed and not yet pushed nobody will push.
     pub(super) found_dead: bool,
+    /// Whether Redis has no table of limits, or an older one.
+    pub(super) lacks_limits: bool,
     /// Whether there was room, for each job pushed.
     pub(super) pushed: Vec<bool>,
     /// Leases that are not this process's any more.
@@ -240,6 +258,7 @@ pub(super) fn parse(value: Value) -> RedisResult<Answer> {
                 differs: notes.contains('m'),
                 has_lost: notes.contains('f'),
                 found_dead: notes.contains('d'),
+                lacks_limits: notes.contains('c'),
                 pushed,
                 lost,
                 leases,

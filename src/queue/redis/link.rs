@@ -1,7 +1,6 @@
-//! Connections: to one server or to a cluster, opened with what the options say, and the scripts run over them.
+//! Connections: to one server or to a cluster, opened with what the options say.
 //!
-//! Promises: a script that Redis does not know (any more) is sent again in full. Never: nothing here tries again for any
-//! other reason; who asks knows what may be repeated.
+//! Never: nothing here tries again; who asks knows what may be repeated.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, Script,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, RedisResult,
     ServerErrorKind, Value,
 };
 
@@ -73,21 +72,6 @@ impl Link {
         match self {
             Self::Single(link) => command.query_async(link).await,
             Self::Cluster(link) => command.query_async(link).await,
-        }
-    }
-
-    /// Runs a script on `key`.
-    pub(super) async fn run(&mut self, script: &Script, code: &str, key: &str, args: &[String]) -> RedisResult<Value> {
-        let call = |name: &str, body: &str| {
-            let mut command = Cmd::with_capacity(4 + args.len(), 64 + args.iter().map(String::len).sum::<usize>());
-            command.arg(name).arg(body).arg(1).arg(key).arg(args);
-            command
-        };
-        match self.send(&call("EVALSHA", script.get_hash())).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.send(&call("EVAL", code)).await
-            }
-            answer => answer,
         }
     }
 }

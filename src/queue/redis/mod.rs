@@ -22,6 +22,19 @@
 //! | `hungry` | sorted set | the processes that found too little, by when they last said so |
 //! | `wake:<process>` | list | the bell of a process, for a moment |
 //! | `gone` | sorted set | jobs read from the store that were done within the last minute, by when |
+//! | `limits` | hash | the numbers of each function's gates; `` the revision of the table |
+//! | `slots` | hash | by bucket: slots held, and `w` if lines wait there; `` is always there, or they are counted anew |
+//! | `marks` | sorted set | throttles that are not as good as new, by their mark in microseconds; `` is always there |
+//! | `opens` | sorted set | throttles at which lines wait, with rule and function, by when they open |
+//! | `ready` | hash | by function: ready jobs with gates |
+//! | `l:<function>:<tuple>` | sorted set | like `r:<function>`, for the jobs with these gates |
+//! | `g:<function>` | set | the function's lines with gates |
+//! | `q:<function>` | sorted set | of those, the ones that may have room, by their first job |
+//! | `w:<bucket>:<function>` | sorted set | those that wait for room in a bucket, by their first job |
+//! | `wf:<bucket>` | set | the functions that wait at a bucket that several share |
+//!
+//! `meta` also has `rev`, the revision of the limits, `shut`, until when nothing with gates is handed out, and `used`, since
+//! when throttles without a mark count as used up.
 //!
 //! # Promises
 //!
@@ -32,6 +45,9 @@
 //! * If Redis comes back without what it held (the generation is missing, or a session, or the last exchanges), processes say
 //!   at once what they hold, and [`forgotten`](Queue::forgotten) asks for the rest.
 //! * After the death of a process, too, `forgotten` asks for what it may have committed and not pushed.
+//! * Slots are counted from leases that live: they come and go with the entries of `h:<session>`, in the same script, and are
+//!   counted anew from those whenever something may be missing. After a loss nothing with gates is handed out for
+//!   [`Options::ttl`], in which everybody who holds a lease says so or has lost it; and throttles begin used up.
 //! * While Redis can't, nothing here fails or spins: pushes are spilled after a second, leases find nothing, and the ends of
 //!   leases are kept until they can be told.
 //!
@@ -46,6 +62,7 @@ mod held;
 mod link;
 mod options;
 mod outbox;
+mod scripts;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -55,7 +72,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use callboard_actors::domain::{Job, JobId, RunId, Timestamp};
+use callboard_actors::domain::{FunctionId, Job, JobId, RunId, Timestamp};
 use callboard_actors::ports::{self, Lease, Pushed, Queue, QueueError, QueueStats};
 use redis::{RedisError, RedisResult};
 use tokio::sync::{Notify, oneshot, watch};
@@ -63,11 +80,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use desk::Desk;
-use driver::Scripts;
 use exchange::Origin;
 use link::Link;
 pub use options::Options;
 use outbox::{Ask, Push, Read};
+use scripts::Scripts;
 
 /// How long a push waits for Redis before its jobs are left to the scheduler.
 const PUSH_PATIENCE: Duration = Duration::from_secs(1);
@@ -278,7 +295,7 @@ fn abort(task: &mut Option<JoinHandle<()>>) {
     }
 }
 
-type Part = Vec<(String, String, callboard_actors::domain::FunctionId)>;
+type Part = Vec<(String, String, FunctionId)>;
 
 fn in_parts(jobs: Vec<Job>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
@@ -324,6 +341,11 @@ impl Queue for RedisQueue {
         handed.await.map(Handed::take).unwrap_or_default()
     }
 
+    async fn configure(&self, table: ports::LimitTable) {
+        self.shared.desk().configure(table);
+        self.wake();
+    }
+
     async fn acknowledge(&self, id: &JobId, epoch: u64) {
         self.shared.end(id, epoch, None);
     }
@@ -361,6 +383,13 @@ impl Queue for RedisQueue {
             .request(|desk, reply| desk.outbox.reads.push(Read::Stats(reply)))
             .await;
         found.unwrap_or_else(|| self.shared.desk().last_stats.clone())
+    }
+
+    async fn flow(&self, function: FunctionId) -> ports::Flow {
+        let found = self
+            .request(|desk, reply| desk.outbox.reads.push(Read::Flow(function, reply)))
+            .await;
+        found.unwrap_or_default()
     }
 
     async fn forgotten(&self) {

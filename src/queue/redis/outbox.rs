@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use callboard_actors::domain::{FunctionId, RunId, Timestamp};
-use callboard_actors::ports::{Lease, QueueStats};
+use callboard_actors::ports::{Flow, Lease, QueueStats};
 use tokio::sync::oneshot;
 
 use super::Handed;
@@ -50,6 +50,7 @@ pub(super) struct Ask {
 pub(super) enum Read {
     LeasesOf(RunId, oneshot::Sender<Vec<Lease>>),
     Stats(oneshot::Sender<QueueStats>),
+    Flow(FunctionId, oneshot::Sender<Flow>),
 }
 
 /// What goes into one exchange, and whom to answer.

@@ -3,6 +3,7 @@
 mod bounds;
 mod cluster;
 mod faults;
+mod gates;
 mod loss;
 mod measure;
 mod sharing;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use callboard_actors::domain::{FunctionId, Job, JobId, JobKey, Priority, RunId, Timestamp};
+use callboard_actors::domain::{FunctionId, Gates, Job, JobId, JobKey, Priority, RunId, Timestamp};
 use callboard_actors::ports::{Lease, Queue};
 use callboard_backends::redis::Redis;
 
@@ -63,8 +64,22 @@ fn two(ttl: Duration) -> (RedisQueue, RedisQueue) {
     (queue(options.clone()), queue(options))
 }
 
+/// A prefix under which nothing was ever lost, so that nobody waits for what may be missing.
+fn whole() -> String {
+    let prefix = prefix();
+    make_whole(server(), &prefix);
+    prefix
+}
+
+fn make_whole(server: &Redis, prefix: &str) {
+    let (meta, marks) = (format!("{{{prefix}}}:meta"), format!("{{{prefix}}}:marks"));
+    let made = server.cli(&["HSET", &meta, "g", "g", "epoch", "1", "turn", "1", "count", "0"]);
+    made.and_then(|_| server.cli(&["ZADD", &marks, "+inf", ""]))
+        .expect("answers");
+}
+
 fn fresh() -> Arc<dyn Queue> {
-    Arc::new(alone())
+    Arc::new(queue(options(server(), &whole())))
 }
 
 callboard_actors::queue_conformance!(fresh);
@@ -88,6 +103,7 @@ fn job(name: &str, created: i64, due: i64) -> Job {
         due: at(due),
         priority: Priority::NONE,
         payload: None,
+        gates: Gates::NONE,
     }
 }
 

@@ -112,7 +112,6 @@ async fn failures_that_are_answers(
 #[rstest]
 #[case("ws://localhost/")]
 #[case("no url")]
-#[case("http://127.0.0.1:1/nobody/listens")]
 #[actix_web::test]
 async fn failures_without_an_answer(#[case] url: &str) {
     let reply = invoker().call(call(url.to_owned())).await;
@@ -124,7 +123,15 @@ async fn failures_without_an_answer(#[case] url: &str) {
             ..
         }
     );
-    assert!(expected, "{reply:?}");
+    assert!(expected && !reply.is_outage(), "{reply:?}");
+}
+
+#[actix_web::test]
+async fn nobody_there_is_an_outage() {
+    let reply = invoker()
+        .call(call("http://127.0.0.1:1/nobody/listens".to_owned()))
+        .await;
+    assert!(matches!(reply, Reply::Unanswered(_)) && reply.is_outage(), "{reply:?}");
 }
 
 fn fetch(url: String, ai: bool) -> FetchRequest {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use callboard_actors::domain::{Function, FunctionId, Json, limits};
+use callboard_actors::domain::{Function, FunctionId, FunctionMode, Json, limits};
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -47,6 +47,7 @@ pub(super) fn assemble(
         flow,
         config: Json::from_value(&config).unwrap_or_else(|_| Json::null()),
         archived: false,
+        mode: FunctionMode::Active,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use callboard_actors::domain::{
-    Advance, BucketId, Change, DeadLetter, Event, HistoryEntry, Job, JobKey, Json, RunId, RunStatus, Step, StepId,
+    Advance, Change, ClaimId, DeadLetter, Event, HistoryEntry, Job, JobKey, Json, RunId, RunStatus, Step, StepId,
     Timestamp, Wait, WaitKey, WaitKind, Write,
 };
 
@@ -35,7 +35,7 @@ pub(in crate::store) struct Folded<'a> {
     /// Events with whether they have to be routed in any case.
     pub(in crate::store) emits: Vec<(&'a Event, bool)>,
     /// A lock that is given up, if the run still holds it.
-    pub(in crate::store) released: Option<BucketId>,
+    pub(in crate::store) released: Option<ClaimId>,
     /// Dead letters that come or, `None`, go.
     pub(in crate::store) letters: BTreeMap<&'a JobKey, Option<&'a DeadLetter>>,
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use callboard_actors::domain::{
-    BucketId, EventId, FunctionId, Gathering, GatheringId, Join, LATE_TO_DEBOUNCE, Skip, SkipReason, Timestamp, limits,
+    ClaimId, EventId, FunctionId, Gathering, GatheringId, Join, LATE_TO_DEBOUNCE, Skip, SkipReason, Timestamp, limits,
     replaced_by,
 };
 use callboard_actors::engine::gathering::{Admitted, admit};
@@ -23,7 +23,7 @@ pub(in crate::store) struct Held {
 /// What the database holds of the buckets that a segment is about.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Holdings {
-    pub(in crate::store) open: HashMap<BucketId, Held>,
+    pub(in crate::store) open: HashMap<ClaimId, Held>,
     /// Keys of events that have joined within the window.
     pub(in crate::store) keys: HashSet<(FunctionId, String)>,
 }
@@ -53,7 +53,7 @@ impl Joins {
     pub(in crate::store) fn decide<'a>(joins: impl Iterator<Item = &'a Join>, mut holdings: Holdings) -> Self {
         let mut decided = Self::default();
         // Only what has changed is written.
-        let mut changed: BTreeMap<BucketId, Held> = BTreeMap::new();
+        let mut changed: BTreeMap<ClaimId, Held> = BTreeMap::new();
         for join in joins {
             if let Some(key) = &join.idempotency {
                 let key = (join.function, key.clone());

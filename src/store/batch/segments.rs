@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use callboard_actors::domain::{BucketId, Change, EventId, FunctionId, Join, NewRun, RunId, Wait, WaitKind, Write};
+use callboard_actors::domain::{Change, ClaimId, EventId, FunctionId, Join, NewRun, RunId, Wait, WaitKind, Write};
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Touched<'a> {
@@ -21,9 +21,9 @@ enum Touched<'a> {
     /// Some wait is taken.
     Takes,
     /// A gathering of the bucket is joined.
-    Joins(BucketId),
+    Joins(ClaimId),
     /// A gathering of the bucket ends.
-    Fires(BucketId),
+    Fires(ClaimId),
 }
 
 impl Touched<'_> {
@@ -121,8 +121,8 @@ fn new_wait<'a>(wait: &'a Wait, touched: &mut Vec<Touched<'a>>) {
 #[cfg(test)]
 mod tests {
     use callboard_actors::domain::{
-        Accept, Event, Job, JobId, JobKey, Json, LockClaim, Rate, RateClaim, RunState, SingletonMode, SkipReason,
-        Timestamp,
+        Accept, Cadence, ClaimId, Event, Gates, Job, JobId, JobKey, Json, LockClaim, RateClaim, RunState,
+        SingletonMode, SkipReason, Timestamp,
     };
 
     use super::*;
@@ -148,14 +148,15 @@ mod tests {
                         due: at,
                         priority: state.priority,
                         payload: None,
+                        gates: Gates::NONE,
                     },
                     state,
                     deadline: None,
                     waits: Vec::new(),
                     idempotency: None,
                     rate: Some(RateClaim {
-                        bucket: BucketId::of_rate(function, None),
-                        rate: Rate {
+                        bucket: ClaimId::of_rate(function, None),
+                        rate: Cadence {
                             interval: 1,
                             tolerance: 0,
                         },
@@ -165,10 +166,11 @@ mod tests {
                         refusal: None,
                     }),
                     lock: Some(LockClaim {
-                        bucket: BucketId::of_lock(function, None),
+                        bucket: ClaimId::of_lock(function, None),
                         mode: SingletonMode::Cancel,
                         at,
                         rule: String::new(),
+                        refusal: None,
                     }),
                 };
                 Write::Accept(Accept {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use callboard_actors::domain::{BucketId, Event, GatheringId, Job, Level, NewRun, RateClaim, RunId, SkipReason, Write};
+use callboard_actors::domain::{ClaimId, Event, GatheringId, Job, Level, NewRun, RateClaim, RunId, SkipReason, Write};
 use callboard_actors::engine::{Lock, lock, rate_limit};
 
 use super::{joins, new_runs};
@@ -14,8 +14,8 @@ use super::{joins, new_runs};
 /// What the database holds of the buckets that a segment is about.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Buckets {
-    pub(in crate::store) levels: HashMap<BucketId, Level>,
-    pub(in crate::store) holders: HashMap<BucketId, RunId>,
+    pub(in crate::store) levels: HashMap<ClaimId, Level>,
+    pub(in crate::store) holders: HashMap<ClaimId, RunId>,
 }
 
 /// A run that is not created.
@@ -32,9 +32,9 @@ pub(in crate::store) struct Refused {
 pub(in crate::store) struct Starts {
     pub(in crate::store) refused: HashMap<RunId, Refused>,
     /// What rate limits remember now.
-    pub(in crate::store) levels: BTreeMap<BucketId, Level>,
+    pub(in crate::store) levels: BTreeMap<ClaimId, Level>,
     /// Who holds locks now.
-    pub(in crate::store) holders: BTreeMap<BucketId, RunId>,
+    pub(in crate::store) holders: BTreeMap<ClaimId, RunId>,
     /// Jobs for those who held them, by the new run.
     pub(in crate::store) evictions: HashMap<RunId, Job>,
     /// Joins that don't pass their rate limit.
@@ -102,7 +102,7 @@ impl Starts {
                     return Err(Refused {
                         reason: SkipReason::Singleton,
                         detail: format!("{}{holder}", claim.rule),
-                        refusal: None,
+                        refusal: claim.refusal.clone(),
                     });
                 }
             }

@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 
-use callboard_actors::domain::{App, Function};
+use callboard_actors::domain::{App, Function, FunctionMode};
 use callboard_actors::ports::{AppView, CatalogView, StoreError};
 use sqlx::postgres::PgRow;
 
 use super::error::unreadable;
+use super::overrides;
 use super::readers::Readers;
-use super::rows::{get, get_number, get_text, get_text_or_null, get_time};
+use super::rows::{get, get_number, get_text, get_text_or_null, get_time, get_time_or_null};
 
 const APPS: &str =
-    "SELECT name, url, sdk, framework, version, checksum, error, synced_at FROM callboard.apps ORDER BY name";
+    "SELECT name, url, sdk, framework, version, checksum, error, synced_at, breaker FROM callboard.apps ORDER BY name";
 const REVISION: &str = "SELECT value FROM callboard.counters WHERE name = 'catalog'";
-const FUNCTIONS: &str = "SELECT app, definition, version, archived FROM callboard.functions ORDER BY app, slug";
+const FUNCTIONS: &str =
+    "SELECT app, definition, version, archived, mode, mode_since FROM callboard.functions ORDER BY app, slug";
 
 pub(super) async fn all(readers: &Readers) -> Result<CatalogView, StoreError> {
     // One instant, or a function could belong to an app that was not there yet.
@@ -21,10 +23,12 @@ pub(super) async fn all(readers: &Readers) -> Result<CatalogView, StoreError> {
         Box::pin(async move {
             let apps = session.all(sqlx::query(APPS)).await?;
             let functions = session.all(sqlx::query(FUNCTIONS)).await?;
-            Ok((apps, functions, session.optional(sqlx::query(REVISION)).await?))
+            let overrides = session.all(sqlx::query(overrides::ALL)).await?;
+            let revision = session.optional(sqlx::query(REVISION)).await?;
+            Ok((apps, functions, overrides, revision))
         })
     });
-    let (apps, functions, revision) = found.await?;
+    let (apps, functions, overridden, revision) = found.await?;
     let mut by_app: HashMap<String, Vec<Function>> = HashMap::new();
     for row in &functions {
         by_app.entry(get_text(row, 0)?).or_default().push(function(row)?);
@@ -34,13 +38,18 @@ pub(super) async fn all(readers: &Readers) -> Result<CatalogView, StoreError> {
         .map(|row| {
             let app = app(row)?;
             let functions = by_app.remove(&*app.name).unwrap_or_default();
-            Ok(AppView { app, functions })
+            Ok(AppView {
+                app,
+                functions,
+                breaker: get(row, 8)?,
+            })
         })
         .collect::<Result<_, StoreError>>()?;
     let revision = revision.ok_or_else(|| StoreError::Corrupt("the catalog has no revision".to_owned()))?;
     Ok(CatalogView {
         revision: get_number(&revision, 0)?,
         apps,
+        overrides: overridden.iter().map(overrides::numbers).collect::<Result<_, _>>()?,
     })
 }
 
@@ -64,6 +73,8 @@ fn function(row: &PgRow) -> Result<Function, StoreError> {
     Ok(Function {
         version: get_number(row, 2)?,
         archived: get(row, 3)?,
+        mode: FunctionMode::parse(get(row, 4)?, get_time_or_null(row, 5)?)
+            .ok_or_else(|| StoreError::Corrupt("the mode of a function is unknown".to_owned()))?,
         ..function
     })
 }

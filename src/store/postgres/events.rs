@@ -40,11 +40,11 @@ pub(super) const LIST_NAMED: &str = list!("($6 OR NOT starts_with(name, $7)) AND
 /// The runs an event started: those whose ids were derived from it carry its time, the others have a row.
 pub(super) const RUNS: &str =
     "SELECT id, function_id, function_version, status, event_id, event_ids, event_name, started_at, ended_at,
-        output, batch_id
+        output, original_id, batch_id
     FROM callboard.runs WHERE id >= $1 AND id < $2 AND event_id = $3
     UNION
     SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name, started_at, ended_at,
-        output, batch_id
+        output, original_id, batch_id
     FROM callboard.run_events JOIN callboard.runs ON runs.id = run_events.run_id WHERE run_events.event_id = $3
     ORDER BY id";
 

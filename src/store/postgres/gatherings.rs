@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use callboard_actors::domain::{
-    BucketId, DueBy, Event, FunctionId, Gathered, Gathering, GatheringId, Standing, Timestamp,
+    ClaimId, DueBy, Event, FunctionId, Gathered, Gathering, GatheringId, Standing, Timestamp,
 };
 use callboard_actors::ports::{StoreError, within_due_bytes};
 use sqlx::postgres::PgRow;
@@ -121,7 +121,7 @@ pub(super) fn gathering(row: &PgRow) -> Result<Gathering, StoreError> {
     Ok(Gathering {
         id: get_id(row, 0)?,
         function: get_id(row, 1)?,
-        bucket: BucketId::from_uuid(get(row, 2)?),
+        bucket: ClaimId::from_uuid(get(row, 2)?),
         is_batch: get(row, 3)?,
         version: get_number(row, 4)?,
         key: get_text_or_null(row, 5)?,

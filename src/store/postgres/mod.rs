@@ -23,11 +23,13 @@ mod migrations;
 mod nodes;
 mod open;
 mod options;
+mod overrides;
 mod readers;
 mod registration;
 mod retention;
 mod rows;
 mod run_list;
+mod run_slots;
 mod runs;
 mod waits;
 mod writer;
@@ -37,12 +39,14 @@ mod tests;
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, Gathered, Gathering, GatheringId, Job, JobId, LetterId, Lookup, Node,
-    NodeId, Registration, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering, GatheringId, Job,
+    JobId, LetterId, LimitOverride, Lookup, Node, NodeId, Registration, RuleId, RunId, RunState, SyncOutcome,
+    Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
-    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Expiry,
-    Finding, GatheringBook, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
+    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Except,
+    Expiry, Finding, GatheringBook, KeyFlow, NodeView, Overrides, Page, RunFilter, RunSlots, RunSummary, RunView,
+    SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -154,6 +158,42 @@ impl SlotBook for PostgresStore {
 }
 
 #[async_trait]
+impl Overrides for PostgresStore {
+    async fn put_override(&self, numbers: &LimitOverride) -> Result<(), StoreError> {
+        overrides::put(&self.readers, numbers).await
+    }
+
+    async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, StoreError> {
+        overrides::end(&self.readers, function, rule).await
+    }
+
+    async fn expire_overrides(&self, now: Timestamp) -> Result<bool, StoreError> {
+        overrides::expire(&self.readers, now).await
+    }
+}
+
+#[async_trait]
+impl RunSlots for PostgresStore {
+    async fn take_slot(&self, claim: &SlotClaim) -> Result<bool, StoreError> {
+        run_slots::take(&self.readers, claim).await
+    }
+
+    async fn admit(
+        &self,
+        bucket: Option<BucketId>,
+        limits: &SlotLimits,
+        now: Timestamp,
+        most: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        run_slots::admit(&self.readers, bucket, limits, now, most).await
+    }
+
+    async fn run_slots(&self, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError> {
+        run_slots::of_function(&self.readers, function).await
+    }
+}
+
+#[async_trait]
 impl Store for PostgresStore {
     async fn commit(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
         commit::commit(&self.writer, batch).await
@@ -167,10 +207,14 @@ impl Store for PostgresStore {
         &self,
         until: Timestamp,
         after: Option<(Timestamp, JobId)>,
-        except: &[FunctionId],
+        except: Except<'_>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
         jobs::due(&self.readers, until, after, except, limit).await
+    }
+
+    async fn starts_of(&self, function: FunctionId, limit: usize) -> Result<Vec<(Gates, Timestamp)>, StoreError> {
+        jobs::starts_of(&self.readers, function, limit).await
     }
 
     async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -211,8 +255,20 @@ impl Store for PostgresStore {
         registration::note_error(&self.readers, url, error).await
     }
 
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, StoreError> {
+        registration::set_breaker(&self.readers, app, breaker).await
+    }
+
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError> {
         registration::remove(&self.readers, url).await
+    }
+
+    async fn set_function_mode(&self, function: FunctionId, mode: FunctionMode) -> Result<bool, StoreError> {
+        registration::set_mode(&self.readers, function, mode).await
+    }
+
+    async fn open_runs(&self, functions: &[FunctionId]) -> Result<Vec<(FunctionId, u64)>, StoreError> {
+        registration::open_runs(&self.readers, functions).await
     }
 
     async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError> {

@@ -3,15 +3,16 @@
 //! An app that was removed stays as a row without URL and checksum, for the sake of its archived functions: their runs
 //! go on. Registering again revives it. Several instances may hear of the same app at once: one after another.
 
-use callboard_actors::domain::{App, Registration, SyncOutcome};
+use callboard_actors::domain::{App, FunctionId, FunctionMode, Registration, SyncOutcome, Timestamp};
 use callboard_actors::ports::StoreError;
 use uuid::Uuid;
 
 use super::cells::{Id as _, text};
 use super::readers::{Readers, Session};
+use super::rows::{get_id, get_number};
 
 /// Who changes the catalog waits for whoever does.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('callboard.catalog', 0))";
+pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('callboard.catalog', 0))";
 
 const UNCHANGED: &str =
     "SELECT 1 FROM callboard.apps WHERE name = $1 AND checksum = $2 AND error IS NULL AND url <> ''";
@@ -36,9 +37,48 @@ const NOTE_ERROR: &str = "UPDATE callboard.apps SET error = $2 WHERE url = $1 AN
 const ARCHIVE_AT: &str = "UPDATE callboard.functions SET archived = true
     WHERE app IN (SELECT name FROM callboard.apps WHERE url = $1 AND url <> '')";
 
-const RAISE_REVISION: &str = "UPDATE callboard.counters SET value = value + 1 WHERE name = 'catalog'";
+pub(super) const RAISE_REVISION: &str = "UPDATE callboard.counters SET value = value + 1 WHERE name = 'catalog'";
 
 const FORGET_AT: &str = "UPDATE callboard.apps SET url = '', checksum = '', error = NULL WHERE url = $1 AND url <> ''";
+
+const SET_BREAKER: &str = "UPDATE callboard.apps SET breaker = $2 WHERE name = $1 AND url <> ''";
+
+pub(super) const SET_MODE: &str =
+    "UPDATE callboard.functions SET mode = $2, mode_since = $3 WHERE id = $1 AND mode <> $2";
+
+pub(super) const OPEN_RUNS: &str = "SELECT function_id, count(*) FROM callboard.runs
+    WHERE ended_at IS NULL AND (function_id = ANY ($1)) IS TRUE GROUP BY function_id";
+
+/// See [`callboard_actors::ports::Store::set_function_mode`].
+pub(super) async fn set_mode(readers: &Readers, id: FunctionId, mode: FunctionMode) -> Result<bool, StoreError> {
+    let changed = readers.write(move |session| {
+        Box::pin(async move {
+            session.all(sqlx::query(LOCK)).await?;
+            let set = sqlx::query(SET_MODE).bind(id.cell()).bind(mode.as_str());
+            let changed = session
+                .execute(set.bind(mode.since().map(Timestamp::as_millis)))
+                .await?;
+            if changed > 0 {
+                session.execute(sqlx::query(RAISE_REVISION)).await?;
+            }
+            Ok(changed > 0)
+        })
+    });
+    changed.await
+}
+
+/// See [`callboard_actors::ports::Store::open_runs`].
+pub(super) async fn open_runs(
+    readers: &Readers,
+    functions: &[FunctionId],
+) -> Result<Vec<(FunctionId, u64)>, StoreError> {
+    let cells: Vec<Uuid> = functions.iter().map(|function| function.cell()).collect();
+    let query = sqlx::query(OPEN_RUNS).bind(cells);
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
+    rows.iter()
+        .map(|row| Ok((get_id(row, 0)?, get_number(row, 1)?)))
+        .collect()
+}
 
 /// See [`callboard_actors::ports::Store::sync_app`].
 pub(super) async fn sync(readers: &Readers, registration: &Registration) -> Result<SyncOutcome, StoreError> {
@@ -121,6 +161,24 @@ pub(super) async fn note_error(readers: &Readers, url: &str, error: Option<&str>
         .single(|session| Box::pin(session.execute(query)))
         .await
         .map(drop)
+}
+
+/// See [`callboard_actors::ports::Store::set_breaker`].
+pub(super) async fn set_breaker(readers: &Readers, app: &str, breaker: Option<bool>) -> Result<bool, StoreError> {
+    let app = text(app).into_owned();
+    let set = readers.write(move |session| {
+        Box::pin(async move {
+            session.all(sqlx::query(LOCK)).await?;
+            let set = session
+                .execute(sqlx::query(SET_BREAKER).bind(app).bind(breaker))
+                .await?;
+            if set > 0 {
+                session.execute(sqlx::query(RAISE_REVISION)).await?;
+            }
+            Ok(set > 0)
+        })
+    });
+    set.await
 }
 
 /// See [`callboard_actors::ports::Store::remove_app`].

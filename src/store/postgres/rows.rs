@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use callboard_actors::domain::{
-    Event, EventId, Job, JobId, Json, Lookup, Priority, RunStatus, Step, StepId, StepOp, StepState, Timestamp, Wait,
-    WaitKind,
+    Event, EventId, Gates, Job, JobId, Json, Lookup, Priority, RunStatus, Step, StepId, StepOp, StepState, Timestamp,
+    Wait, WaitKind,
 };
 use callboard_actors::ports::{RunSummary, StoreError};
 use sqlx::postgres::PgRow;
@@ -102,7 +102,7 @@ pub(super) fn event(row: &PgRow) -> Result<Event, StoreError> {
 }
 
 /// From the columns id, function_id, function_version, status, event_id, event_ids, event_name, started_at, ended_at, output,
-/// batch_id.
+/// original_id, batch_id.
 pub(super) fn summary(row: &PgRow) -> Result<RunSummary, StoreError> {
     Ok(RunSummary {
         id: get_id(row, 0)?,
@@ -114,7 +114,8 @@ pub(super) fn summary(row: &PgRow) -> Result<RunSummary, StoreError> {
         started_at: get_time_or_null(row, 7)?,
         ended_at: get_time_or_null(row, 8)?,
         output: get_json_or_null(row, 9)?,
-        batch: get_id_or_null(row, 10)?,
+        original: get_id_or_null(row, 10)?,
+        batch: get_id_or_null(row, 11)?,
     })
 }
 
@@ -138,7 +139,21 @@ pub(super) fn job(row: &PgRow) -> Result<Job, StoreError> {
         due: get_time(row, 4)?,
         priority: Priority::from_seconds(get(row, 5)?),
         payload: get_json_or_null(row, 6)?,
+        gates: Gates::NONE,
     })
+}
+
+/// With those of its run's gates that the job has to pass.
+pub(super) fn gated(mut job: Job, run: Option<String>) -> Result<Job, StoreError> {
+    if let Some(run) = run {
+        job.gates = gates(&run)?.of_job(&job.id.key, job.attempt);
+    }
+    Ok(job)
+}
+
+/// A run's gates, from their text.
+pub(super) fn gates(text: &str) -> Result<Gates, StoreError> {
+    Gates::parse(text).ok_or_else(|| StoreError::Corrupt(format!("`{text}` are no gates")))
 }
 
 /// From the columns run_id, key, function_id, kind, name, path, lookup_key, condition, created_at, expires_at.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use callboard_actors::domain::{
-    BucketId, DeadLetter, EventId, HistoryEntry, HistoryKind, Priority, RunId, RunState, RunStatus, StepId,
+    ClaimId, DeadLetter, EventId, HistoryEntry, HistoryKind, Priority, RunId, RunState, RunStatus, StepId,
 };
 use callboard_actors::ports::{JobView, RunView, StepView, StoreError, WaitView};
 use sqlx::postgres::PgRow;
@@ -14,8 +14,8 @@ use super::error::unreadable;
 use super::letters;
 use super::readers::Readers;
 use super::rows::{
-    event_ids, get, get_id, get_id_or_null, get_json, get_json_or_null, get_key, get_named, get_number, get_text,
-    get_time, get_time_or_null, job, step, summary, wait,
+    event_ids, gates, get, get_id, get_id_or_null, get_json, get_json_or_null, get_key, get_named, get_number,
+    get_text, get_text_or_null, get_time, get_time_or_null, job, step, summary, wait,
 };
 use super::sql_limit;
 use crate::store::parts::Parts;
@@ -23,7 +23,7 @@ use crate::store::parts::Parts;
 /// Open runs by id. `event_id` and `event_ids` stand side by side.
 pub(super) const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        priority, event_id, event_ids, singleton, batch_id
+        priority, event_id, event_ids, singleton, gates, original_id, edited, batch_id
     FROM callboard.runs WHERE id = ANY ($1) AND ended_at IS NULL";
 
 pub(super) const BODIES: &str = "SELECT id, body FROM callboard.events WHERE id = ANY ($1)";
@@ -35,7 +35,7 @@ pub(super) const STEPS: &str =
 pub(super) const JOB_KEYS: &str = "SELECT run_id, key, attempt FROM callboard.jobs WHERE run_id = ANY ($1)";
 
 pub(super) const SUMMARY: &str = "SELECT id, function_id, function_version, status, event_id, event_ids, event_name,
-        started_at, ended_at, output, batch_id FROM callboard.runs WHERE id = $1";
+        started_at, ended_at, output, original_id, batch_id FROM callboard.runs WHERE id = $1";
 
 pub(super) const HISTORY: &str =
     "SELECT at, kind, step_id, attempt, detail FROM callboard.history WHERE run_id = $1 ORDER BY seq";
@@ -111,8 +111,15 @@ fn state(row: &PgRow, parts: &mut Parts) -> Result<RunState, StoreError> {
     state.group = serde_json::from_str(get(row, 7)?).map_err(|error| unreadable("a group of steps", error))?;
     state.started_at = get_time_or_null(row, 8)?;
     state.priority = Priority::from_seconds(get(row, 9)?);
-    state.lock = get::<Option<Uuid>>(row, 12)?.map(BucketId::from_uuid);
-    state.batch = get_id_or_null(row, 13)?;
+    state.lock = get::<Option<Uuid>>(row, 12)?.map(ClaimId::from_uuid);
+    if let Some(text) = get_text_or_null(row, 13)? {
+        state.gates = gates(&text)?;
+    }
+    state.original = get_id_or_null(row, 14)?;
+    let edited = get_text_or_null(row, 15)?;
+    let edited = edited.map(|edited| serde_json::from_str(&edited)).transpose();
+    state.edited = edited.map_err(|error| unreadable("an edited step", error))?;
+    state.batch = get_id_or_null(row, 16)?;
     parts.complete(&mut state);
     Ok(state)
 }

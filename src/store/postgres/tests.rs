@@ -7,13 +7,15 @@ mod history;
 mod opening;
 mod plans;
 mod rivals;
+mod run_slots;
 mod starts;
 mod trouble;
 
 use std::sync::Arc;
 
 use callboard_actors::domain::{
-    Accept, Advance, Change, Event, EventId, FunctionId, Job, JobId, JobKey, NewRun, RunId, RunState, Timestamp, Write,
+    Accept, Advance, Change, Event, EventId, FunctionId, Gates, Job, JobId, JobKey, NewRun, RunId, RunState, Timestamp,
+    Write,
 };
 use callboard_actors::ports::Store;
 use callboard_backends::pgbouncer::PgBouncer;
@@ -74,6 +76,7 @@ fn accepted_at(at: Timestamp, number: i64) -> (Event, RunState, Write) {
         due: at,
         priority: state.priority,
         payload: None,
+        gates: Gates::NONE,
     };
     let run = NewRun {
         state: state.clone(),

@@ -21,10 +21,12 @@ mod letters;
 mod migrations;
 mod nodes;
 mod open;
+mod overrides;
 mod registration;
 mod retention;
 mod rows;
 mod run_list;
+mod run_slots;
 mod runs;
 mod waits;
 mod writer;
@@ -38,12 +40,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    DeadLetter, Event, EventId, FunctionId, Gathered, Gathering, GatheringId, Job, JobId, LetterId, Lookup, Node,
-    NodeId, Registration, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering, GatheringId, Job,
+    JobId, LetterId, LimitOverride, Lookup, Node, NodeId, Registration, RuleId, RunId, RunState, SyncOutcome,
+    Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
-    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Expiry,
-    Finding, GatheringBook, NodeView, Page, RunFilter, RunSummary, RunView, SlotBook, Store, StoreError, TickView,
+    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView, Except,
+    Expiry, Finding, GatheringBook, KeyFlow, NodeView, Overrides, Page, RunFilter, RunSlots, RunSummary, RunView,
+    SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
 };
 use sqlx::SqlitePool;
 
@@ -159,6 +163,42 @@ impl SlotBook for SqliteStore {
 }
 
 #[async_trait]
+impl Overrides for SqliteStore {
+    async fn put_override(&self, numbers: &LimitOverride) -> Result<(), StoreError> {
+        overrides::put(&self.writer, &self.revision, numbers).await
+    }
+
+    async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, StoreError> {
+        overrides::end(&self.writer, &self.revision, function, rule).await
+    }
+
+    async fn expire_overrides(&self, now: Timestamp) -> Result<bool, StoreError> {
+        overrides::expire(&self.writer, &self.revision, now).await
+    }
+}
+
+#[async_trait]
+impl RunSlots for SqliteStore {
+    async fn take_slot(&self, claim: &SlotClaim) -> Result<bool, StoreError> {
+        run_slots::take(&self.writer, claim).await
+    }
+
+    async fn admit(
+        &self,
+        bucket: Option<BucketId>,
+        limits: &SlotLimits,
+        now: Timestamp,
+        most: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        run_slots::admit(&self.writer, bucket, limits, now, most).await
+    }
+
+    async fn run_slots(&self, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError> {
+        run_slots::of_function(&self.readers, function).await
+    }
+}
+
+#[async_trait]
 impl Store for SqliteStore {
     async fn commit(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
         commit::commit(&self.writer, self.revision.load(Ordering::Acquire), batch).await
@@ -172,10 +212,14 @@ impl Store for SqliteStore {
         &self,
         until: Timestamp,
         after: Option<(Timestamp, JobId)>,
-        except: &[FunctionId],
+        except: Except<'_>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
         jobs::due(&self.readers, until, after, except, limit).await
+    }
+
+    async fn starts_of(&self, function: FunctionId, limit: usize) -> Result<Vec<(Gates, Timestamp)>, StoreError> {
+        jobs::starts_of(&self.readers, function, limit).await
     }
 
     async fn next_due(&self, from: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -216,8 +260,20 @@ impl Store for SqliteStore {
         registration::note_error(&self.writer, url, error).await
     }
 
+    async fn set_breaker(&self, app: &str, breaker: Option<bool>) -> Result<bool, StoreError> {
+        registration::set_breaker(&self.writer, &self.revision, app, breaker).await
+    }
+
     async fn remove_app(&self, url: &str) -> Result<bool, StoreError> {
         registration::remove(&self.writer, &self.revision, url).await
+    }
+
+    async fn set_function_mode(&self, function: FunctionId, mode: FunctionMode) -> Result<bool, StoreError> {
+        registration::set_mode(&self.writer, &self.revision, function, mode).await
+    }
+
+    async fn open_runs(&self, functions: &[FunctionId]) -> Result<Vec<(FunctionId, u64)>, StoreError> {
+        registration::open_runs(&self.readers, functions).await
     }
 
     async fn event_view(&self, id: EventId) -> Result<Option<EventView>, StoreError> {

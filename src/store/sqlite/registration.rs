@@ -5,10 +5,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use callboard_actors::domain::{App, Registration, SyncOutcome};
+use callboard_actors::domain::{App, FunctionId, FunctionMode, Registration, SyncOutcome, Timestamp};
 use callboard_actors::ports::StoreError;
+use sqlx::SqlitePool;
 
+use super::error::from_sqlx;
 use super::jsonb::Rows;
+use super::rows::{get_id, get_number};
 use super::writer::{Script, Writer};
 
 const UNCHANGED: &str = "SELECT 1 FROM jsonb_each(?) AS new JOIN apps ON apps.name = new.value->>0
@@ -35,9 +38,56 @@ const NOTE_ERROR: &str = "UPDATE apps SET error = new.value->>1 FROM jsonb_each(
 const ARCHIVE_AT: &str = "UPDATE functions SET archived = 1
     WHERE app IN (SELECT name FROM apps WHERE url = ? AND url <> '')";
 
-const RAISE_REVISION: &str = "UPDATE counters SET value = value + 1 WHERE name = 'catalog'";
+pub(super) const RAISE_REVISION: &str = "UPDATE counters SET value = value + 1 WHERE name = 'catalog'";
 
 const FORGET_AT: &str = "UPDATE apps SET url = '', checksum = '', error = NULL WHERE url = ? AND url <> ''";
+
+const SET_BREAKER: &str = "UPDATE apps SET breaker = new.value->>1 FROM jsonb_each(?) AS new
+    WHERE apps.name = new.value->>0 AND apps.url <> ''";
+
+pub(super) const SET_MODE: &str = "UPDATE functions SET mode = new.value->>1, mode_since = new.value->>2
+    FROM jsonb_each(?) AS new WHERE functions.id = new.value->>0 AND functions.mode <> new.value->>1";
+
+pub(super) const OPEN_RUNS: &str = "SELECT function_id, count(*) FROM runs
+    WHERE ended_at IS NULL AND +function_id IN (SELECT value FROM jsonb_each(?1)) GROUP BY function_id";
+
+/// See [`callboard_actors::ports::Store::set_function_mode`].
+pub(super) async fn set_mode(
+    writer: &Writer,
+    revision: &AtomicU64,
+    id: FunctionId,
+    mode: FunctionMode,
+) -> Result<bool, StoreError> {
+    let mut rows = Rows::new();
+    let row = rows.row().shown(id).text(mode.as_str());
+    row.int_or_null(mode.since().map(Timestamp::as_millis));
+    let mut script = Script::default();
+    script.add("BEGIN IMMEDIATE");
+    let set = script.with_rows(SET_MODE, rows);
+    let mut session = writer.session().await?;
+    let outcomes = session.run(script, false).await?;
+    let is_change = set.is_some_and(|set| outcomes[set].changes > 0);
+    let mut script = Script::default();
+    if is_change {
+        script.add(RAISE_REVISION);
+    }
+    script.add("COMMIT");
+    session.run(script, true).await?;
+    revision.fetch_add(u64::from(is_change), Ordering::AcqRel);
+    Ok(is_change)
+}
+
+/// See [`callboard_actors::ports::Store::open_runs`].
+pub(super) async fn open_runs(
+    readers: &SqlitePool,
+    functions: &[FunctionId],
+) -> Result<Vec<(FunctionId, u64)>, StoreError> {
+    let query = sqlx::query(OPEN_RUNS).bind(Rows::of_texts(functions).into_bytes());
+    let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
+    rows.iter()
+        .map(|row| Ok((get_id(row, 0)?, get_number(row, 1)?)))
+        .collect()
+}
 
 /// See [`callboard_actors::ports::Store::sync_app`].
 pub(super) async fn sync(
@@ -87,14 +137,25 @@ pub(super) async fn note_error(writer: &Writer, url: &str, error: Option<&str>) 
     Ok(())
 }
 
-/// See [`callboard_actors::ports::Store::remove_app`].
-pub(super) async fn remove(writer: &Writer, revision: &AtomicU64, url: &str) -> Result<bool, StoreError> {
+/// See [`callboard_actors::ports::Store::set_breaker`].
+pub(super) async fn set_breaker(
+    writer: &Writer,
+    revision: &AtomicU64,
+    app: &str,
+    breaker: Option<bool>,
+) -> Result<bool, StoreError> {
+    let mut rows = Rows::new();
+    rows.row().text(app).int_or_null(breaker.map(i64::from));
     let mut script = Script::default();
     script.add("BEGIN IMMEDIATE");
-    script.with(ARCHIVE_AT, url.to_owned());
-    let forget = script.with(FORGET_AT, url.to_owned());
+    let set = script.with(SET_BREAKER, rows.into_bytes());
+    change(writer, revision, script, set).await
+}
+
+/// Carries out a script that has begun a transaction, and raises the revision if its statement `decisive` found a row.
+async fn change(writer: &Writer, revision: &AtomicU64, script: Script, decisive: usize) -> Result<bool, StoreError> {
     let mut session = writer.session().await?;
-    let is_known = session.run(script, false).await?[forget].changes > 0;
+    let is_known = session.run(script, false).await?[decisive].changes > 0;
     let mut script = Script::default();
     if is_known {
         script.add(RAISE_REVISION);
@@ -103,6 +164,15 @@ pub(super) async fn remove(writer: &Writer, revision: &AtomicU64, url: &str) -> 
     session.run(script, true).await?;
     revision.fetch_add(u64::from(is_known), Ordering::AcqRel);
     Ok(is_known)
+}
+
+/// See [`callboard_actors::ports::Store::remove_app`].
+pub(super) async fn remove(writer: &Writer, revision: &AtomicU64, url: &str) -> Result<bool, StoreError> {
+    let mut script = Script::default();
+    script.add("BEGIN IMMEDIATE");
+    script.with(ARCHIVE_AT, url.to_owned());
+    let forget = script.with(FORGET_AT, url.to_owned());
+    change(writer, revision, script, forget).await
 }
 
 fn app_row(app: &App) -> Rows {

@@ -8,7 +8,7 @@ mod plans;
 use std::sync::Arc;
 
 use callboard_actors::domain::{
-    Accept, Event, EventId, FunctionId, Job, JobId, JobKey, NewRun, RunId, RunState, Timestamp, Write,
+    Accept, Event, EventId, FunctionId, Gates, Job, JobId, JobKey, NewRun, RunId, RunState, Timestamp, Write,
 };
 use callboard_actors::ports::Store;
 use tempfile::TempDir;
@@ -45,6 +45,7 @@ fn accepted(number: i64, data: &str) -> (Event, RunState, Write) {
         due: at,
         priority: state.priority,
         payload: None,
+        gates: Gates::NONE,
     };
     let run = NewRun {
         state: state.clone(),

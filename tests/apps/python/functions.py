@@ -85,7 +85,7 @@ class Call:
 
 def functions(client: inngest.Inngest, observer: Observer, origin: str) -> list[inngest.Function[typing.Any]]:
     kit = Kit(client, observer, origin)
-    for family in (basics, parallel, failures, waits, invokes, events, payloads, flow):
+    for family in (basics, parallel, failures, waits, invokes, events, payloads, flow, slots):
         family(kit)
     return kit.functions
 
@@ -134,6 +134,13 @@ def basics(kit: Kit) -> None:
         await call.step.sleep_until("nap", datetime.datetime.fromisoformat(until))
         await call.run("after")
         return {"until": until}
+
+    @kit.fn("rerun")
+    async def rerun(call: Call) -> object:
+        first = await call.run("first", lambda: call.ctx.run_id)
+        second = await call.run("second", lambda: {"run_id": call.ctx.run_id, "given": [1, "two"]})
+        await call.run("third", lambda: call.ctx.run_id)
+        return {"first": first, "second": second}
 
     @kit.fn("gated")
     async def gated(call: Call) -> object:
@@ -472,3 +479,29 @@ def flow(kit: Kit) -> None:
     @kit.fn("timeout-finish", timeouts=inngest.Timeouts(finish=seconds(2)))
     async def timeout_finish(call: Call) -> None:
         await call.step.sleep("long", datetime.timedelta(hours=1))
+
+
+def slots(kit: Kit) -> None:
+    """Functions under concurrency limits that count how many of them are at work at the same moment."""
+    busy: dict[str, int] = {}
+
+    def counting(fn_id: str, key_of: typing.Callable[[Call], str], **options: typing.Any) -> None:
+        @kit.fn(fn_id, **options)
+        async def body(call: Call) -> object:
+            async def work() -> None:
+                key = key_of(call)
+                busy[key] = busy.get(key, 0) + 1
+                call.note("busy", key=key, busy=busy[key])
+                if "gate" in call.data:
+                    await kit.observer.gate(call.data["gate"])
+                else:
+                    await asyncio.sleep(call.data.get("work_ms", 0) / 1000)
+                busy[key] -= 1
+
+            await call.run("work", work)
+            return "done"
+
+    shared = [inngest.Concurrency(limit=1, scope="account", key="'global'")]
+    counting("slots-key", lambda call: call.data["key"], concurrency=[inngest.Concurrency(limit=2, key="event.data.key")])
+    counting("slots-one", lambda _: "global", concurrency=shared)
+    counting("slots-two", lambda _: "global", concurrency=shared)

@@ -55,12 +55,14 @@ fn nothing_is_lost_and_nothing_done_twice_whatever_befalls_an_installation() {
     let report = Weather::new(&mut installation, &workflow, seed).rage(Duration::from_secs(seconds));
     let refused = load.refused();
     let sent = load.stop();
+    workflow.stop_the_clock(&installation[0]);
     let _evidence = Evidence(&installation);
     let database = Database::shared(&installation);
     let diagnosis = || format!("CHAOS_SEED={seed}\n{}{}", report.story, installation.diagnosis());
     wait_until_quiet(&database, diagnosis);
 
-    let account = Account::take(&database, &workflow, &sent);
+    let mut account = Account::take(&database, &workflow, &sent);
+    let full = account.lanes(&workflow);
     print!("{}", report.story);
     println!("chaos: {account}");
     println!(
@@ -69,6 +71,7 @@ fn nothing_is_lost_and_nothing_done_twice_whatever_befalls_an_installation() {
         report.summary()
     );
     assert!(account.violations.is_empty(), "{account}\n{}", diagnosis());
+    assert!(full > 0, "no lane was ever full, so no limit was tried: {account}");
     // What operators have to look with must come to the same.
     let url = installation.database();
     let doctor = command::callboard(&["doctor", "--database-url", url, "--overdue-after", "0"]);
@@ -96,10 +99,12 @@ fn a_rolling_restart_under_load_loses_nothing_and_repeats_no_step() {
         server.restart();
     }
     let sent = load.stop();
+    workflow.stop_the_clock(&installation[0]);
     let database = Database::shared(&installation);
     wait_until_quiet(&database, || installation.diagnosis());
 
-    let account = Account::take(&database, &workflow, &sent);
+    let mut account = Account::take(&database, &workflow, &sent);
+    account.lanes(&workflow);
     println!("rolling restart: {account}");
     assert!(account.violations.is_empty(), "{account}\n{}", installation.diagnosis());
     assert_eq!(account.repeated, 0, "every call under way could finish: {account}");

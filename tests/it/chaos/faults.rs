@@ -35,8 +35,8 @@ enum Fault {
     RedisFrozen,
     /// Redis forgets everything.
     Flush,
-    /// Redis forgets the scripts.
-    ScriptFlush,
+    /// Redis forgets the code that runs within it.
+    CodeFlush,
     /// Redis cuts all connections.
     RedisCut,
     /// PostgreSQL is stopped as by a crash and started again.
@@ -60,7 +60,7 @@ impl Fault {
         Self::RedisLost,
         Self::RedisFrozen,
         Self::Flush,
-        Self::ScriptFlush,
+        Self::CodeFlush,
         Self::RedisCut,
         Self::PostgresCrash,
         Self::PostgresFrozen,
@@ -78,7 +78,7 @@ impl Fault {
             Self::RedisLost => "redis killed and empty",
             Self::RedisFrozen => "redis frozen",
             Self::Flush => "flushall",
-            Self::ScriptFlush => "script flush",
+            Self::CodeFlush => "function flush",
             Self::RedisCut => "redis connections cut",
             Self::PostgresCrash => "postgres crash",
             Self::PostgresFrozen => "postgres frozen",
@@ -211,7 +211,7 @@ impl<'a> Weather<'a> {
         let instance = usize::from(self.dice.roll().is_multiple_of(2));
         let place = match fault {
             Fault::Kill | Fault::FreezeBriefly | Fault::FreezeLong | Fault::Roll => Place::Instance(instance),
-            Fault::RedisLost | Fault::RedisFrozen | Fault::Flush | Fault::ScriptFlush | Fault::RedisCut => Place::Redis,
+            Fault::RedisLost | Fault::RedisFrozen | Fault::Flush | Fault::CodeFlush | Fault::RedisCut => Place::Redis,
             Fault::PostgresCrash | Fault::PostgresFrozen | Fault::PostgresCut => Place::Postgres,
             Fault::AppSlow | Fault::AppHangs => Place::App,
         };
@@ -264,7 +264,7 @@ impl<'a> Weather<'a> {
                 Some((self.millis(200, 4_000), Mend::ThawRedis))
             }
             Fault::Flush => self.redis(&["FLUSHALL"]),
-            Fault::ScriptFlush => self.redis(&["SCRIPT", "FLUSH"]),
+            Fault::CodeFlush => self.redis(&["FUNCTION", "FLUSH"]),
             Fault::RedisCut => self.redis(&["CLIENT", "KILL", "SKIPME", "yes"]),
             Fault::PostgresCrash => {
                 self.installation.postgres().stop_immediate().expect("PostgreSQL runs");

@@ -16,6 +16,8 @@ use crate::support::server::{EVENT_KEY, Server};
 
 /// Senders at a time.
 const SENDERS: u64 = 3;
+/// Among how many keys of a limit the events are spread.
+const LANES: u64 = 3;
 /// How long a sender waits for an answer if there is another server to try.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -88,7 +90,7 @@ impl Load {
                     let even = n.is_multiple_of(2);
                     // Some senders insist, as SDKs do, with an id that makes it safe; others send once.
                     let key = (!dice.roll().is_multiple_of(3)).then(|| format!("load-{n}"));
-                    let mut event = json!({ "name": "load/go", "data": { "n": n, "even": even } });
+                    let mut event = json!({ "name": "load/go", "data": { "n": n, "even": even, "lane": n % LANES } });
                     if let Some(key) = &key {
                         event["id"] = json!(key);
                     }

@@ -24,6 +24,22 @@ pub(super) struct Execution {
     pub(super) came: i64,
 }
 
+/// How many calls for a lane of [`NARROW`] may be at work at a time.
+pub(super) const WIDTH: usize = 2;
+/// The function that is limited.
+const NARROW: &str = "narrow";
+/// Calls that come so many milliseconds after they were begun were held up on the way, by whoever stood still: nothing but
+/// the app could refuse them.
+const HELD_UP: i64 = 1_000;
+
+/// A call of [`NARROW`], from its coming to its answer. In milliseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Visit {
+    pub(super) lane: u64,
+    pub(super) came: i64,
+    pub(super) left: i64,
+}
+
 /// What the app knows.
 #[derive(Debug, Default)]
 pub(super) struct Book {
@@ -33,6 +49,8 @@ pub(super) struct Book {
     pub(super) memos: HashMap<StepKey, Value>,
     /// What must never happen, and did.
     pub(super) violations: Vec<String>,
+    /// The calls of the function that is limited, other than those that were held up on the way.
+    pub(super) visits: Vec<Visit>,
     under_way: usize,
     mood: Mood,
 }
@@ -61,6 +79,7 @@ struct Shared {
 pub(super) struct Workflow {
     app: FakeApp,
     shared: Arc<Shared>,
+    retries: u32,
 }
 
 impl Workflow {
@@ -75,27 +94,41 @@ impl Workflow {
         });
         let known = Arc::clone(&shared);
         let app = FakeApp::start(move |call| known.answer(call));
-        let mut fussy = app.function("fussy", "load/go", retries);
+        let workflow = Self { app, shared, retries };
+        workflow.register(server, &json!({ "cron": "* * * * *" }));
+        workflow
+    }
+
+    /// Ends the cron, which nobody sends: else something may begin at any full minute.
+    pub(super) fn stop_the_clock(&self, server: &Server) {
+        self.register(server, &json!({ "event": "load/never" }));
+    }
+
+    fn register(&self, server: &Server, tick_trigger: &Value) {
+        let function = |name, event| self.app.function(name, event, self.retries);
+        let mut fussy = function("fussy", "load/go");
         fussy["triggers"] = json!([{ "event": "load/go", "expression": "event.data.even == true" }]);
-        let child = app.function("child", "load/never", retries);
-        let mut tick = app.function("tick", "load/never", retries);
-        tick["triggers"] = json!([{ "cron": "* * * * *" }]);
-        app.register(
+        let mut narrow = function(NARROW, "load/go");
+        narrow["concurrency"] = json!([{ "limit": WIDTH, "key": "event.data.lane" }]);
+        let mut tick = function("tick", "load/never");
+        tick["triggers"] = json!([tick_trigger]);
+        self.app.register(
             server,
             &[
-                app.function("mixed", "load/go", retries),
-                app.function("short", "load/go", retries),
+                function("mixed", "load/go"),
+                function("short", "load/go"),
+                narrow,
                 fussy,
-                child,
+                function("child", "load/never"),
                 tick,
             ],
         );
-        Self { app, shared }
     }
 
     /// The slugs of the functions that the event starts, with whether its data has to be even for it.
-    pub(super) fn triggered(&self) -> [(String, bool); 3] {
-        [("mixed", false), ("short", false), ("fussy", true)].map(|(name, even)| (self.slug(name), even))
+    pub(super) fn triggered(&self) -> [(String, bool); 4] {
+        [("mixed", false), ("short", false), (NARROW, false), ("fussy", true)]
+            .map(|(name, even)| (self.slug(name), even))
     }
 
     pub(super) fn slug(&self, name: &str) -> String {
@@ -126,6 +159,14 @@ impl Workflow {
 fn now() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// When the server began the call that came at that time.
+fn begun(call: &Call, came: i64) -> i64 {
+    let id = call.json()["ctx"]["request_id"]
+        .as_str()
+        .and_then(|id| id.parse::<RunId>().ok());
+    id.map_or(came, |id| id.at().as_millis())
 }
 
 fn op(op: &str, id: &str) -> Value {
@@ -159,8 +200,21 @@ impl Shared {
         match function {
             "mixed" => self.mixed(&run, &body, call, at),
             // What a run puts out is what it was told of its steps.
-            "short" | "child" | "fussy" | "tick" if call.has_step("only") => Reply::done(&body["steps"]),
+            "short" | "child" | "fussy" | "tick" | NARROW if call.has_step("only") => Reply::done(&body["steps"]),
             "short" | "child" | "fussy" | "tick" => self.execute(&run, "only", call, at),
+            NARROW => {
+                let reply = self.execute(&run, "only", call, at);
+                if at - begun(call, at) <= HELD_UP {
+                    let lane = body["event"]["data"]["lane"].as_u64().unwrap_or(u64::MAX);
+                    let visit = Visit {
+                        lane,
+                        came: at,
+                        left: now(),
+                    };
+                    self.book().visits.push(visit);
+                }
+                reply
+            }
             other => Reply::error(&format!("no function {other}"), true),
         }
     }
@@ -204,12 +258,11 @@ impl Shared {
     fn execute(&self, run: &str, step: &str, call: &Call, at: i64) -> Reply {
         let key = (run.to_owned(), step.to_owned());
         let mut book = self.book();
-        let id = call.json()["ctx"]["request_id"]
-            .as_str()
-            .and_then(|id| id.parse::<RunId>().ok());
-        let begun = id.map_or(at, |id| id.at().as_millis());
         let executions = book.executions.entry(key).or_default();
-        executions.push(Execution { begun, came: at });
+        executions.push(Execution {
+            begun: begun(call, at),
+            came: at,
+        });
         let count = executions.len();
         book.under_way += 1;
         let mood = book.mood;

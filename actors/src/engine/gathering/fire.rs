@@ -9,7 +9,7 @@ use crate::engine::finish::refused_invoke;
 use crate::engine::start;
 
 /// Ends a gathering, as its function is registered now: one that has been changed meanwhile starts all the same; one that
-/// is archived or unknown does not, which is recorded of each event.
+/// is archived, unknown, paused or being drained does not, which is recorded of each event.
 #[must_use]
 pub fn fire(gathered: &Gathered, function: Option<&Function>, now: Timestamp) -> Fire {
     let Gathered { gathering, events } = gathered;
@@ -63,6 +63,9 @@ fn run(
     };
     if function.archived {
         return Err((SkipReason::Archived, format!("function {} is archived", function.slug)));
+    }
+    if let Some(standstill) = start::standstill(function.mode) {
+        return Err(standstill);
     }
     Ok(start::gathered(function, gathering, events, now))
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::domain::admission::shown;
 use crate::domain::{
-    BucketId, DueBy, Event, Function, Gather, GatheringId, Join, Json, Skip, SkipReason, Standing, Timestamp, limits,
+    ClaimId, DueBy, Event, Function, Gather, GatheringId, Join, Json, Skip, SkipReason, Standing, Timestamp, limits,
 };
 use crate::engine::admission::{Claims, Key, evaluate};
 use crate::expression::{Expression, Scope};
@@ -63,11 +63,11 @@ pub(in crate::engine) fn join(function: &Function, event: &Event, now: Timestamp
                 });
             }
             Key::Value(key) => new(
-                BucketId::of_batch(function.id, Some((expression, &key))),
+                ClaimId::of_batch(function.id, Some((expression, &key))),
                 gather,
                 Some(&key),
             ),
-            Key::None => new(BucketId::of_batch(function.id, None), gather, None),
+            Key::None => new(ClaimId::of_batch(function.id, None), gather, None),
         };
         join.idempotency = event.has_own_id.then(|| event.external_id.clone());
         return Ok(Some(join));
@@ -88,7 +88,7 @@ pub(in crate::engine) fn join(function: &Function, event: &Event, now: Timestamp
         Key::Value(key) => Some(key),
         Key::None => None,
     };
-    let bucket = BucketId::of_debounce(function.id, key.as_ref().map(|key| (expression, key)));
+    let bucket = ClaimId::of_debounce(function.id, key.as_ref().map(|key| (expression, key)));
     let mut join = new(bucket, gather, key.as_ref());
     join.rate = Claims::rate_of(function, event, &body)?;
     Ok(Some(join))

@@ -7,13 +7,13 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
-use crate::domain::{BucketId, Level, Rate, RateLimit, Singleton, SingletonMode, Skip, SkipReason};
+use crate::domain::{Cadence, ClaimId, Level, RateLimit, Singleton, SingletonMode, Skip, SkipReason};
 use crate::engine::rate_limit::admit;
 
 const MILLI: i64 = 1_000_000;
 
-fn limit(limit: u32, period: Duration) -> Rate {
-    Rate::of(&rule(limit, period, None))
+fn limit(limit: u32, period: Duration) -> Cadence {
+    Cadence::of(&rule(limit, period, None))
 }
 
 fn rule(limit: u32, period: Duration, key: Option<&str>) -> RateLimit {
@@ -33,7 +33,7 @@ struct Leaky {
 }
 
 impl Leaky {
-    fn takes(&mut self, rate: Rate, at: i64) -> bool {
+    fn takes(&mut self, rate: Cadence, at: i64) -> bool {
         self.holds = (self.holds - (at - self.as_of)).max(0);
         self.as_of = at;
         let takes = self.holds <= rate.tolerance;
@@ -144,7 +144,7 @@ fn values_of_keys_are_canonical_json(#[case] one: Value, #[case] other: Value, #
     assert_eq!(buckets(&missing), buckets(&null));
     assert_eq!(
         buckets(&null).0,
-        BucketId::of_rate(function.id, Some(("event.data.id", &Json::null())))
+        ClaimId::of_rate(function.id, Some(("event.data.id", &Json::null())))
     );
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::{
-    Batch, BucketId, CancelRule, Debounce, DueBy, Gather, Gathered, Gathering, GatheringId, IncomingEvent, Join,
+    Batch, CancelRule, ClaimId, Debounce, DueBy, Gather, Gathered, Gathering, GatheringId, IncomingEvent, Join,
     RateLimit, SkipReason, Standing, Timeouts, limits,
 };
 use crate::engine::gathering::{Admitted, admit, fire};
@@ -27,7 +27,7 @@ fn joining(gather: Gather, at: i64, ts: i64, bytes: u64) -> Join {
         id: GatheringId::new(NOW, 1),
         function,
         event: EventId::new(NOW, 1),
-        bucket: BucketId::of_batch(function, None),
+        bucket: ClaimId::of_batch(function, None),
         gather,
         key: None,
         at: millis(at),
@@ -215,7 +215,7 @@ fn begun(function: &Function, data: Value) -> Start {
     begin(function, &event(data), NOW).expect("no key to fail")
 }
 
-fn bucket_of(function: &Function, data: Value) -> BucketId {
+fn bucket_of(function: &Function, data: Value) -> ClaimId {
     match begun(function, data) {
         Start::Join(join) => join.bucket,
         Start::Run(_) => panic!("starts a run"),
@@ -283,7 +283,7 @@ fn gathering(is_batch: bool, events: Vec<Event>) -> Gathered {
         gathering: Gathering {
             id: GatheringId::new(NOW, 9),
             function,
-            bucket: BucketId::of_batch(function, None),
+            bucket: ClaimId::of_batch(function, None),
             is_batch,
             version: 4,
             key: None,

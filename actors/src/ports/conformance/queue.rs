@@ -4,6 +4,8 @@
 //! queue with room for at least 3,000 jobs, 2,500 of one function. Nothing here knows how a queue is built, and nothing
 //! asserts how long something takes: waits have a generous deadline.
 
+mod gate_histories;
+mod gates;
 mod histories;
 mod versions;
 mod waking;
@@ -11,11 +13,13 @@ mod waking;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use gate_histories::gate_histories;
+pub use gates::*;
 pub use histories::histories;
 pub use versions::*;
 pub use waking::*;
 
-use crate::domain::{FunctionId, Job, JobId, JobKey, Json, Priority, RunId, StepId, Timestamp};
+use crate::domain::{FunctionId, Gates, Job, JobId, JobKey, Json, Priority, RunId, StepId, Timestamp};
 use crate::ports::{Lease, Origin, PartitionStats, Pushed, Queue};
 
 /// Makes a test of each function of the [`queue`](crate::ports::conformance::queue) suite, so that no implementation
@@ -54,11 +58,29 @@ macro_rules! queue_conformance {
             a_job_that_comes_back_wakes
             news_is_kept
             concurrent_callers_share_the_work
+            gates_are_shut_until_their_numbers_are_known
+            a_slot_is_held_as_long_as_a_lease
+            a_key_blocks_no_other
+            both_limits_count
+            functions_share_slots
+            the_oldest_of_all_functions_gets_the_slot
+            numbers_change_at_once
+            a_throttle_delays_starts
+            a_throttle_holds_up_nothing_else
+            a_start_is_throttled_once
+            a_throttle_follows_numbers_and_clock
+            a_crowd_at_a_gate_keeps_nobody_waiting
+            the_flow_of_a_function
         }
 
         #[test]
         fn histories() {
             $crate::ports::conformance::queue::histories(256, $factory);
+        }
+
+        #[test]
+        fn gate_histories() {
+            $crate::ports::conformance::queue::gate_histories(256, $factory);
         }
     };
     ($factory:path: $($name:ident)*) => {
@@ -99,6 +121,7 @@ fn job(name: &str, run: RunId, due: i64) -> Job {
         due: at(due),
         priority: Priority::NONE,
         payload: None,
+        gates: Gates::NONE,
     }
 }
 

@@ -11,13 +11,16 @@ mod batches;
 mod catalog;
 mod crons;
 mod fixtures;
+mod gates;
 mod gatherings;
 mod letters;
 mod lists;
 mod nodes;
+mod overrides;
 mod reload;
 mod retention;
 mod routing;
+mod run_slots;
 mod starts;
 mod texts;
 mod waiting;
@@ -28,13 +31,16 @@ pub use audits::*;
 pub use batches::*;
 pub use catalog::*;
 pub use crons::*;
+pub use gates::*;
 pub use gatherings::*;
 pub use letters::*;
 pub use lists::*;
 pub use nodes::*;
+pub use overrides::*;
 pub use reload::*;
 pub use retention::*;
 pub use routing::*;
+pub use run_slots::*;
 pub use starts::*;
 pub use texts::*;
 pub use waiting::*;
@@ -57,11 +63,13 @@ macro_rules! store_conformance {
             hundreds_of_claims_of_one_bucket_fit_one_batch
             what_is_not_new_spends_nothing
             a_refused_invoke_is_told
+            an_invoke_that_finds_the_lock_held_is_told
             rate_limits_are_forgotten
             a_lock_is_held_until_its_run_ends
             a_lock_that_is_taken_cancels_its_holder
             a_batch_takes_a_lock_from_hand_to_hand
             a_lock_given_up_in_a_batch_is_free_in_it
+            a_repetition_comes_back_whole
             locks_are_exact_however_writes_are_batched
             an_event_that_may_meet_a_wait_is_unrouted
             an_event_is_routed_once
@@ -93,6 +101,7 @@ macro_rules! store_conformance {
             a_signal_is_taken_over_before_it_is_taken
             jobs_come_by_due_time
             jobs_of_some_functions_are_left_out
+            calls_of_some_functions_are_left_out
             events_come_in_the_order_asked
             events_are_listed_from_new_to_old
             runs_are_listed_from_new_to_old
@@ -107,11 +116,21 @@ macro_rules! store_conformance {
             a_failed_sync_makes_the_next_one_count
             functions_left_out_are_archived
             functions_may_be_added_one_by_one
+            a_breaker_is_switched_for_an_app
             a_removed_app_keeps_its_functions
+            a_mode_outlasts_registrations
+            open_runs_are_counted_by_function
             old_runs_and_events_are_purged
             failed_runs_expire_apart
             nothing_open_is_purged
             loading_gives_what_applying_gives
+            gates_are_kept_with_the_run
+            a_run_waits_until_another_has_ended
+            slots_are_shared_by_bucket
+            numbers_of_slots_count_at_once
+            a_run_that_has_ended_needs_no_slot
+            many_may_wait_for_a_slot
+            overrides_are_part_of_the_catalog
             nodes_come_and_go
             silent_nodes_are_forgotten
             a_turn_is_one_nodes

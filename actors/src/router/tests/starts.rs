@@ -88,6 +88,37 @@ fn whoever_invokes_too_often_is_told() {
 }
 
 #[test]
+fn whoever_invokes_a_singleton_that_is_taken_is_told_at_once() {
+    virtually(async {
+        let app = FakeApp::new(|call| {
+            let memo = call.steps.first().map(|(_, memo)| memo.to_tree());
+            Answer::Now(match memo {
+                _ if call.events[0].as_str().contains("function.invoked") => steps(&json!([
+                    { "op": "Sleep", "id": "s", "name": "s", "opts": { "duration": "1h" } }
+                ])),
+                None => steps(&json!([{ "op": "InvokeFunction", "id": "i", "name": "i",
+                    "opts": { "function_id": "single", "payload": {"data": {"id": 1}} } }])),
+                Some(memo) => returned(&memo),
+            })
+        });
+        let mut target = single(SingletonMode::Skip);
+        target.triggers = Vec::new();
+        let caller = function("caller", "call/me");
+        let rig = Rig::new(vec![target, caller.clone()], app).await;
+        rig.start(&caller, "call/me", &json!({})).await;
+        rig.until("the singleton sleeps", |rig| rig.store.runs().len() == 2)
+            .await;
+        let began = rig.now();
+        let second = rig.start(&caller, "call/me", &json!({})).await;
+        assert_eq!(rig.ended(second).await, "completed");
+        assert!(rig.now().since(began) < Duration::from_secs(1));
+        let output = rig.store.output(second).expect("an output");
+        assert!(output.contains("invoked function is a singleton"), "{output}");
+        assert_eq!(reasons(&rig), [SkipReason::Singleton]);
+    });
+}
+
+#[test]
 fn whoever_invokes_with_a_key_that_fails_is_told_too() {
     virtually(async {
         let app = FakeApp::new(|call| {

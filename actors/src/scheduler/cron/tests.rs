@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::catch_up::Policy;
 use super::*;
-use crate::domain::{App, FlowControl, Json, RateLimit, SkipReason};
+use crate::domain::{App, FlowControl, FunctionMode, Json, RateLimit, SkipReason};
 use crate::ports::{AppView, CatalogView};
 
 const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_000); // 2026-01-01T00:00:00Z
@@ -46,6 +46,7 @@ fn function(version: u32, triggers: Vec<Trigger>) -> Function {
         flow: FlowControl::default(),
         config: Json::null(),
         archived: false,
+        mode: FunctionMode::Active,
     }
 }
 
@@ -63,8 +64,12 @@ fn with(function: Function) -> Catalog {
     let apps = vec![AppView {
         app,
         functions: vec![function],
+        breaker: None,
     }];
-    Catalog::new(CatalogView { revision: 0, apps })
+    Catalog::new(CatalogView {
+        apps,
+        ..CatalogView::default()
+    })
 }
 
 fn cron(text: &str, jitter: Option<Duration>) -> Trigger {
@@ -375,8 +380,8 @@ fn a_function_that_was_archived_goes_on_and_says_so() {
         let mut view = catalog(1, vec![cron("0 * * * *", None)]).apps().to_vec();
         view[0].functions[0].archived = archived;
         Catalog::new(CatalogView {
-            revision: 0,
             apps: view,
+            ..CatalogView::default()
         })
     };
     follow(&mut plan, with(false), NOW);

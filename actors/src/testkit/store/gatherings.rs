@@ -125,6 +125,16 @@ impl Inner {
         created.into_written(Vec::new())
     }
 
+    /// Those that hold an event.
+    pub(super) fn gatherings_of(&self, event: EventId) -> Vec<Gathering> {
+        let holds = |held: &&Held| held.events.iter().any(|(held, _)| *held == event);
+        self.gatherings
+            .values()
+            .filter(holds)
+            .map(|held| held.gathering.clone())
+            .collect()
+    }
+
     fn gathered(&self, held: &Held) -> Gathered {
         let events = held
             .events

@@ -1,7 +1,7 @@
 //! Runs that are to be created: which of them are.
 
 use super::Inner;
-use crate::domain::{BucketId, EventId, Job, Joined, LeftOut, NewRun, RunId, Skip, SkipReason, WaitKey, Written};
+use crate::domain::{ClaimId, EventId, Job, Joined, LeftOut, NewRun, RunId, Skip, SkipReason, WaitKey, Written};
 use crate::engine::{Lock, lock, rate_limit};
 
 /// What came of runs to be created.
@@ -59,7 +59,7 @@ impl Inner {
     }
 
     /// A run gives a lock up, if it still holds it.
-    pub(super) fn release(&mut self, lock: BucketId, run: RunId) {
+    pub(super) fn release(&mut self, lock: ClaimId, run: RunId) {
         if self.locks.get(&lock) == Some(&run) {
             self.locks.remove(&lock);
         }
@@ -94,7 +94,13 @@ impl Inner {
                     self.jobs.insert(job.id.clone(), job.clone());
                     created.evictions.push(job);
                 }
-                Lock::Refused(_) => return Err(Some(SkipReason::Singleton)),
+                Lock::Refused(_) => {
+                    let refusal = claim.refusal.iter();
+                    created
+                        .unrouted
+                        .extend(refusal.flat_map(|event| self.put_event(event, true)));
+                    return Err(Some(SkipReason::Singleton));
+                }
             }
             self.locks.insert(claim.bucket, id);
         }

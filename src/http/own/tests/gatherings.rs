@@ -16,7 +16,7 @@ fn gathering(number: u128, function: &str) -> Gathered {
         gathering: Gathering {
             id: GatheringId::new(NOW, number),
             function,
-            bucket: BucketId::of_batch(function, None),
+            bucket: ClaimId::of_batch(function, None),
             is_batch: number > 1,
             version: 3,
             key: (number > 1).then(|| "7".to_owned()),
@@ -75,7 +75,7 @@ async fn one_of_the_function_is_fired_once() {
     assert_eq!(fired.json()["run_id"], json!(run));
     for unknown in [2, 3] {
         let refused = server.post(&fire(unknown), "{}").await;
-        assert_eq!(refused.json()["error"]["code"], "CB-1310");
+        assert_eq!(refused.json()["error"]["code"], "CB-1312");
     }
     let odd = server.post(&format!("{PATH}/x/fire"), "{}").await;
     assert_eq!(odd.json()["error"]["code"], "CB-1007");

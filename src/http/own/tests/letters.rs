@@ -19,6 +19,7 @@ fn letter(version: u64) -> DeadLetter {
         due: NOW,
         priority: Priority::NONE,
         payload: Some(Json::parse(r#"{"data":7}"#).expect("JSON")),
+        gates: callboard_actors::domain::Gates::NONE,
     };
     DeadLetter::new(job, "panicked three times".to_owned(), version, NOW)
 }

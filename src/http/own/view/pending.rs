@@ -1,7 +1,7 @@
 //! What an unfinished run is waiting for, and who sees to it (P4: there is always somebody).
 
-use callboard_actors::domain::{DeadLetter, JobKey, StepId, Timestamp};
-use callboard_actors::ports::{JobView, Lease, RunView, WaitView};
+use callboard_actors::domain::{DeadLetter, FunctionMode, JobKey, StepId, Timestamp};
+use callboard_actors::ports::{JobView, Lease, PARKED, RunView, WaitView};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -10,11 +10,11 @@ use super::rfc3339;
 /// One thing that an unfinished run is waiting for.
 #[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
 pub(in crate::http::own) struct Pending {
-    /// `call` (the app's answer), `retry`, `start`, `sleep`, `event`, `signal`, `invoke`, `resume`, `cancel`
-    /// or `deadline` (when it will be cancelled).
+    /// `call` (the app's answer), `retry`, `start`, `slot` (one of so many runs at a time), `sleep`, `event`, `signal`,
+    /// `invoke`, `resume`, `cancel` or `deadline` (when it will be cancelled).
     pub(super) what: &'static str,
-    /// Who sees to it: `lease` (an executor, now), `queue`, `timer`, `wait`, or `hold` (you: the job was given up, and is a
-    /// dead letter).
+    /// Who sees to it: `lease` (an executor, now), `queue`, `timer`, `wait`, `slot` (whoever holds one and ends), `hold`
+    /// (you: the job was given up, and is a dead letter), or `pause` (you: the function is paused, and the app is not called).
     pub(super) owner: &'static str,
     /// The step concerned, by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +30,7 @@ pub(in crate::http::own) struct Pending {
     /// The attempt, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) attempt: Option<u32>,
-    /// Since when it is at work.
+    /// Since when somebody is at work on it, or it is held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) since: Option<String>,
     /// The dead letter to decide about.
@@ -42,8 +42,8 @@ pub(in crate::http::own) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn all(view: &RunView, leases: &[Lease], now: Timestamp) -> Vec<Self> {
-        let jobs = view.jobs.iter().filter_map(|job| of_job(job, view, leases, now));
+    pub(super) fn all(view: &RunView, leases: &[Lease], mode: FunctionMode, now: Timestamp) -> Vec<Self> {
+        let jobs = view.jobs.iter().filter_map(|job| of_job(job, view, leases, mode, now));
         let waits = view.waits.iter().filter(|wait| wait.kind != "cancel");
         let held = view.held.iter().map(|letter| of_letter(letter, view));
         jobs.chain(waits.map(|wait| of_wait(wait, view))).chain(held).collect()
@@ -55,14 +55,20 @@ fn label(view: &RunView, id: &StepId) -> Option<String> {
     step.map(|step| step.label.clone())
 }
 
-fn of_job(job: &JobView, view: &RunView, leases: &[Lease], now: Timestamp) -> Option<Pending> {
+fn of_job(job: &JobView, view: &RunView, leases: &[Lease], mode: FunctionMode, now: Timestamp) -> Option<Pending> {
     let key: JobKey = job.key.parse().ok()?;
     let lease = leases.iter().find(|lease| lease.job.id.key == key);
     let is_later = job.due > now;
+    let paused_since = mode
+        .since()
+        .filter(|_| mode.is_paused() && key.is_call() && lease.is_none());
+    // For one of those that hold the run slots of its key to end.
+    let is_parked = job.due == PARKED;
     let (what, step) = match &key {
         JobKey::Start | JobKey::Discover(_) | JobKey::Step(_) if job.attempt > 0 && is_later => {
             ("retry", key_step(&key))
         }
+        JobKey::Start if is_parked => ("slot", None),
         JobKey::Start if is_later => ("start", None),
         JobKey::Start | JobKey::Discover(_) | JobKey::Step(_) => ("call", key_step(&key)),
         JobKey::Wake(step) => ("sleep", Some(step)),
@@ -76,14 +82,16 @@ fn of_job(job: &JobView, view: &RunView, leases: &[Lease], now: Timestamp) -> Op
         what,
         owner: match lease {
             Some(_) => "lease",
+            None if paused_since.is_some() => "pause",
+            None if is_parked => "slot",
             None if is_later => "timer",
             None => "queue",
         },
         step: step.and_then(|step| label(view, step)),
         step_id: step.map(ToString::to_string),
         attempt: key.is_call().then_some(job.attempt),
-        since: lease.map(|lease| rfc3339(lease.since)),
-        until: (lease.is_none() && is_later).then(|| rfc3339(job.due)),
+        since: lease.map(|lease| lease.since).or(paused_since).map(rfc3339),
+        until: (lease.is_none() && is_later && !is_parked).then(|| rfc3339(job.due)),
         ..Pending::default()
     })
 }

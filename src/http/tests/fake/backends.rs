@@ -17,6 +17,7 @@ impl Queue for FakeQueue {
     async fn lease(&self, _now: Timestamp, _max: usize, _per_function: usize) -> Vec<Lease> {
         Vec::new()
     }
+    async fn configure(&self, _table: LimitTable) {}
     async fn acknowledge(&self, _id: &JobId, _epoch: u64) {}
     async fn release(&self, _id: &JobId, _epoch: u64, _due: Timestamp) {}
     async fn forget_run(&self, _run: RunId) {}
@@ -32,6 +33,9 @@ impl Queue for FakeQueue {
         let fate = self.0.with(|world| world.queue);
         let _ = fate.strike(()).await;
         self.0.with(|world| world.queue_stats.clone())
+    }
+    async fn flow(&self, _function: FunctionId) -> Flow {
+        self.0.with(|world| world.flow.clone())
     }
     async fn ping(&self) -> Result<(), QueueError> {
         let fate = self.0.with(|world| world.queue);
@@ -61,13 +65,10 @@ impl Store for FakeStore {
         let load = |id: &RunId| self.0.with(|world| world.states.get(id).cloned());
         Ok(ids.iter().filter_map(load).collect())
     }
-    async fn jobs_due(
-        &self,
-        _: Timestamp,
-        _: Option<(Timestamp, JobId)>,
-        _: &[FunctionId],
-        _: usize,
-    ) -> Read<Vec<Job>> {
+    async fn jobs_due(&self, _: Timestamp, _: Option<(Timestamp, JobId)>, _: Except<'_>, _: usize) -> Read<Vec<Job>> {
+        Ok(Vec::new())
+    }
+    async fn starts_of(&self, _function: FunctionId, _limit: usize) -> Read<Vec<(Gates, Timestamp)>> {
         Ok(Vec::new())
     }
     async fn next_due(&self, _from: Timestamp) -> Read<Option<Timestamp>> {
@@ -106,8 +107,17 @@ impl Store for FakeStore {
     async fn note_sync_error(&self, _url: &str, _error: Option<&str>) -> Read<()> {
         Ok(())
     }
+    async fn set_breaker(&self, _app: &str, _breaker: Option<bool>) -> Read<bool> {
+        Err(StoreError::Refused("the API never writes".to_owned()))
+    }
     async fn remove_app(&self, _url: &str) -> Read<bool> {
         Ok(false)
+    }
+    async fn set_function_mode(&self, _: FunctionId, _: FunctionMode) -> Read<bool> {
+        Err(StoreError::Refused("the API never writes".to_owned()))
+    }
+    async fn open_runs(&self, functions: &[FunctionId]) -> Read<Vec<(FunctionId, u64)>> {
+        Ok(functions.iter().map(|function| (*function, 3)).collect())
     }
     async fn event_view(&self, id: EventId) -> Read<Option<EventView>> {
         let found = |view: &&EventView| view.event.id == id;

@@ -31,10 +31,16 @@ impl State {
             }
         }
         if fits {
-            let place = *self
-                .by_function
-                .entry(function)
-                .or_insert_with(|| self.partitions.insert(Partition::new(function)));
+            let place = match self.by_function.get(&function) {
+                Some(place) => *place,
+                None => {
+                    let partition = Partition::new(function, self.gates.limits_of(function));
+                    let place = self.partitions.insert(partition);
+                    self.by_function.insert(function, place);
+                    place
+                }
+            };
+            let line = self.gates.join(place, &job.gates);
             let slot = self.entries.insert(Entry {
                 id: job.id.clone(),
                 partition: place,
@@ -43,6 +49,8 @@ impl State {
                 not_before,
                 priority: job.priority,
                 payload: job.payload,
+                gates: job.gates,
+                line,
                 held: None,
             });
             self.by_id.insert(job.id, slot);
@@ -73,7 +81,11 @@ impl State {
     }
 
     /// The job that may give way to one of this function and rank.
-    fn needed_last(&self, lack: Lack, function: FunctionId, rank: &Rank) -> Option<JobSlot> {
+    fn needed_last(&mut self, lack: Lack, function: FunctionId, rank: &Rank) -> Option<JobSlot> {
+        let longest = self.turns.longest().filter(|_| matches!(lack, Lack::Total));
+        for place in longest.into_iter().chain(self.by_function.get(&function).copied()) {
+            self.call_roll(place);
+        }
         let own = self.by_function.get(&function).map(|place| &self.partitions[*place]);
         let longest = || self.turns.longest().map(|place| &self.partitions[place]);
         match lack {

@@ -16,7 +16,9 @@ impl State {
         for (slot, entry) in self.entries.iter() {
             assert_eq!(self.by_id.get(&entry.id), Some(&slot));
             let partition = &self.partitions[entry.partition];
-            let ready = partition.ready.values().filter(|found| **found == slot).count();
+            let line = entry.line.map(|line| &self.gates.lines[line]);
+            let mut ready = partition.ready.values().filter(|found| **found == slot).count();
+            ready += line.map_or(0, |line| line.jobs.iter().filter(|(_, found)| *found == slot).count());
             let delayed = usize::from(partition.delayed.contains(&(entry.not_before, slot)));
             assert_eq!(delayed, usize::from(self.delayed.contains(&(entry.not_before, slot))));
             let leased = usize::from(entry.held.is_some());
@@ -45,8 +47,10 @@ impl State {
         self.turns
             .audit_len(self.partitions.iter().map(|(_, partition)| partition));
 
+        self.audit_gates();
+
         let sum = |count: fn(&super::Partition) -> usize| self.partitions.iter().map(|(_, p)| count(p)).sum::<usize>();
-        assert_eq!(self.ready, sum(|partition| partition.ready.len()));
+        assert_eq!(self.ready, sum(super::Partition::ready_len));
         assert_eq!(self.delayed.len(), sum(|partition| partition.delayed.len()));
         assert_eq!(self.leased, sum(|partition| partition.leased));
     }

@@ -1,23 +1,21 @@
 -- Layout, records and lines: what every other part of the script stands on. The keys are described in mod.rs.
 --
 -- Times are texts of 15 digits (milliseconds), so that they compare as texts and need no formatting. A *field* is a run's
--- id (26 characters) and the job's key; a *version* is a job as it was pushed: function (36), rank (15), due (15), the due
--- time as it was, attempt and the rest, with `|` between.
+-- id (26 characters) and the job's key; a *version* is a job as it was pushed: function (36), rank (15), due (15), `g` and its
+-- gates if it has any, the due time as it was, attempt and the rest, with `|` between.
 --
 -- A record is one of
---   W <not before:15> <origin> | <version>
+--   W <not before:15> <origin> | <version>      or V for a start that has passed its throttle
 --   L <not before:15> <flag:1> <since:15> <epoch> | <session> | <origin> | <version>
 -- Origin: empty if the job was read from the store; else the session that pushed it after its commit, or `*` once somebody
 -- may have done it. Flag: `-`, `p` (a newer version waits in the field `p<key>`), `f` (to be dropped when the lease ends).
 
-local call, pcall_ = redis.call, redis.pcall
-local sub, find, format = string.sub, string.find, string.format
-local min, max, floor = math.min, math.max, math.floor
+--
+-- All of this is read once and stays; what belongs to one call is set anew by `begin`. While it is read nothing of Redis or
+-- of Lua's library is there, so that these, too, are found in `begin`.
 
-local META = KEYS[1]
-local base = sub(META, 1, -5)
-local TURNS, DUES, SESSIONS = base .. 'turns', base .. 'dues', base .. 'sessions'
-local HUNGRY, GONE = base .. 'hungry', base .. 'gone'
+local call, sub, find, gmatch, format, min, max, floor
+local META, base, TURNS, DUES, SESSIONS, HUNGRY, GONE
 
 local function ready_of(fn) return base .. 'r:' .. fn end
 local function delayed_of(fn) return base .. 'd:' .. fn end
@@ -37,20 +35,37 @@ local function attempt_of(version)
     return tonumber(sub(version, bar + 1, find(version, '|', bar + 1, true) - 1))
 end
 
--- What the script knows of the whole queue; written back by `save`.
+-- What the script knows of the whole queue; written back at the end of an exchange.
 local now, epoch, turn, count
-local is_count_dirty, is_turn_dirty = false, false
+local is_count_dirty, is_turn_dirty
+-- Functions whose line of ready jobs, or of delayed ones, has changed since `settle`.
+local ready_dirty, delayed_dirty
+
+local function begin(keys)
+    call = redis.call
+    sub, find, gmatch, format = string.sub, string.find, string.gmatch, string.format
+    min, max, floor = math.min, math.max, math.floor
+    META = keys[1]
+    base = sub(META, 1, -5)
+    TURNS, DUES, SESSIONS = base .. 'turns', base .. 'dues', base .. 'sessions'
+    HUNGRY, GONE = base .. 'hungry', base .. 'gone'
+    now, epoch, turn, count = nil, nil, nil, nil
+    is_count_dirty, is_turn_dirty = false, false
+    ready_dirty, delayed_dirty = {}, {}
+end
 
 local function parse(record)
-    if sub(record, 1, 1) == 'W' then
+    local kind = sub(record, 1, 1)
+    if kind ~= 'L' then
         local bar = find(record, '|', 17, true)
-        return { waits = true, nb = sub(record, 2, 16), origin = sub(record, 17, bar - 1), version = sub(record, bar + 1) }
+        return { waits = true, started = kind == 'V', nb = sub(record, 2, 16), origin = sub(record, 17, bar - 1), version = sub(record, bar + 1) }
     end
     local a = find(record, '|', 33, true)
     local b = find(record, '|', a + 1, true)
     local c = find(record, '|', b + 1, true)
     return {
         waits = false,
+        started = true,
         nb = sub(record, 2, 16),
         flag = sub(record, 17, 17),
         since = sub(record, 18, 32),
@@ -61,8 +76,17 @@ local function parse(record)
     }
 end
 
-local function put_waiting(field, nb, origin, version)
-    call('HSET', run_of(field), key_of(field), 'W' .. nb .. origin .. '|' .. version)
+-- The gates that a job has to pass, as `gates.lua` names a line; empty without. One that has started passes no throttle.
+local function tuple_of(version, started)
+    if sub(version, 67, 67) ~= 'g' then
+        return ''
+    end
+    local from = (started and sub(version, 69, 69) == 't') and 110 or 69
+    return sub(version, from, 68 + 41 * tonumber(sub(version, 68, 68)))
+end
+
+local function put_waiting(field, nb, origin, version, started)
+    call('HSET', run_of(field), key_of(field), (started and 'V' or 'W') .. nb .. origin .. '|' .. version)
 end
 
 local function put_leased(field, job)
@@ -79,73 +103,3 @@ local function epoch_in(value)
     return sub(value, 1, find(value, '|', 1, true) - 1)
 end
 
--- Functions whose line of ready jobs, or of delayed ones, has changed since `settle`.
-local ready_dirty, delayed_dirty = {}, {}
-
-local function line_up(field, nb, version)
-    local fn = function_of(version)
-    if nb <= now then
-        call('ZADD', ready_of(fn), rank_of(version), nb .. field)
-        ready_dirty[fn] = true
-    else
-        call('ZADD', delayed_of(fn), nb, rank_of(version) .. field)
-        delayed_dirty[fn] = true
-    end
-end
-
-local function leave_line(field, nb, version)
-    local fn = function_of(version)
-    if call('ZREM', ready_of(fn), nb .. field) == 1 then
-        ready_dirty[fn] = true
-    elseif call('ZREM', delayed_of(fn), rank_of(version) .. field) == 1 then
-        delayed_dirty[fn] = true
-    end
-end
-
-local function next_turn()
-    turn = turn + 1
-    is_turn_dirty = true
-    return plain(turn)
-end
-
--- Brings the rotation and the due times in line with the lines.
-local function settle()
-    for fn in pairs(ready_dirty) do
-        if call('EXISTS', ready_of(fn)) == 0 then
-            call('ZREM', TURNS, fn)
-        elseif not call('ZSCORE', TURNS, fn) then
-            call('ZADD', TURNS, next_turn(), fn)
-        end
-    end
-    for fn in pairs(delayed_dirty) do
-        local first = call('ZRANGE', delayed_of(fn), 0, 0, 'WITHSCORES')
-        if first[2] then
-            call('ZADD', DUES, first[2], fn)
-        else
-            call('ZREM', DUES, fn)
-        end
-    end
-    ready_dirty, delayed_dirty = {}, {}
-end
-
-local function add(number)
-    count = max(0, count + number)
-    is_count_dirty = true
-end
-
--- Counts the jobs anew: single keys may have been evicted.
-local function recount()
-    settle()
-    local total = 0
-    for _, fn in ipairs(call('ZRANGE', TURNS, 0, -1)) do
-        total = total + call('ZCARD', ready_of(fn))
-    end
-    for _, fn in ipairs(call('ZRANGE', DUES, 0, -1)) do
-        total = total + call('ZCARD', delayed_of(fn))
-    end
-    for _, session in ipairs(call('ZRANGE', SESSIONS, 0, -1)) do
-        total = total + max(0, call('HLEN', held_by(session)) - 1)
-    end
-    count = total
-    is_count_dirty = true
-end

@@ -14,7 +14,11 @@ local function end_lease(field, number, due, clock)
     if not job or job.waits or job.epoch ~= number then
         return false
     end
-    call('HDEL', held_by(job.session), field)
+    local tuple = tuple_of(job.version, true)
+    if call('HDEL', held_by(job.session), field) == 1 and tuple ~= '' then
+        freed[#freed + 1] = function_of(job.version)
+        freed[#freed + 1] = tuple
+    end
     if due == 'at once' then
         due = job.nb
     end
@@ -40,8 +44,8 @@ local function end_lease(field, number, due, clock)
         end
         drop(field)
     else
-        put_waiting(field, due, job.origin == '' and '' or '*', job.version)
-        line_up(field, due, job.version)
+        put_waiting(field, due, job.origin == '' and '' or '*', job.version, true)
+        line_up(field, due, job.version, true)
     end
     return true
 end
@@ -54,7 +58,7 @@ local function forget(run)
         if sub(fields[i], 1, 1) ~= 'p' then
             local job, field = parse(fields[i + 1]), run .. fields[i]
             if job.waits then
-                leave_line(field, job.nb, job.version)
+                leave_line(field, job.nb, job.version, job.started)
                 drop(field)
             else
                 if job.flag == 'p' then
@@ -88,6 +92,7 @@ local function reap(own, clock)
                     jobs = jobs + 1
                 end
             end
+            must_recount = must_recount or call('HLEN', held_by(session)) > 1
             call('DEL', held_by(session))
             call('ZREM', SESSIONS, session)
             gone = gone + 1
@@ -103,6 +108,7 @@ end
 -- With `is_new`, Redis has lost something, and what is missing is made again.
 local function reconcile(session, list, is_new, clock)
     local known, lost = {}, {}
+    must_recount = true
     local held = held_by(session)
     for i = 1, #list, 4 do
         local field, number, since, version = list[i], list[i + 1], list[i + 2], list[i + 3]
@@ -123,7 +129,7 @@ local function reconcile(session, list, is_new, clock)
                 version = version,
             }
             if job then
-                leave_line(field, job.nb, job.version)
+                leave_line(field, job.nb, job.version, job.started)
                 if job.version ~= version then
                     again.flag = 'p'
                     call('HSET', run_of(field), 'p' .. key_of(field), job.origin .. '|' .. job.version)

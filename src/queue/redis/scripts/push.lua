@@ -40,15 +40,22 @@ local function push_known(field, version, origin, job, clock, ttl)
     end
     if job.waits and job.version == version then
         local fn = function_of(version)
-        if not call('ZSCORE', ready_of(fn), job.nb .. field)
-            and not call('ZSCORE', delayed_of(fn), rank_of(version) .. field) then
-            line_up(field, job.nb, version)
+        if not is_in_line(field, job.nb, version, job.started) then
+            line_up(field, job.nb, version, job.started)
+        end
+        local tuple = tuple_of(version, job.started)
+        if tuple ~= '' and job.nb <= now then
+            touch(fn, tuple)
+            if gated_ready(fn) == 0 then
+                call('SADD', lines_of(fn), tuple)
+                touch_all(fn)
+            end
         end
         -- The rotation and the due times are looked at, too.
         ready_dirty[fn] = true
         delayed_dirty[fn] = true
     elseif job.waits then
-        leave_line(field, job.nb, job.version)
+        leave_line(field, job.nb, job.version, job.started)
         put_waiting(field, due_of(version), origin, version)
         line_up(field, due_of(version), version)
     elseif is_held(field, job, clock, ttl) then
@@ -61,26 +68,27 @@ local function push_known(field, version, origin, job, clock, ttl)
             put_leased(field, job)
         end
     else
-        call('HDEL', held_by(job.session), field)
+        must_recount = call('HDEL', held_by(job.session), field) == 1 or must_recount
         call('HDEL', run_of(field), 'p' .. key_of(field))
-        if job.version == version then
+        local started = job.version == version
+        if started then
             origin = origin == '' and '' or '*'
         end
-        put_waiting(field, due_of(version), origin, version)
-        line_up(field, due_of(version), version)
+        put_waiting(field, due_of(version), origin, version, started)
+        line_up(field, due_of(version), version, started)
     end
 end
 
--- Takes in jobs from ARGV: field, version and origin each. Answers a text with `1` for each job that is in and `0` for each
+-- Takes in jobs from `args`: field, version and origin each. Answers a text with `1` for each job that is in and `0` for each
 -- that found no room, and whether one of them is due by the clock of Redis.
-local function push(first, number, session, capacity, share, clock, ttl)
+local function push(args, first, number, session, capacity, share, clock, ttl)
     local answers, has_due = {}, false
     local lengths = {}
     local clock_digits = digits(clock)
     local has_gone, sessions
     for i = 1, number do
         local at = first + (i - 1) * 3
-        local field, version, origin = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+        local field, version, origin = args[at], args[at + 1], args[at + 2]
         local fn = function_of(version)
         if origin == 'c' then
             if has_gone == nil then
@@ -102,6 +110,7 @@ local function push(first, number, session, capacity, share, clock, ttl)
             if known then
                 add(1)
                 put_leased(field, known)
+                must_recount = true
             end
         end
         if known then
@@ -111,8 +120,14 @@ local function push(first, number, session, capacity, share, clock, ttl)
                 recount()
                 call('HSET', META, 'counted', plain(clock))
             end
-            local length = lengths[fn] or call('ZCARD', ready_of(fn)) + call('ZCARD', delayed_of(fn))
-            if count >= capacity or length >= share then
+            local length = lengths[fn]
+                or call('ZCARD', ready_of(fn)) + call('ZCARD', delayed_of(fn)) + gated_ready(fn)
+            -- Starts that wait at gates must not keep out what lets the runs before them end.
+            local most, of_function = capacity, share
+            if sub(version, 67, 67) == 'g' and sub(key, 1, 1) ~= '0' then
+                most, of_function = capacity * 2, share * 2
+            end
+            if count >= most or length >= of_function then
                 is_in = false
                 lengths[fn] = length
             else

@@ -110,7 +110,7 @@ fn calls(server: &Redis) -> u64 {
     let info = server.cli(&["INFO", "commandstats"]).expect("answers");
     info.lines()
         .filter(|line| {
-            ["evalsha", "eval", "blpop"]
+            ["fcall", "evalsha", "eval", "blpop"]
                 .iter()
                 .any(|name| line.starts_with(&format!("cmdstat_{name}:")))
         })

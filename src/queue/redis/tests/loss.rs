@@ -118,24 +118,53 @@ async fn a_redis_that_comes_back_as_it_was_is_noticed() {
     assert!(rest.iter().all(|lease| Some(lease.epoch) > highest), "epochs rise on");
 }
 
-#[tokio::test]
-async fn lost_scripts_are_sent_again() {
-    let server = Redis::start().expect("starts");
-    let queue = queue(options(&server, "scripts"));
+/// Pushes, leases and asks while Redis forgets the code before each.
+async fn lost_code_is_sent_again(server: &Redis, url: &str, forget: &[&str]) {
+    let queue = queue(Options {
+        url: url.to_owned(),
+        ..options(server, "code")
+    });
     for i in 0..3 {
-        server.cli(&["SCRIPT", "FLUSH"]).expect("flushes");
+        server.cli(forget).expect("forgets");
         assert_eq!(queue.push(vec![job("a", i, 0)], Origin::Commit).await.accepted, 1);
-        server.cli(&["SCRIPT", "FLUSH"]).expect("flushes");
+        server.cli(forget).expect("forgets");
         let leases = lease_all(&queue).await;
         assert_eq!(leases.len(), 1);
-        server.cli(&["SCRIPT", "FLUSH"]).expect("flushes");
+        server.cli(forget).expect("forgets");
         assert_eq!(queue.leases_of(run(i)).await, leases);
         acknowledge_all(&queue, &leases).await;
     }
 }
 
+#[tokio::test]
+async fn lost_functions_are_sent_again() {
+    let server = Redis::start().expect("starts");
+    lost_code_is_sent_again(&server, &server.url(), &["FUNCTION", "FLUSH"]).await;
+    let stats = server.cli(&["INFO", "commandstats"]).expect("answers");
+    assert!(!stats.contains("cmdstat_eval"), "{stats}");
+}
+
+#[tokio::test]
+async fn where_no_functions_are_taken_scripts_will_do() {
+    let server = Redis::start().expect("starts");
+    let user = [
+        "ACL",
+        "SETUSER",
+        "poor",
+        "on",
+        ">secret",
+        "~*",
+        "&*",
+        "+@all",
+        "-function",
+    ];
+    server.cli(&user).expect("sets");
+    let url = server.url().replace("redis://", "redis://poor:secret@");
+    lost_code_is_sent_again(&server, &url, &["SCRIPT", "FLUSH"]).await;
+}
+
 /// The keys of a queue.
-fn keys(prefix: &str) -> Vec<String> {
+pub(super) fn keys(prefix: &str) -> Vec<String> {
     let keys = server().cli(&["KEYS", &format!("{{{prefix}}}:*")]).expect("answers");
     let mut keys: Vec<_> = keys.lines().map(str::to_owned).collect();
     keys.sort();
@@ -265,7 +294,7 @@ async fn what_is_done_leaves_nothing_behind() {
         .iter()
         .filter_map(|key| Some(key.split_once("}:")?.1.split(':').next()?.to_owned()))
         .collect();
-    assert_eq!(names, ["h", "hungry", "meta", "sessions"]);
+    assert_eq!(names, ["h", "hungry", "marks", "meta", "sessions", "slots"]);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use callboard_actors::domain::{
-    Accept, Advance, BucketId, Event, EventId, Fire, FunctionId, Gather, GatheringId, Join, Json, NewRun, RateClaim,
+    Accept, Advance, ClaimId, Event, EventId, Fire, FunctionId, Gather, GatheringId, Join, Json, NewRun, RateClaim,
     Route, RunId, RunStatus, SingletonMode, Timestamp, WaitKey, limits,
 };
 use sqlx::postgres::PgArguments;
@@ -76,6 +76,7 @@ rows! {
         group: String,
         priority: i32,
         started: Option<i64>,
+        gates: Option<String>,
         key: Option<Uuid>,
         key_text: Option<Cow<'a, str>>,
         /// Runs of the key that are older don't hold it any more.
@@ -85,6 +86,9 @@ rows! {
         /// Where to record that it was left out for its key.
         skip_seq: i64,
         singleton: Option<Uuid>,
+        original: Option<Uuid>,
+        /// As JSON.
+        edited: Option<String>,
         batch: Option<Uuid>,
     }
 }
@@ -113,6 +117,21 @@ rows! {
         name: Cow<'a, str>,
         at: i64,
         body: &'a str,
+        /// Whether it does not pass for want of a lock; else for its rate limit.
+        of_lock: bool,
+    }
+}
+
+impl<'a> Refusal<'a> {
+    fn new(run: Uuid, event: &'a Event, of_lock: bool) -> Self {
+        Self {
+            run,
+            id: event.id.cell(),
+            name: text(&event.name),
+            at: event.received_at.as_millis(),
+            body: event.body.as_str(),
+            of_lock,
+        }
     }
 }
 
@@ -343,12 +362,18 @@ impl<'a> Claims<'a> {
                 group: serde_json::to_string(&state.group).expect("a set of texts serialises"),
                 priority: state.priority.seconds(),
                 started: state.started_at.map(Timestamp::as_millis),
+                gates: (!state.gates.is_empty()).then(|| text(&state.gates.to_text()).into_owned()),
                 key: run.idempotency.as_deref().map(digest),
                 key_text: run.idempotency.as_deref().map(text),
                 key_since: RunId::first_at(Timestamp::from_millis(oldest)).cell(),
                 owner,
                 skip_seq,
-                singleton: state.lock.map(BucketId::as_uuid),
+                singleton: state.lock.map(ClaimId::as_uuid),
+                original: state.original.map(RunId::cell),
+                edited: state.edited.as_ref().map(|edited| {
+                    let json = serde_json::to_string(edited).expect("texts serialise");
+                    text(&json).into_owned()
+                }),
                 batch: state.batch.map(GatheringId::cell),
             });
         }
@@ -361,6 +386,9 @@ impl<'a> Claims<'a> {
             self.limit(claim, id.cell(), run.cause(), function, skip_seq);
         }
         if let Some(claim) = &run.lock {
+            let refusal = claim.refusal.iter();
+            self.refusals
+                .extend(refusal.map(|event| Refusal::new(id.cell(), event, true)));
             // Whom it is for is known only then.
             let job = claim.eviction(function, id, id);
             self.locks.push(Locking {
@@ -392,13 +420,9 @@ impl<'a> Claims<'a> {
             reason: claim.reason.as_str(),
             detail: text(&claim.rule),
         });
-        self.refusals.extend(claim.refusal.iter().map(|event| Refusal {
-            run,
-            id: event.id.cell(),
-            name: text(&event.name),
-            at: event.received_at.as_millis(),
-            body: event.body.as_str(),
-        }));
+        let refusal = claim.refusal.iter();
+        self.refusals
+            .extend(refusal.map(|event| Refusal::new(run, event, false)));
     }
 
     /// Adds the parameters, sorted by key, so that transactions of several instances wait for each other in one order.

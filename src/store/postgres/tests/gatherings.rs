@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callboard_actors::domain::{
-    Accept, BucketId, Event, EventId, Fire, FunctionId, Gather, Gathered, GatheringId, Join, Json, Timestamp, Write,
+    Accept, ClaimId, Event, EventId, Fire, FunctionId, Gather, Gathered, GatheringId, Join, Json, Timestamp, Write,
     Written,
 };
 use callboard_actors::ports::{GatheringBook as _, Store as _, StoreError};
@@ -49,8 +49,8 @@ fn joining(event: Event, key: usize, gather: Gather) -> Write {
         function,
         event: event.id,
         bucket: match gather {
-            Gather::Batch { .. } => BucketId::of_batch(function, value),
-            Gather::Debounce { .. } => BucketId::of_debounce(function, value),
+            Gather::Batch { .. } => ClaimId::of_batch(function, value),
+            Gather::Debounce { .. } => ClaimId::of_debounce(function, value),
         },
         gather,
         key: None,

@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use callboard_actors::domain::{
-    Accept, BucketId, Change, DeadLetter, DueBy, Fire, Gather, Gathering, GatheringId, HistoryEntry, HistoryKind, Job,
-    JobId, JobKey, Join, Json, LockClaim, NewRun, Rate, RateClaim, RunState, RunStatus, SingletonMode, SkipReason,
-    Step, StepId, StepOp, StepState, Timestamp, Wait, WaitKey, WaitKind, Write,
+    Accept, Cadence, Change, ClaimId, DeadLetter, DueBy, Fire, Gates, Gather, Gathering, GatheringId, HistoryEntry,
+    HistoryKind, Job, JobId, JobKey, Join, Json, LockClaim, NewRun, RateClaim, RunState, RunStatus, SingletonMode,
+    SkipReason, Step, StepId, StepOp, StepState, Timestamp, Wait, WaitKey, WaitKind, Write,
 };
 use callboard_actors::ports::{Check, GatheringBook as _, Store as _};
 use callboard_backends::postgres::{Server, Settings};
@@ -117,6 +117,7 @@ fn plan(database: &str, sql: &str) -> String {
 #[rstest]
 #[case(jobs::DUE, &["Index Scan using jobs_due on jobs"])]
 #[case(jobs::NEXT_DUE, &["Index Only Scan using jobs_due on jobs"])]
+#[case(jobs::STARTS, &["Index Scan Backward using runs_by_function on runs"])]
 #[case(letters::LIST, &["Index Scan Backward using dead_letters_by_id on dead_letters"])]
 #[case(letters::BY_ID, &["Index Scan using dead_letters_by_id on dead_letters"])]
 #[case(letters::OF_RUNS, &["Index Scan using dead_letters_pkey on dead_letters"])]
@@ -196,6 +197,7 @@ fn job(state: &RunState, key: JobKey, due: Timestamp) -> Job {
         due,
         priority: state.priority,
         payload: None,
+        gates: Gates::NONE,
     }
 }
 
@@ -207,16 +209,16 @@ fn ended(at: Timestamp) -> Change {
     }
 }
 
-fn lock() -> BucketId {
-    BucketId::of_lock(accepted(1).1.function, None)
+fn lock() -> ClaimId {
+    ClaimId::of_lock(accepted(1).1.function, None)
 }
 
 /// Has a run claim everything that may be claimed.
 fn claim(run: &mut NewRun, mode: SingletonMode) {
     let at = run.state.id.at();
     run.rate = Some(RateClaim {
-        bucket: BucketId::of_rate(run.state.function, None),
-        rate: Rate {
+        bucket: ClaimId::of_rate(run.state.function, None),
+        rate: Cadence {
             interval: 1,
             tolerance: 0,
         },
@@ -231,6 +233,7 @@ fn claim(run: &mut NewRun, mode: SingletonMode) {
         mode,
         at,
         rule: String::new(),
+        refusal: None,
     });
 }
 
@@ -301,8 +304,8 @@ fn gathering(number: i64, at: Timestamp) -> Write {
         function,
         event: event.id,
         bucket: match gather {
-            Gather::Debounce { .. } => BucketId::of_debounce(function, None),
-            Gather::Batch { .. } => BucketId::of_batch(function, None),
+            Gather::Debounce { .. } => ClaimId::of_debounce(function, None),
+            Gather::Batch { .. } => ClaimId::of_batch(function, None),
         },
         gather,
         key: None,
@@ -323,7 +326,7 @@ fn gathering(number: i64, at: Timestamp) -> Write {
                 ..join.clone()
             },
             Join {
-                bucket: BucketId::of_batch(function, Some(("event.data.id", &Json::null()))),
+                bucket: ClaimId::of_batch(function, Some(("event.data.id", &Json::null()))),
                 gather: Gather::Batch {
                     max_size: 3,
                     timeout: Duration::from_secs(5),

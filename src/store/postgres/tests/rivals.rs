@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use callboard_actors::domain::{
-    Change, Event, EventId, Job, JobId, JobKey, Json, Lookup, Route, RunId, RunState, RunStatus, Step, StepId, StepOp,
-    StepState, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written,
+    Change, Event, EventId, Gates, Job, JobId, JobKey, Json, Lookup, Route, RunId, RunState, RunStatus, Step, StepId,
+    StepOp, StepState, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written,
 };
 use callboard_actors::ports::{Store as _, StoreError};
 use proptest::prelude::*;
@@ -194,6 +194,7 @@ fn take(wait: &Wait, at: Timestamp) -> Take {
             due: at,
             priority: callboard_actors::domain::Priority::NONE,
             payload: None,
+            gates: Gates::NONE,
         },
     }
 }

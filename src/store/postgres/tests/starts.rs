@@ -1,8 +1,8 @@
 //! Two stores on one database want the same buckets and locks: together they get what one would have got.
 
 use callboard_actors::domain::{
-    BucketId, Change, Json, LockClaim, NewRun, Rate, RateClaim, RunId, RunStatus, SingletonMode, SkipReason, Timestamp,
-    Write, Written,
+    Cadence, Change, ClaimId, Json, LockClaim, NewRun, RateClaim, RunId, RunStatus, SingletonMode, SkipReason,
+    Timestamp, Write, Written,
 };
 use callboard_actors::ports::{Store as _, StoreError};
 use sqlx::{Connection as _, PgConnection, Row as _};
@@ -49,8 +49,8 @@ async fn spend(store: PostgresStore, from: i64) -> usize {
                 let (_, write) = claiming(from + round * 12 + n, |run| {
                     let key = key((round * 7 + n) % 40);
                     run.rate = Some(RateClaim {
-                        bucket: BucketId::of_rate(run.state.function, Some(("event.data.id", &key))),
-                        rate: Rate {
+                        bucket: ClaimId::of_rate(run.state.function, Some(("event.data.id", &key))),
+                        rate: Cadence {
                             interval: 1_000_000_000,
                             tolerance: 2_000_000_000,
                         },
@@ -83,7 +83,7 @@ async fn a_rate_limit_holds_for_all_instances_together() {
 /// Starts runs under a few locks and ends those it got, over and over. Answers how many it got.
 async fn hold(store: PostgresStore, url: String, from: i64) -> usize {
     let mut conn = PgConnection::connect(&url).await.expect("connects");
-    let (mut got, mut held): (usize, Vec<(RunId, BucketId)>) = (0, Vec::new());
+    let (mut got, mut held): (usize, Vec<(RunId, ClaimId)>) = (0, Vec::new());
     for round in 0..ROUNDS {
         let ends = held.drain(..).map(|(run, lock)| {
             let ended = Change::Ended {
@@ -98,7 +98,7 @@ async fn hold(store: PostgresStore, url: String, from: i64) -> usize {
         for n in 0..8 {
             let (id, write) = claiming(from + round * 8 + n, |run| {
                 let key = key((round + n) % 5);
-                let lock = BucketId::of_lock(run.state.function, Some(("event.data.id", &key)));
+                let lock = ClaimId::of_lock(run.state.function, Some(("event.data.id", &key)));
                 run.state.lock = Some(lock);
                 run.lock = Some(LockClaim {
                     bucket: lock,
@@ -109,6 +109,7 @@ async fn hold(store: PostgresStore, url: String, from: i64) -> usize {
                     },
                     at: AT,
                     rule: "held by ".to_owned(),
+                    refusal: None,
                 });
             });
             let Write::Accept(accept) = &write else {

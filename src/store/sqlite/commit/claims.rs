@@ -86,10 +86,11 @@ const RELEASE_KEYS: &str = "UPDATE runs SET idempotency = NULL FROM jsonb_each(?
 claim!(
     CLAIM_RUNS,
     "INSERT INTO runs (id, function_id, function_version, status, version, event_id, event_ids, event_name,
-        request_version, plan_only, step_group, priority, idempotency, started_at, singleton, batch_id)
+        request_version, plan_only, step_group, priority, idempotency, started_at, singleton, gates,
+        original_id, edited, batch_id)
     SELECT value->>0, value->>1, coalesce((SELECT version FROM functions WHERE id = new.value->>1), 0), value->>2,
         value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9, value->>10, value->>11,
-        value->>12, value->>13, value->>14
+        value->>12, value->>13, value->>14, value->>15, value->>16, value->>17
     FROM jsonb_each(?) AS new WHERE true
     ON CONFLICT DO NOTHING",
     "id"
@@ -413,6 +414,8 @@ fn run_row(rows: &mut Rows, run: &NewRun) {
             .text(&serde_json::to_string(&state.event_ids).expect("ids serialise")),
         [] => row.text("").text("[]"),
     };
+    let edited = state.edited.as_ref();
+    let edited = edited.map(|edited| serde_json::to_string(edited).expect("texts serialise"));
     row.text(&state.event_name)
         .int(state.request_version)
         .int(state.plan_only)
@@ -421,5 +424,8 @@ fn run_row(rows: &mut Rows, run: &NewRun) {
         .text_or_null(run.idempotency.as_deref())
         .int_or_null(state.started_at.map(Timestamp::as_millis))
         .text_or_null(state.lock.map(|lock| lock.to_string()).as_deref())
+        .text_or_null((!state.gates.is_empty()).then(|| state.gates.to_text()).as_deref())
+        .text_or_null(state.original.map(|run| run.to_string()).as_deref())
+        .text_or_null(edited.as_deref())
         .text_or_null(state.batch.map(|batch| batch.to_string()).as_deref());
 }

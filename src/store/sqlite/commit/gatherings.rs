@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use callboard_actors::domain::{BucketId, FunctionId, Gathering, Join};
+use callboard_actors::domain::{ClaimId, FunctionId, Gathering, Join};
 use callboard_actors::ports::StoreError;
 use sqlx::sqlite::SqliteRow;
 
@@ -98,7 +98,7 @@ impl Questions {
             Ok((function, get::<String>(row, 1)?))
         });
         Ok(Holdings {
-            open: open.collect::<Result<HashMap<BucketId, Held>, StoreError>>()?,
+            open: open.collect::<Result<HashMap<ClaimId, Held>, StoreError>>()?,
             keys: keys.collect::<Result<_, StoreError>>()?,
         })
     }

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use callboard_actors::domain::{BucketId, EventId, GatheringId, Level, RunId, Write};
+use callboard_actors::domain::{ClaimId, EventId, GatheringId, Level, RunId, Write};
 use callboard_actors::ports::StoreError;
 
 use super::super::super::batch::{Buckets, Joins, Starts, has_claims, joins, new_runs};
@@ -156,7 +156,7 @@ pub(super) async fn run(
     }
     let releasing: HashSet<RunId> = read(&outcomes, moved)?;
     for row in rows(&outcomes, holders) {
-        let (lock, holder): (BucketId, RunId) = (get_id(row, 0)?, get_id(row, 1)?);
+        let (lock, holder): (ClaimId, RunId) = (get_id(row, 0)?, get_id(row, 1)?);
         if !releasing.contains(&holder) {
             buckets.holders.insert(lock, holder);
         }

@@ -41,6 +41,22 @@ export const basics = ({ fn, observer }) => [
     return { until };
   }),
 
+  // Tells which run each result is of, and what the second step was given.
+  fn("rerun", async ({ runId, step, run, note }) => {
+    const first = await run("first", () => runId);
+    const second = await step.run(
+      "second",
+      (...given) => {
+        note("second");
+        return { run_id: runId, given };
+      },
+      1,
+      "two",
+    );
+    await run("third", () => runId);
+    return { first, second };
+  }),
+
   // Stays inside a step until the test opens the gate named by the event.
   fn("gated", async ({ event, run, note }) => {
     await run("before");

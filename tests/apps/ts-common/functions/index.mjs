@@ -7,6 +7,7 @@ import { flow } from "./flow.mjs";
 import { invokes } from "./invokes.mjs";
 import { parallel } from "./parallel.mjs";
 import { payloads } from "./payloads.mjs";
+import { slots } from "./slots.mjs";
 import { waits } from "./waits.mjs";
 
 /** Builds the functions for one SDK flavour (see `start` in ../app.mjs). */
@@ -44,5 +45,5 @@ export function functions(flavour) {
     );
 
   const kit = { ...flavour, fn };
-  return [basics, parallel, failures, waits, invokes, events, payloads, flow].flatMap((family) => family(kit));
+  return [basics, parallel, failures, waits, invokes, events, payloads, flow, slots].flatMap((family) => family(kit));
 }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use super::{at, function, run};
-use crate::domain::{FunctionId, Job, JobId, JobKey, Json, Priority, RunId, StepId, Timestamp};
+use crate::domain::{FunctionId, Gates, Job, JobId, JobKey, Json, Priority, RunId, StepId, Timestamp};
 use crate::ports::{Lease, Origin, Queue};
 
 const RUNS: i64 = 12;
@@ -190,6 +190,7 @@ impl Model {
             // Of a run, all jobs have the same.
             priority: Priority::from_seconds(i32::try_from(spec.run % 3).expect("small")),
             payload: spec.payload.then(Json::null),
+            gates: Gates::NONE,
         }
     }
 

@@ -26,7 +26,12 @@ async fn consume(queue: &Arc<dyn Queue>, now: i64, per_function: usize) -> Lease
 }
 
 /// Like [`consume`], while `cause` happens once the consumer sleeps (or at the same time).
-async fn woken_by(queue: &Arc<dyn Queue>, now: i64, per_function: usize, cause: impl Future<Output = ()>) -> Lease {
+pub(super) async fn woken_by(
+    queue: &Arc<dyn Queue>,
+    now: i64,
+    per_function: usize,
+    cause: impl Future<Output = ()>,
+) -> Lease {
     join(consume(queue, now, per_function), cause).await.0
 }
 

@@ -6,6 +6,7 @@ use super::fixtures::*;
 use crate::domain::{
     Accept, Event, EventId, Joined, Json, LeftOut, NewRun, Route, RunId, Skip, SkipReason, Write, Written, limits,
 };
+use crate::ports::Except;
 
 fn left_out(run: RunId, reason: Option<SkipReason>) -> Written {
     Written::Done {
@@ -24,7 +25,10 @@ pub async fn an_accepted_event_is_there_with_its_run(store: Shared) {
     commit_all(&store, &[accept(&event, vec![run.clone()])]).await;
     assert_eq!(store.events_by_id(&[event.id]).await.expect("reads"), [event]);
     assert_eq!(load(&store, run.state.id).await, Some(run.state));
-    let due = store.jobs_due(at(100), None, &[], 10).await.expect("reads");
+    let due = store
+        .jobs_due(at(100), None, Except::default(), 10)
+        .await
+        .expect("reads");
     assert_eq!(due, [run.job]);
 }
 

@@ -2,6 +2,7 @@
 
 use super::fixtures::*;
 use crate::domain::{Change, HistoryKind, Job, JobKey, RunStatus, StepId, StepState, WaitKey, Written};
+use crate::ports::Except;
 
 /// A decision made from a version that is past, or not yet there, is lost with all its changes.
 pub async fn a_stale_decision_changes_nothing(store: Shared) {
@@ -91,7 +92,10 @@ pub async fn changes_happen_in_order(store: Shared) {
         Change::RequestVersion(2),
     ];
     commit_all(&store, &[advance(run.id, 0, changes)]).await;
-    let due = store.jobs_due(at(1_000), None, &[], 10).await.expect("reads");
+    let due = store
+        .jobs_due(at(1_000), None, Except::default(), 10)
+        .await
+        .expect("reads");
     assert_eq!(due, [late, job(run.id, JobKey::Start, 80)]);
     assert_eq!(waits(&store, "first", &[None]).await, []);
     assert_eq!(

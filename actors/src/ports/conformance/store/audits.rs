@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::fixtures::*;
 use crate::domain::{
-    Change, Event, EventId, Failure, FlowControl, Function, HistoryEntry, HistoryKind, Job, JobKey, Json, Opcode,
-    Reply, Route, RunId, RunState, RunStatus, SingletonMode, StepId, StepState, Write,
+    Change, Event, EventId, Failure, FlowControl, Function, FunctionMode, HistoryEntry, HistoryKind, Job, JobKey, Json,
+    Opcode, Reply, Route, RunId, RunState, RunStatus, SingletonMode, StepId, StepState, Write,
 };
 use crate::engine::{self, Context, Input, Listeners, Next, Replied, RetryPolicy};
-use crate::ports::{AuditScope, Check, Finding, SAMPLES};
+use crate::ports::{AuditScope, Check, Except, Finding, SAMPLES};
 
 /// Everything, with nothing overdue.
 fn all() -> AuditScope {
@@ -56,6 +56,7 @@ fn served() -> Function {
         flow: FlowControl::default(),
         config: Json::null(),
         archived: false,
+        mode: FunctionMode::Active,
     }
 }
 
@@ -150,7 +151,10 @@ pub async fn a_healthy_history_gives_no_finding(store: Shared) {
         for _ in 0..12 {
             let Some(state) = load(&store, run).await else { break };
             let far = at(10).after(Duration::from_secs(366 * 24 * 60 * 60));
-            let mut jobs = store.jobs_due(far, None, &[], 10_000).await.expect("reads");
+            let mut jobs = store
+                .jobs_due(far, None, Except::default(), 10_000)
+                .await
+                .expect("reads");
             jobs.retain(|job| job.id.run == run);
             let input = input(&state, &jobs, &function, &mut dice);
             let expected = state.version;

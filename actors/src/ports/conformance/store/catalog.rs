@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::fixtures::*;
 use crate::domain::{
-    Accept, App, CancelRule, ConcurrencyLimit, FlowControl, Function, FunctionId, Registration, Scope, SyncOutcome,
-    Throttle, Trigger, Write, Written,
+    Accept, App, CancelRule, ConcurrencyLimit, FlowControl, Function, FunctionId, FunctionMode, Registration,
+    RunStatus, Scope, SyncOutcome, Throttle, Trigger, Write, Written,
 };
 use crate::ports::AppView;
 
@@ -65,6 +65,7 @@ fn shop_function(slug: &str) -> Function {
         },
         config: json(&serde_json::json!({"id": slug, "steps": {"step": {"retries": {"attempts": 4}}}, "n": 0.5})),
         archived: false,
+        mode: FunctionMode::Active,
     }
 }
 
@@ -203,6 +204,96 @@ pub async fn a_removed_app_keeps_its_functions(store: Shared) {
     let found = only_app(&store).await;
     assert_eq!(found.app, same.app);
     assert!(!found.functions[0].archived);
+}
+
+/// What is said of an app's circuit breaker raises the revision, and outlives registrations and removals.
+pub async fn a_breaker_is_switched_for_an_app(store: Shared) {
+    assert!(
+        !store.set_breaker("shop", Some(false)).await.expect("writes"),
+        "unknown"
+    );
+    sync(&store, &registration("c1", &["a"])).await;
+    assert_eq!(only_app(&store).await.breaker, None);
+    let before = store.catalog().await.expect("reads").revision;
+    assert!(store.set_breaker("shop", Some(false)).await.expect("writes"));
+    assert!(store.catalog().await.expect("reads").revision > before);
+    assert_eq!(only_app(&store).await.breaker, Some(false));
+    sync(&store, &registration("c2", &["a"])).await;
+    assert_eq!(only_app(&store).await.breaker, Some(false));
+    assert!(store.remove_app(URL).await.expect("writes"));
+    assert!(!store.set_breaker("shop", None).await.expect("writes"), "it is gone");
+    sync(&store, &registration("c2", &["a"])).await;
+    assert_eq!(only_app(&store).await.breaker, Some(false));
+    assert!(store.set_breaker("shop", Some(true)).await.expect("writes"));
+    assert_eq!(only_app(&store).await.breaker, Some(true));
+    assert!(store.set_breaker("shop", None).await.expect("writes"));
+    assert_eq!(only_app(&store).await.breaker, None);
+}
+
+/// What an operator lets a function do stays so whatever its app registers, and is a change of the catalog once.
+pub async fn a_mode_outlasts_registrations(store: Shared) {
+    let id = FunctionId::derive("shop", "a");
+    let paused = FunctionMode::Paused { since: at(5) };
+    assert!(!store.set_function_mode(id, paused).await.expect("writes"), "unknown");
+    sync(&store, &registration("c1", &["a", "b"])).await;
+    let before = store.catalog().await.expect("reads").revision;
+    assert!(store.set_function_mode(id, paused).await.expect("writes"));
+    let again = FunctionMode::Paused { since: at(6) };
+    assert!(
+        !store.set_function_mode(id, again).await.expect("writes"),
+        "it is paused"
+    );
+    let after = store.catalog().await.expect("reads").revision;
+    assert_eq!(after, before + 1);
+
+    let modes = async || {
+        only_app(&store)
+            .await
+            .functions
+            .iter()
+            .map(|function| function.mode)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(modes().await, [paused, FunctionMode::Active], "since it first was");
+    sync(&store, &registration("c2", &["b"])).await;
+    assert_eq!(modes().await, [paused, FunctionMode::Active], "archived, too");
+    sync(&store, &registration("c3", &["a", "b"])).await;
+    assert_eq!(modes().await, [paused, FunctionMode::Active]);
+
+    let drained = FunctionMode::Draining { since: at(7) };
+    assert!(store.set_function_mode(id, drained).await.expect("writes"));
+    assert_eq!(modes().await, [drained, FunctionMode::Active]);
+    assert!(store.set_function_mode(id, FunctionMode::Active).await.expect("writes"));
+    assert_eq!(modes().await, [FunctionMode::Active; 2]);
+    let matched = Write::Accept(Accept {
+        event: event(1),
+        runs: Vec::new(),
+        joins: Vec::new(),
+        skips: Vec::new(),
+        catalog: Some(after),
+    });
+    assert_eq!(store.commit(&[matched]).await.expect("commits"), [Written::Outdated]);
+}
+
+/// Runs that have ended don't count, nor do those of other functions.
+pub async fn open_runs_are_counted_by_function(store: Shared) {
+    for (number, name) in (0..).zip(["one", "two", "one", "one"]) {
+        let event = event(number);
+        let run = new_run(&event, name);
+        let id = run.state.id;
+        commit_all(&store, &[accept(&event, vec![run])]).await;
+        if number == 3 {
+            commit_all(&store, &[advance(id, 0, vec![ended(RunStatus::Completed, 9)])]).await;
+        }
+    }
+    let function = |name: &str| super::fixtures::function(name);
+    let counted = store
+        .open_runs(&[function("one"), function("three")])
+        .await
+        .expect("reads");
+    let counted: Vec<_> = counted.into_iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(counted, [(function("one"), 2)]);
+    assert_eq!(store.open_runs(&[]).await.expect("reads"), []);
 }
 
 /// What was matched against a catalog that has changed since does not happen, and can be matched again.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::domain::{
-    Accept, Advance, Change, DeadLetter, Event, EventId, FunctionId, HistoryEntry, HistoryKind, Job, JobId, JobKey,
-    Joined, Json, Lookup, NewRun, Priority, RunId, RunState, RunStatus, Step, StepId, StepOp, StepState, Timestamp,
-    Wait, WaitKey, WaitKind, Write, Written,
+    Accept, Advance, Change, DeadLetter, Event, EventId, FunctionId, Gates, HistoryEntry, HistoryKind, Job, JobId,
+    JobKey, Joined, Json, Lookup, NewRun, Priority, RunId, RunState, RunStatus, Step, StepId, StepOp, StepState,
+    Timestamp, Wait, WaitKey, WaitKind, Write, Written,
 };
 use crate::ports::{DeadLetterFilter, Expiry, Store};
 
@@ -54,6 +54,7 @@ pub(super) fn job(run: RunId, key: JobKey, due: i64) -> Job {
         due: at(due),
         priority: Priority::from_seconds(i32::try_from(due % 100).expect("small")),
         payload: None,
+        gates: Gates::NONE,
     }
 }
 

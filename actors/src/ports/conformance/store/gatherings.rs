@@ -8,10 +8,10 @@ pub use histories::*;
 
 use super::fixtures::*;
 use crate::domain::{
-    Accept, BucketId, DueBy, Event, EventId, Fire, Gather, Gathered, Gathering, GatheringId, Join, Joined, NewRun,
-    Rate, RateClaim, Route, RunId, RunStatus, Skip, SkipReason, Timestamp, Write, Written,
+    Accept, Cadence, ClaimId, DueBy, Event, EventId, Fire, Gather, Gathered, Gathering, GatheringId, Join, Joined,
+    NewRun, RateClaim, Route, RunId, RunStatus, Skip, SkipReason, Timestamp, Write, Written,
 };
-use crate::ports::{AuditScope, Check};
+use crate::ports::{AuditScope, Check, Except};
 
 const BATCH: Gather = Gather::Batch {
     max_size: 3,
@@ -22,12 +22,12 @@ const DEBOUNCE: Gather = Gather::Debounce {
     timeout: Some(Duration::from_millis(250)),
 };
 
-fn bucket(name: &str, gather: Gather) -> BucketId {
+fn bucket(name: &str, gather: Gather) -> ClaimId {
     let key = json(&serde_json::json!(name));
     let key = Some(("event.data.id", &key));
     match gather {
-        Gather::Batch { .. } => BucketId::of_batch(function("one"), key),
-        Gather::Debounce { .. } => BucketId::of_debounce(function("one"), key),
+        Gather::Batch { .. } => ClaimId::of_batch(function("one"), key),
+        Gather::Debounce { .. } => ClaimId::of_debounce(function("one"), key),
     }
 }
 
@@ -323,7 +323,10 @@ pub async fn a_gathering_fires_once(store: Shared) {
     }
     assert_eq!(skips(&store, events[0].id).await[0].reason, SkipReason::Archived);
     assert_eq!(unrouted(&store).await, [answer.id]);
-    let due = store.jobs_due(at(9_000), None, &[], 10).await.expect("reads");
+    let due = store
+        .jobs_due(at(9_000), None, Except::default(), 10)
+        .await
+        .expect("reads");
     assert_eq!(due, [run.job]);
 }
 
@@ -389,8 +392,8 @@ pub async fn a_rate_limit_keeps_events_from_joining(store: Shared) {
     let refusal = event_named("inngest/function.finished", 9);
     let limited = |event: &Event| Join {
         rate: Some(RateClaim {
-            bucket: BucketId::of_rate(function("one"), None),
-            rate: Rate {
+            bucket: ClaimId::of_rate(function("one"), None),
+            rate: Cadence {
                 interval: 1_000_000_000,
                 tolerance: 0,
             },

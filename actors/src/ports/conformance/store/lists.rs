@@ -2,10 +2,10 @@
 
 use super::fixtures::*;
 use crate::domain::{
-    Accept, Change, Event, EventId, HistoryKind, Job, JobKey, RunId, RunStatus, Skip, SkipReason, StepId, StepState,
-    Write,
+    Accept, Change, Deadline, Event, EventId, HistoryKind, Job, JobKey, RunId, RunStatus, Skip, SkipReason, StepId,
+    StepState, Write,
 };
-use crate::ports::{Counts, EventFilter, JobView, RunFilter, RunSummary, StepView, WaitView};
+use crate::ports::{Counts, EventFilter, Except, JobView, RunFilter, RunSummary, StepView, WaitView};
 
 /// Jobs come by due time, each once however they are paged, and from before `until` only.
 pub async fn jobs_come_by_due_time(store: Shared) {
@@ -31,7 +31,10 @@ pub async fn jobs_come_by_due_time(store: Shared) {
         let mut found: Vec<Job> = Vec::new();
         let mut after = None;
         loop {
-            let page = store.jobs_due(at(100), after.clone(), &[], limit).await.expect("reads");
+            let page = store
+                .jobs_due(at(100), after.clone(), Except::default(), limit)
+                .await
+                .expect("reads");
             assert!(page.len() <= limit);
             let Some(last) = page.last() else { break };
             after = Some((last.due, last.id.clone()));
@@ -54,12 +57,66 @@ pub async fn jobs_of_some_functions_are_left_out(store: Shared) {
         let runs = vec![new_run(&event, name)];
         commit_all(&store, &[accept(&event, runs)]).await;
     }
-    let except = [function("one"), function("three")];
-    let page = store.jobs_due(at(100), None, &except, 2).await.expect("reads");
+    let except = Except {
+        functions: &[function("one"), function("three")],
+        calls_of: &[],
+    };
+    let page = store.jobs_due(at(100), None, except, 2).await.expect("reads");
     assert_eq!(page.len(), 2);
     assert!(page.iter().all(|job| job.function == function("two")), "{page:?}");
     let after = page.last().map(|job| (job.due, job.id.clone()));
-    assert_eq!(store.jobs_due(at(100), after, &except, 2).await.expect("reads"), []);
+    assert_eq!(store.jobs_due(at(100), after, except, 2).await.expect("reads"), []);
+}
+
+/// The calls of some functions can be left out. What else their runs have to do is not.
+pub async fn calls_of_some_functions_are_left_out(store: Shared) {
+    let step = StepId::from("a");
+    let kinds = [
+        JobKey::Discover(step.clone()),
+        JobKey::Step(step.clone()),
+        JobKey::Wake(step.clone()),
+        JobKey::Timeout(step.clone()),
+        JobKey::Resume(step),
+        JobKey::Cancel,
+        JobKey::Deadline(Deadline::Finish),
+    ];
+    for (number, name) in (0..).zip(["one", "two"]) {
+        let event = event(number);
+        let run = new_run(&event, name);
+        let state = run.state.clone();
+        commit_all(&store, &[accept(&event, vec![run])]).await;
+        let puts = kinds.iter().map(|key| {
+            Change::JobPut(Job {
+                function: function(name),
+                ..job(state.id, key.clone(), 20)
+            })
+        });
+        commit_all(&store, &[advance(state.id, 0, puts.collect())]).await;
+    }
+    let except = Except {
+        functions: &[],
+        calls_of: &[function("one"), function("three")],
+    };
+    let due = store.jobs_due(at(100), None, except, 100).await.expect("reads");
+    let of = |name: &str| due.iter().filter(|job| job.function == function(name)).count();
+    assert_eq!((of("one"), of("two")), (5, 8), "{due:?}");
+    let calls = due.iter().filter(|job| job.id.key.is_call());
+    assert!(calls.clone().count() == 3 && calls.clone().all(|job| job.function == function("two")));
+    // Beside functions that are left out as a whole, and in pages.
+    let except = Except {
+        functions: &[function("two")],
+        ..except
+    };
+    let first = store.jobs_due(at(100), None, except, 3).await.expect("reads");
+    let after = first.last().map(|job| (job.due, job.id.clone()));
+    let rest = store.jobs_due(at(100), after, except, 3).await.expect("reads");
+    assert_eq!((first.len(), rest.len()), (3, 2));
+    assert!(
+        first
+            .iter()
+            .chain(&rest)
+            .all(|job| job.function == function("one") && !job.id.key.is_call())
+    );
 }
 
 /// Events come in the order asked for, as often as asked for; unknown ones are left out.
@@ -283,6 +340,7 @@ pub async fn a_run_is_shown_with_all_of_it(store: Shared) {
         started_at: Some(at(2)),
         ended_at: None,
         output: None,
+        original: None,
     };
     assert_eq!(view.summary, summary);
     let base = |id: &str, status| StepView {
@@ -294,6 +352,7 @@ pub async fn a_run_is_shown_with_all_of_it(store: Shared) {
         ended_at: None,
         until: None,
         memo: None,
+        position: None,
     };
     let expected = [
         base("planned", "planned"),
@@ -304,11 +363,13 @@ pub async fn a_run_is_shown_with_all_of_it(store: Shared) {
         StepView {
             ended_at: Some(at(7)),
             memo: Some(json(&serde_json::json!({"data": "x"}))),
+            position: Some(0),
             ..base("done", "completed")
         },
         StepView {
             ended_at: Some(at(8)),
             memo: Some(json(&serde_json::json!({"error": {"name": "E", "message": "m"}}))),
+            position: Some(1),
             ..base("failed", "failed")
         },
     ];
@@ -350,7 +411,10 @@ pub async fn an_empty_store_has_nothing(store: Shared) {
     store.ping().await.expect("answers");
     assert_eq!(store.counts().await.expect("reads"), Counts::default());
     assert_eq!(store.load_runs(&[]).await.expect("reads"), []);
-    assert_eq!(store.jobs_due(at(1), None, &[], 10).await.expect("reads"), []);
+    assert_eq!(
+        store.jobs_due(at(1), None, Except::default(), 10).await.expect("reads"),
+        []
+    );
     assert_eq!(store.next_due(at(0)).await.expect("reads"), None);
     assert_eq!(store.unrouted(10).await.expect("reads"), []);
     assert_eq!(store.events_by_id(&[]).await.expect("reads"), []);

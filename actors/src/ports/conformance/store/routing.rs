@@ -2,6 +2,7 @@
 
 use super::fixtures::*;
 use crate::domain::{Change, Job, JobId, JobKey, Joined, Route, RunId, StepId, Take, WaitKey, Write, Written};
+use crate::ports::Except;
 
 fn route(event: crate::domain::EventId, takes: Vec<Take>) -> Route {
     Route {
@@ -89,7 +90,10 @@ pub async fn taking_a_wait_leaves_a_job(store: Shared) {
     let taken = take(run.id, "a");
     commit_all(&store, &[Write::Route(route(event.id, vec![taken.clone()]))]).await;
     assert_eq!(waits(&store, "shop/paid", &[None]).await, [kept]);
-    let due = store.jobs_due(at(1_000), None, &[], 10).await.expect("reads");
+    let due = store
+        .jobs_due(at(1_000), None, Except::default(), 10)
+        .await
+        .expect("reads");
     assert!(due.contains(&taken.job), "{due:?}");
     let state = load(&store, run.id).await.expect("is open");
     assert!(state.jobs.contains_key(&JobKey::Resume(StepId::from("a"))));

@@ -7,19 +7,20 @@ use std::collections::HashMap;
 use super::audits::Dice;
 use super::fixtures::*;
 use crate::domain::{
-    BucketId, Change, Deadline, Event, EventId, JobKey, LeftOut, Level, LockClaim, NewRun, Rate, RateClaim, RunId,
-    RunStatus, SingletonMode, Skip, SkipReason, Write, Written,
+    Cadence, Change, ClaimId, Deadline, EditedStep, Event, EventId, JobKey, LeftOut, Level, LockClaim, NewRun,
+    RateClaim, RunId, RunState, RunStatus, SingletonMode, Skip, SkipReason, StepId, Write, Written,
 };
 use crate::engine::{Lock, lock, rate_limit};
+use crate::ports::Except;
 
 /// Nanoseconds of a millisecond.
 const MILLI: i64 = 1_000_000;
 
-fn rated_run(event: &Event, bucket: &str, rate: Rate) -> NewRun {
+fn rated_run(event: &Event, bucket: &str, rate: Cadence) -> NewRun {
     let key = json(&serde_json::json!(bucket));
     NewRun {
         rate: Some(RateClaim {
-            bucket: BucketId::of_rate(function("one"), Some(("event.data.id", &key))),
+            bucket: ClaimId::of_rate(function("one"), Some(("event.data.id", &key))),
             rate,
             at: event.received_at,
             reason: SkipReason::RateLimited,
@@ -33,10 +34,11 @@ fn rated_run(event: &Event, bucket: &str, rate: Rate) -> NewRun {
 pub(super) fn lock_claim(name: &str, mode: SingletonMode, millis: i64) -> LockClaim {
     let key = json(&serde_json::json!(name));
     LockClaim {
-        bucket: BucketId::of_lock(function("one"), Some(("event.data.id", &key))),
+        bucket: ClaimId::of_lock(function("one"), Some(("event.data.id", &key))),
         mode,
         at: at(millis),
         rule: "held by ".to_owned(),
+        refusal: None,
     }
 }
 
@@ -54,6 +56,53 @@ fn end(run: &NewRun, expected: u64) -> Write {
     let released = run.state.lock.map(Change::Released);
     let changes = released.into_iter().chain([ended(RunStatus::Completed, 9)]);
     advance(run.state.id, expected, changes.collect())
+}
+
+/// A repetition comes back whole: what it keeps, what is edited, and of which run it is one. Its event tells of it.
+pub async fn a_repetition_comes_back_whole(store: Shared) {
+    let first = start(&store, 1).await;
+    let wish = event_named("again", 2_000);
+    let bodies = first.events.clone();
+    let mut run = new_run(&wish, "one");
+    let mut state = RunState::new(
+        run.state.id,
+        function("one"),
+        first.event_name.clone(),
+        first.event_ids.clone(),
+        bodies,
+    );
+    state.jobs.insert(JobKey::Start, 0);
+    state.priority = run.state.priority;
+    state.original = Some(first.id);
+    state.edited = Some(EditedStep {
+        step: StepId::from("b\u{0}"),
+        input: json(&serde_json::json!([1, "a\u{0}b", null])),
+    });
+    // Reported in another order than they completed.
+    for (id, position) in [("y", 1), ("x", 0)] {
+        state
+            .steps
+            .insert(StepId::from(id), step(id, done(position, r#"{"data":7}"#)));
+    }
+    state.stack = vec![StepId::from("x"), StepId::from("y")];
+    run.state = state.clone();
+    commit_all(&store, &[accept(&wish, vec![run])]).await;
+    assert_eq!(load(&store, state.id).await.as_ref(), Some(&state));
+    let view = store.run_view(state.id).await.expect("reads").expect("exists");
+    assert_eq!(view.summary.original, Some(first.id));
+    let places: Vec<_> = view.steps.iter().map(|step| step.position).collect();
+    assert_eq!(places, [Some(1), Some(0)]);
+    let shown = store
+        .event_view(first.event_ids[0])
+        .await
+        .expect("reads")
+        .expect("exists");
+    let runs: Vec<_> = shown.runs.iter().map(|run| (run.id, run.original)).collect();
+    assert_eq!(runs, [(first.id, None), (state.id, Some(first.id))]);
+    // Doing it again under the same wish is known.
+    let mut again = new_run(&wish, "one");
+    again.state.original = Some(first.id);
+    assert_eq!(commit(&store, accept(&wish, vec![again])).await, Written::Lost);
 }
 
 fn left_out(run: RunId, reason: SkipReason) -> Written {
@@ -83,8 +132,8 @@ async fn skips(store: &Shared, event: EventId) -> Vec<Skip> {
     store.event_view(event).await.expect("reads").expect("is known").skips
 }
 
-fn rate(interval: i64, early: i64) -> Rate {
-    Rate {
+fn rate(interval: i64, early: i64) -> Cadence {
+    Cadence {
         interval: interval * MILLI,
         tolerance: interval * early * MILLI,
     }
@@ -101,7 +150,10 @@ pub async fn a_deadline_comes_with_its_run_and_keeps_it_from_no_rescue(store: Sh
     commit_all(&store, &[accept(&event, vec![run.clone()])]).await;
     let id = run.state.id;
     assert_eq!(load(&store, id).await, Some(run.state));
-    let due = store.jobs_due(at(100), None, &[], 10).await.expect("reads");
+    let due = store
+        .jobs_due(at(100), None, Except::default(), 10)
+        .await
+        .expect("reads");
     assert_eq!(due, [run.job, deadline]);
     assert_eq!(store.orphans(10).await.expect("reads"), []);
     commit_all(&store, &[advance(id, 0, vec![Change::JobDone(JobKey::Start)])]).await;
@@ -245,6 +297,31 @@ pub async fn a_refused_invoke_is_told(store: Shared) {
     assert_eq!(stored, [answers[1].clone()]);
 }
 
+/// The same of a lock that is held, also by a run of the same batch.
+pub async fn an_invoke_that_finds_the_lock_held_is_told(store: Shared) {
+    let mut answers = Vec::new();
+    for batch in [1..3, 3..4] {
+        let mut writes = Vec::new();
+        for millis in batch {
+            let event = event(millis);
+            let answer = event_named("inngest/function.finished", 100 + millis);
+            let mut run = locked_run(&event, "x", SingletonMode::Skip);
+            run.lock.as_mut().expect("is there").refusal = Some(Box::new(answer.clone()));
+            writes.push(accept(&event, vec![run]));
+            answers.push(answer);
+        }
+        let written = store.commit(&writes).await.expect("commits");
+        let Some(Written::Done { unrouted: told, .. }) = written.last() else {
+            panic!("{written:?}")
+        };
+        assert_eq!(told, &[answers[answers.len() - 1].id]);
+    }
+    assert_eq!(unrouted(&store).await, [answers[1].id, answers[2].id]);
+    let ids: Vec<_> = answers.iter().map(|answer| answer.id).collect();
+    let stored = store.events_by_id(&ids).await.expect("reads");
+    assert_eq!(stored, answers[1..]);
+}
+
 /// A bucket that says no more than none goes with what else is old; the others stay.
 pub async fn rate_limits_are_forgotten(store: Shared) {
     let brief = event(1);
@@ -325,7 +402,10 @@ pub async fn a_lock_that_is_taken_cancels_its_holder(store: Shared) {
         (evictions.as_slice(), left.as_slice()),
         ([job.clone()].as_slice(), [].as_slice())
     );
-    let due = store.jobs_due(at(100), None, &[], 10).await.expect("reads");
+    let due = store
+        .jobs_due(at(100), None, Except::default(), 10)
+        .await
+        .expect("reads");
     assert!(due.contains(&job), "{due:?}");
     assert!(
         job.payload

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::super::audits::Dice;
 use super::super::fixtures::*;
 use super::{BATCH, DEBOUNCE, all, firing, holding, join, joining, skips};
-use crate::domain::{BucketId, EventId, Gather, GatheringId, Join, SkipReason, Standing, Write, Written, limits};
+use crate::domain::{ClaimId, EventId, Gather, GatheringId, Join, SkipReason, Standing, Write, Written, limits};
 use crate::engine::gathering::admit;
 
 /// What the store should hold, told one event at a time.
 #[derive(Default)]
 struct Model {
-    open: HashMap<BucketId, GatheringId>,
+    open: HashMap<ClaimId, GatheringId>,
     held: BTreeMap<GatheringId, (Standing, Vec<EventId>)>,
     skipped: HashMap<EventId, SkipReason>,
 }

@@ -1,0 +1,80 @@
+//! Which gates the runs of a function pass, and the numbers of its rules. Pure.
+
+use serde_json::Value;
+
+use crate::domain::{
+    ConcurrencyLimit, Event, FlowControl, Function, Gate, GateKind, Gates, Limit, Limits, Rate, RuleId, Scope, Throttle,
+};
+use crate::expression::{self, Expression};
+
+/// What a throttle's key counts as if it can't be evaluated; a concurrency key then counts as empty.
+const NO_THROTTLE_KEY: &str = "<nil>";
+
+/// The gates of a run that `event` starts.
+#[must_use]
+pub fn gates(function: &Function, event: &Event) -> Gates {
+    let flow = &function.flow;
+    let slot_rules: Vec<_> = slot_rules(flow).collect();
+    if flow.throttle.is_none() && slot_rules.is_empty() {
+        return Gates::NONE;
+    }
+    let throttle_key = flow.throttle.as_ref().and_then(|throttle| throttle.key.as_ref());
+    let has_key = throttle_key.is_some() || slot_rules.iter().any(|(_, limit)| limit.key.is_some());
+    let body = if has_key { event.body.to_tree() } else { Value::Null };
+    let scope = expression::Scope::of_event(&body, event.received_at.to_datetime());
+    let value = |key: Option<&str>, otherwise: &str| match key {
+        None => String::new(),
+        Some(key) => Expression::compile(key, &["event"])
+            .ok()
+            .and_then(|expression| expression.key(&scope).ok())
+            .unwrap_or_else(|| otherwise.to_owned()),
+    };
+    let throttle = flow.throttle.iter().map(|throttle| {
+        let key = throttle.key.as_deref();
+        Gate::new(
+            GateKind::Throttle,
+            Scope::Fn,
+            function.id,
+            key,
+            &value(key, NO_THROTTLE_KEY),
+        )
+    });
+    let slots = slot_rules.iter().map(|(kind, limit)| {
+        let key = limit.key.as_deref();
+        Gate::new(*kind, limit.scope, function.id, key, &value(key, ""))
+    });
+    Gates::new(throttle.chain(slots).collect())
+}
+
+/// The numbers of a function's rules, as far as they are the queue's.
+#[must_use]
+pub fn limits(function: &Function) -> Limits {
+    let flow = &function.flow;
+    let throttle = flow
+        .throttle
+        .iter()
+        .map(|throttle| (throttle.rule(), Limit::Rate(rate(throttle))));
+    let slots = slot_rules(flow).filter(|(kind, _)| *kind != GateKind::RunSlot);
+    let slots = slots.map(|(kind, limit)| (limit.rule(kind), Limit::Slots(limit.limit)));
+    Limits::new(throttle.chain(slots))
+}
+
+/// How many runs of a function may be between their first call and their end for one value of a key, and under which rule;
+/// `None` without such a limit.
+#[must_use]
+pub fn run_limit(function: &Function) -> Option<(RuleId, u32)> {
+    let mut rules = slot_rules(&function.flow).filter(|(kind, _)| *kind == GateKind::RunSlot);
+    let (kind, limit) = rules.next()?;
+    Some((limit.rule(kind), limit.limit))
+}
+
+fn rate(throttle: &Throttle) -> Rate {
+    Rate::new(throttle.limit, throttle.period, throttle.burst)
+}
+
+/// What each rule about slots is about. Without a number a rule limits nothing.
+fn slot_rules(flow: &FlowControl) -> impl Iterator<Item = (GateKind, &ConcurrencyLimit)> {
+    let of_steps = flow.concurrency.iter().map(|limit| (limit.kind(), limit));
+    let of_runs = flow.run_concurrency.iter().map(|limit| (GateKind::RunSlot, limit));
+    of_steps.chain(of_runs).filter(|(_, limit)| limit.limit > 0)
+}

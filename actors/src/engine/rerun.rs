@@ -1,0 +1,190 @@
+//! Doing again what a run has done: as a whole, or from one of its steps on.
+//!
+//! The new run has the events of the first one of the chain and is its own in everything else. It gets past rate limits and
+//! idempotency, which are about events that come in; a singleton is one all the same. From a step on, what had completed
+//! before that step keeps its results and is not run again; the step and what follows is.
+
+use indexmap::IndexMap;
+
+use super::admission::Claims;
+use super::start::{make_batch, new_run};
+use crate::domain::{
+    EditedStep, Event, FlowControl, Function, FunctionMode, GatheringId, NewRun, RunId, Skip, SkipReason, Step, StepId,
+    StepState, Timestamp, limits,
+};
+use crate::ports::{RunView, StepView};
+
+/// Why a run can't be done again from a step.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FromStepError {
+    /// It has no such step.
+    #[error("the run has no step `{0}`")]
+    Unknown(String),
+    /// It has several steps of this name.
+    #[error("the run has several steps named `{0}`: give the id of one, {1}")]
+    Ambiguous(String, String),
+    /// The result of an earlier step is not kept.
+    #[error("the result of the earlier step `{0}` is missing")]
+    MissingOutput(String),
+    /// What it is to be given is no array.
+    #[error("the input of a step is a JSON array of its arguments")]
+    NoArray,
+    /// What it is to be given is too large.
+    #[error("the input is larger than {} MiB", limits::STEP_OUTPUT_BYTES / 1024 / 1024)]
+    TooLarge,
+}
+
+/// From where a run is done again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct From {
+    /// What has been done before and keeps its results, in the order of reporting.
+    kept: Vec<Step>,
+    edited: Option<EditedStep>,
+}
+
+impl From {
+    /// From a step of this run: its id, or its name if no other step has it. `input` are arguments in place of the
+    /// function's.
+    ///
+    /// # Errors
+    /// When that can't be done.
+    pub fn step(run: &RunView, reference: &str, input: Option<crate::domain::Json>) -> Result<Self, FromStepError> {
+        if let Some(input) = &input {
+            if !input.as_str().starts_with('[') {
+                return Err(FromStepError::NoArray);
+            }
+            if input.len() > limits::STEP_OUTPUT_BYTES {
+                return Err(FromStepError::TooLarge);
+            }
+        }
+        let step = resolve(run, reference)?;
+        let known = run.steps.iter().find(|known| known.id == step);
+        // A step that has not completed comes after all those that have.
+        let end = known.and_then(|known| known.position).unwrap_or(u32::MAX);
+        let mut before: Vec<&StepView> = run.steps.iter().filter(|step| is_before(step, end)).collect();
+        let mut kept = Vec::with_capacity(before.len());
+        let order = before.clone();
+        before.sort_by_key(|step| step.position);
+        for view in order {
+            let position = before.iter().position(|other| other.id == view.id).unwrap_or_default();
+            kept.push(keep(view, position)?);
+        }
+        let edited = input.map(|input| EditedStep { step, input });
+        Ok(Self { kept, edited })
+    }
+
+    /// Whether a step is given other arguments.
+    #[must_use]
+    pub fn is_edited(&self) -> bool {
+        self.edited.is_some()
+    }
+}
+
+fn is_before(step: &StepView, end: u32) -> bool {
+    step.position.is_some_and(|position| position < end)
+}
+
+/// A completed step as the new run has it.
+fn keep(view: &StepView, position: usize) -> Result<Step, FromStepError> {
+    let missing = || FromStepError::MissingOutput(view.label.clone());
+    let memo = view.memo.clone().ok_or_else(missing)?;
+    Ok(Step {
+        id: view.id.clone(),
+        op: view.op,
+        label: view.label.clone(),
+        race: false,
+        started_at: view.started_at,
+        state: StepState::Done {
+            memo,
+            failed: view.status == "failed",
+            position: u32::try_from(position).unwrap_or(u32::MAX),
+            at: view.ended_at.ok_or_else(missing)?,
+        },
+    })
+}
+
+/// The step that a text means. Steps of which only failed attempts are known count too.
+fn resolve(run: &RunView, reference: &str) -> Result<StepId, FromStepError> {
+    let mut known: IndexMap<StepId, String> = IndexMap::new();
+    for step in &run.steps {
+        known.insert(step.id.clone(), step.label.clone());
+    }
+    for entry in &run.history {
+        if let Some(id) = entry.step.clone() {
+            known.entry(id).or_insert_with(|| name_of(entry));
+        }
+    }
+    let id = StepId::from(reference);
+    if known.contains_key(&id) {
+        return Ok(id);
+    }
+    let mut named = known.iter().filter(|(_, label)| *label == reference).map(|(id, _)| id);
+    let ids: Vec<&StepId> = named.by_ref().collect();
+    match &ids[..] {
+        [] => Err(FromStepError::Unknown(reference.to_owned())),
+        [only] => Ok((*only).clone()),
+        several => {
+            let ids: Vec<&str> = several.iter().map(|id| id.as_str()).collect();
+            Err(FromStepError::Ambiguous(reference.to_owned(), ids.join(", ")))
+        }
+    }
+}
+
+fn name_of(entry: &crate::domain::HistoryEntry) -> String {
+    let detail = entry.detail.as_ref().map(crate::domain::Json::to_tree);
+    let name = detail.as_ref().and_then(|detail| detail.get("name")?.as_str());
+    name.unwrap_or_default().to_owned()
+}
+
+/// The run `id` that does again what `original`, the first of its chain, has done with these events. They are those of the gathering
+/// `batch`, if they are a batch.
+///
+/// # Errors
+/// The reason why it may not: a function that is drained starts no runs (one that is paused has them wait).
+///
+/// # Panics
+/// Never: a run has an event.
+pub fn rerun(
+    function: &Function,
+    events: &[Event],
+    original: RunId,
+    batch: Option<GatheringId>,
+    from: From,
+    id: RunId,
+    now: Timestamp,
+) -> Result<NewRun, Skip> {
+    let first = events.first().expect("a run has an event");
+    if let FunctionMode::Draining { since } = function.mode {
+        return Err(Skip {
+            event: first.id,
+            function: Some(function.id),
+            reason: SkipReason::Draining,
+            detail: format!("the function is drained since {}", since.to_rfc3339()),
+        });
+    }
+    let unlimited = Function {
+        flow: FlowControl {
+            rate_limit: None,
+            ..function.flow.clone()
+        },
+        ..function.clone()
+    };
+    let claims = Claims::of(&unlimited, first)?;
+    let mut run = new_run(&unlimited, id, first, events, claims, now, now);
+    if let Some(batch) = batch {
+        make_batch(&mut run, batch);
+    }
+    let state = &mut run.state;
+    state.original = Some(original);
+    state.edited = from.edited;
+    let mut done: Vec<(u32, StepId)> = Vec::with_capacity(from.kept.len());
+    for step in from.kept {
+        if let StepState::Done { position, .. } = step.state {
+            done.push((position, step.id.clone()));
+        }
+        state.steps.insert(step.id.clone(), step);
+    }
+    done.sort();
+    state.stack = done.into_iter().map(|(_, step)| step).collect();
+    Ok(run)
+}

@@ -1,0 +1,236 @@
+//! Run slots: see the port. Whatever decides about a bucket holds its lock, from before it counts to its commit.
+
+use callboard_actors::domain::{BucketId, FunctionId, Job, RuleId, RunId, Timestamp};
+use callboard_actors::ports::{KeyFlow, PARKED, SlotClaim, SlotLimits, StoreError, Waiting};
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::cells::{Id as _, text};
+use super::error::unreadable;
+use super::readers::{Readers, Session};
+use super::rows::{gates, get, get_id, get_number, get_text, get_text_or_null, get_time_or_null, job};
+use super::sql_limit;
+
+/// Runs looked at in one go.
+const PAGE: usize = 64;
+/// Buckets looked at in one sweep.
+const BUCKETS: usize = 1_000;
+
+const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+
+/// A run that has ended finds no row of its own and asks for nothing.
+pub(super) const TAKE: &str = "INSERT INTO callboard.run_slots
+        (run_id, bucket, function_id, created_at, rank, rule, key, held)
+    SELECT $1, $2, $3, $4, $5, $6, $7,
+        (SELECT count(*) FROM callboard.run_slots AS other
+            JOIN callboard.runs ON runs.id = other.run_id AND runs.ended_at IS NULL
+            WHERE other.bucket = $2 AND other.held AND other.run_id <> $1) < $8
+        AND NOT EXISTS (SELECT FROM callboard.run_slots AS other
+            JOIN callboard.runs ON runs.id = other.run_id AND runs.ended_at IS NULL
+            WHERE other.bucket = $2 AND NOT other.held AND (other.rank, other.run_id) < ($5, $1))
+    WHERE EXISTS (SELECT FROM callboard.runs WHERE id = $1 AND ended_at IS NULL)
+    ON CONFLICT (run_id) DO UPDATE SET held = run_slots.held OR excluded.held
+    RETURNING held";
+
+pub(super) const PARK: &str = "UPDATE callboard.jobs SET due = $2 WHERE run_id = $1 AND key = 'start'";
+
+/// Those of runs that have ended count no more.
+pub(super) const CLEAR: &str = "DELETE FROM callboard.run_slots
+    WHERE bucket = $1 AND held AND NOT EXISTS (
+        SELECT FROM callboard.runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)";
+
+const CLEAR_ALL: &str = "DELETE FROM callboard.run_slots WHERE NOT EXISTS (
+    SELECT FROM callboard.runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)";
+
+pub(super) const HELD: &str = "SELECT count(*) FROM callboard.run_slots WHERE bucket = $1 AND held";
+
+pub(super) const WAITING: &str = "SELECT run_id, function_id, rule, EXISTS (
+        SELECT FROM callboard.runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)
+    FROM callboard.run_slots WHERE bucket = $1 AND NOT held ORDER BY rank, run_id LIMIT $2";
+
+const GIVE: &str = "UPDATE callboard.run_slots SET held = true WHERE run_id = ANY ($1)";
+
+const DROP: &str = "DELETE FROM callboard.run_slots WHERE run_id = ANY ($1)";
+
+/// In the order in which everybody locks jobs.
+pub(super) const WAKE: &str = "WITH parked AS MATERIALIZED (
+        SELECT run_id, key FROM callboard.jobs WHERE run_id = ANY ($1) AND key = 'start' AND due = $3
+            ORDER BY run_id, key FOR UPDATE)
+    UPDATE callboard.jobs SET due = $2 FROM parked WHERE jobs.run_id = parked.run_id AND jobs.key = parked.key
+    RETURNING jobs.run_id, jobs.key, function_id, attempt, due, priority, payload,
+        (SELECT gates FROM callboard.runs WHERE id = jobs.run_id)";
+
+/// Buckets where somebody waits and has room.
+const LOOSE: &str = "SELECT DISTINCT bucket FROM (
+        SELECT bucket, function_id, rule, count(*) FILTER (WHERE NOT held) AS waiting,
+            sum(count(*) FILTER (WHERE held)) OVER (PARTITION BY bucket) AS in_use
+        FROM callboard.run_slots GROUP BY bucket, function_id, rule) AS share
+    LEFT JOIN unnest($1::uuid[], $2::text[], $3::bigint[]) AS number (function_id, rule, slots)
+        USING (function_id, rule)
+    WHERE waiting > 0 AND in_use < coalesce(slots, 9223372036854775807) LIMIT $4";
+
+const OF_FUNCTION: &str =
+    "SELECT rule, key, count(*) FILTER (WHERE held), count(*) FILTER (WHERE is_mine AND NOT held),
+        min(created_at) FILTER (WHERE is_mine AND NOT held)
+    FROM (SELECT run_slots.*, function_id = $1 AS is_mine FROM callboard.run_slots
+        WHERE bucket IN (SELECT bucket FROM callboard.run_slots WHERE function_id = $1)
+        AND EXISTS (SELECT FROM callboard.runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)) AS slot
+    GROUP BY bucket, rule, key";
+
+fn cell(bucket: BucketId) -> Uuid {
+    Uuid::from_u128(bucket.to_bits())
+}
+
+async fn lock(session: &mut Session, bucket: Uuid) -> Result<(), StoreError> {
+    let name = format!("callboard.run_slots.{bucket}");
+    session.all(sqlx::query(LOCK).bind(name)).await.map(drop)
+}
+
+pub(super) async fn take(readers: &Readers, claim: &SlotClaim) -> Result<bool, StoreError> {
+    let (bucket, run) = (cell(claim.bucket), claim.run.cell());
+    let taking = sqlx::query(TAKE)
+        .bind(run)
+        .bind(bucket)
+        .bind(claim.function.cell())
+        .bind(claim.run.at().as_millis())
+        .bind(claim.rank.as_millis())
+        .bind(claim.rule.to_string())
+        .bind(text(&claim.key).into_owned())
+        .bind(i64::from(claim.limit));
+    let taken = readers.write(move |session| {
+        Box::pin(async move {
+            lock(session, bucket).await?;
+            let row = session.optional(taking).await?;
+            let is_held = row.map_or(Ok(true), |row| get(&row, 0))?;
+            if !is_held {
+                let park = sqlx::query(PARK).bind(run).bind(PARKED.as_millis());
+                session.execute(park).await?;
+            }
+            Ok(is_held)
+        })
+    });
+    taken.await
+}
+
+pub(super) async fn admit(
+    readers: &Readers,
+    bucket: Option<BucketId>,
+    limits: &SlotLimits,
+    now: Timestamp,
+    most: usize,
+) -> Result<Vec<Job>, StoreError> {
+    let buckets = match bucket {
+        Some(bucket) => vec![cell(bucket)],
+        None => loose(readers, limits).await?,
+    };
+    let mut jobs = Vec::new();
+    for bucket in buckets {
+        if jobs.len() >= most {
+            break;
+        }
+        jobs.extend(admit_in(readers, bucket, limits.clone(), now, most - jobs.len()).await?);
+    }
+    Ok(jobs)
+}
+
+async fn loose(readers: &Readers, limits: &SlotLimits) -> Result<Vec<Uuid>, StoreError> {
+    let limits = limits.limits.iter();
+    let (mut functions, mut rules, mut slots) = (Vec::new(), Vec::new(), Vec::new());
+    for (function, rule, limit) in limits {
+        functions.push(function.cell());
+        rules.push(rule.to_string());
+        slots.push(i64::from(*limit));
+    }
+    let query = sqlx::query(LOOSE).bind(functions).bind(rules).bind(slots);
+    let query = query.bind(sql_limit(BUCKETS));
+    let rows = readers.write(move |session| {
+        Box::pin(async move {
+            session.execute(sqlx::query(CLEAR_ALL)).await?;
+            session.all(query).await
+        })
+    });
+    rows.await?.iter().map(|row| get(row, 0)).collect()
+}
+
+async fn admit_in(
+    readers: &Readers,
+    bucket: Uuid,
+    limits: SlotLimits,
+    now: Timestamp,
+    most: usize,
+) -> Result<Vec<Job>, StoreError> {
+    let admitted = readers.write(move |session| {
+        Box::pin(async move {
+            lock(session, bucket).await?;
+            session.execute(sqlx::query(CLEAR).bind(bucket)).await?;
+            let mut held: usize = match session.optional(sqlx::query(HELD).bind(bucket)).await? {
+                Some(row) => get_number(&row, 0)?,
+                None => 0,
+            };
+            let mut jobs = Vec::new();
+            loop {
+                let page = sqlx::query(WAITING).bind(bucket).bind(sql_limit(PAGE));
+                let page: Vec<_> = session.all(page).await?.iter().map(waiting).collect::<Result<_, _>>()?;
+                let count = limits.admitted(held, &page, most - jobs.len());
+                let (open, ended): (Vec<_>, Vec<_>) = page[..count].iter().partition(|of| of.is_open);
+                let runs = |of: &[&Waiting]| of.iter().map(|of| of.run.cell()).collect::<Vec<_>>();
+                if !ended.is_empty() {
+                    session.execute(sqlx::query(DROP).bind(runs(&ended))).await?;
+                }
+                if !open.is_empty() {
+                    held += open.len();
+                    session.execute(sqlx::query(GIVE).bind(runs(&open))).await?;
+                    let wake = sqlx::query(WAKE).bind(runs(&open));
+                    let wake = wake.bind(now.as_millis()).bind(PARKED.as_millis());
+                    for row in session.all(wake).await? {
+                        jobs.push(woken(&row)?);
+                    }
+                }
+                if count < PAGE {
+                    return Ok(jobs);
+                }
+            }
+        })
+    });
+    admitted.await
+}
+
+fn waiting(row: &PgRow) -> Result<Waiting, StoreError> {
+    Ok(Waiting {
+        run: get_id::<RunId>(row, 0)?,
+        function: get_id(row, 1)?,
+        rule: rule(row, 2)?,
+        is_open: get(row, 3)?,
+    })
+}
+
+fn rule(row: &PgRow, column: usize) -> Result<RuleId, StoreError> {
+    let text: &str = get(row, column)?;
+    text.parse().map_err(|error| unreadable("a rule", error))
+}
+
+/// What held it up in the queue it has passed.
+fn woken(row: &PgRow) -> Result<Job, StoreError> {
+    let mut job = job(row)?;
+    if let Some(run) = get_text_or_null(row, 7)? {
+        job.gates = gates(&run)?.of_job(&job.id.key, job.attempt).without_throttle();
+    }
+    Ok(job)
+}
+
+pub(super) async fn of_function(readers: &Readers, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError> {
+    let query = sqlx::query(OF_FUNCTION).bind(function.cell());
+    let rows = readers.single(|session| Box::pin(session.all(query))).await?;
+    rows.iter()
+        .map(|row| {
+            let flow = KeyFlow {
+                key: get_text(row, 1)?,
+                in_use: get_number(row, 2)?,
+                waiting: get_number(row, 3)?,
+                oldest: get_time_or_null(row, 4)?,
+                next: None,
+            };
+            Ok((rule(row, 0)?, flow))
+        })
+        .collect()
+}
