@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::*;
 use crate::domain::{
-    Batch, CancelRule, ClaimId, Debounce, DueBy, Gather, Gathered, Gathering, GatheringId, IncomingEvent, Join,
-    RateLimit, SkipReason, Standing, Timeouts, limits,
+    Batch, CancelRule, ClaimId, ConcurrencyLimit, Debounce, DueBy, FunctionMode, Gather, Gathered, Gathering,
+    GatheringId, IncomingEvent, Join, RateLimit, Scope as FlowScope, Singleton, SingletonMode, SkipReason, Standing,
+    Timeouts, limits,
 };
 use crate::engine::gathering::{Admitted, admit, fire};
 
@@ -388,9 +389,12 @@ fn a_function_that_is_gone_is_said_of_each_event() {
     let gathered = gathering(true, vec![numbered(1), invoke(2)]);
     let mut archived = function(0);
     archived.archived = true;
+    let [paused, draining] = halted(&function(0));
     for (function, reason) in [
         (Some(&archived), SkipReason::Archived),
         (None, SkipReason::UnknownFunction),
+        (Some(&paused), SkipReason::Paused),
+        (Some(&draining), SkipReason::Draining),
     ] {
         let fired = fire(&gathered, function, NOW);
         assert!(fired.runs.is_empty());
@@ -401,6 +405,84 @@ fn a_function_that_is_gone_is_said_of_each_event() {
     }
     let empty = fire(&gathering(true, Vec::new()), Some(&function(0)), NOW);
     assert!(empty.runs.is_empty() && empty.skips.is_empty());
+}
+
+/// The function paused, and drained.
+fn halted(function: &Function) -> [Function; 2] {
+    [
+        FunctionMode::Paused { since: NOW },
+        FunctionMode::Draining { since: NOW },
+    ]
+    .map(|mode| Function {
+        mode,
+        ..function.clone()
+    })
+}
+
+#[test]
+fn a_function_that_is_halted_gathers_nothing() {
+    for function in [batching(None, None), debounced(None)] {
+        let reasons = halted(&function).map(|function| begin(&function, &numbered(1), NOW).expect_err("halted").reason);
+        assert_eq!(reasons, [SkipReason::Paused, SkipReason::Draining]);
+    }
+}
+
+/// What limits the runs of a function limits those that stand for several events too.
+#[test]
+fn a_run_of_a_gathering_has_the_gates_of_its_first_event() {
+    let mut function = function(0);
+    let limit = ConcurrencyLimit {
+        limit: 1,
+        scope: FlowScope::Fn,
+        key: Some("event.name".to_owned()),
+    };
+    function.flow.concurrency = vec![limit.clone()];
+    function.flow.run_concurrency = Some(limit);
+    for is_batch in [true, false] {
+        let gathered = gathering(is_batch, vec![numbered(1), numbered(2)]);
+        let fired = fire(&gathered, Some(&function), NOW);
+        let [run] = &fired.runs[..] else { panic!("{fired:?}") };
+        let alone = start(&function, &gathered.events[usize::from(!is_batch)], NOW).expect("starts");
+        assert!(!alone.job.gates.is_empty() && alone.state.gates.run_slot().is_some());
+        assert_eq!(
+            (&run.state.gates, &run.job.gates),
+            (&alone.state.gates, &alone.job.gates)
+        );
+    }
+}
+
+/// Whoever invoked what a debounce starts hears that the lock is taken.
+#[rstest]
+#[case(SingletonMode::Skip, invoke(2), true)]
+#[case(SingletonMode::Skip, numbered(2), false)]
+#[case(SingletonMode::Cancel, invoke(2), false)]
+fn a_debounced_invoke_of_a_singleton_is_answered(
+    #[case] mode: SingletonMode,
+    #[case] event: Event,
+    #[case] is_answered: bool,
+) {
+    let mut function = debounced(None);
+    function.flow.singleton = Some(Singleton { mode, key: None });
+    let mut fired = fire(&gathering(false, vec![event]), Some(&function), NOW);
+    let lock = fired.runs.remove(0).lock.expect("a singleton");
+    assert_eq!(lock.refusal.is_some(), is_answered);
+}
+
+/// A batch that is done again is one as well.
+#[test]
+fn a_batch_is_done_again_with_all_its_events() {
+    let gathered = gathering(true, vec![numbered(1), numbered(2)]);
+    let (id, batch) = (RunId::derive(EventId::new(NOW, 7), busy().id), gathered.gathering.id);
+    let first = fire(&gathered, Some(&busy()), NOW).runs.remove(0).state;
+    let from = rerun::From::default();
+    let run = rerun(&busy(), &gathered.events, first.id, Some(batch), from, id, millis(9)).expect("starts");
+    assert_eq!(
+        (&run.state.event_ids, &run.state.events),
+        (&first.event_ids, &first.events)
+    );
+    assert_eq!((run.state.batch, run.state.original), (Some(batch), Some(first.id)));
+    assert!(run.waits.is_empty() && run.deadline.is_none());
+    assert_eq!(run.state.jobs.keys().collect::<Vec<_>>(), [&JobKey::Start]);
 }
 
 /// Everybody who invoked a member hears of the end, once, and everybody else once as well.
