@@ -144,7 +144,6 @@ catalogue! {
     UnknownDeadLetter = 1305, 404, "There is no such dead letter",
         "No dead letter has this id: it was retried or discarded, or its run has ended otherwise.",
         "List the dead letters with `GET /api/v1/dead-letters`.";
-
     UnknownStep = 1306, 404, "The run has no such step",
         "No step of the run has this id or name.",
         "Look at the run with `GET /api/v1/runs/{id}`: `steps` lists ids and names.";
@@ -166,6 +165,9 @@ catalogue! {
     UnknownOperation = 1312, 404, "There is no such operation",
         "No operation has this id, or it ended more than 90 days ago.",
         "List the operations with `GET /api/v1/operations`.";
+    UnknownGathering = 1313, 404, "There is no such debounce or batch",
+        "No gathering of the function has this id: its run has started, or none has been started for a reason that its events tell.",
+        "List those that are open with `GET /api/v1/functions/{id}/gatherings`.";
 
     Overloaded = 2001, 503, "The server is overloaded",
         "As many events or bytes are on their way in as `limits` allows. Nothing of the request was kept.",

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::catalog::Catalog;
-use crate::domain::{Change, FunctionId, HistoryKind, Reply, RunStatus, SkipReason};
+use crate::domain::{Change, DueBy, FunctionId, HistoryKind, Reply, RunStatus, SkipReason};
 use crate::ports::StoreError;
 
 pub use instrument::{Counter, Histogram, Reading};
@@ -184,6 +184,26 @@ pub struct EventMetrics {
     pub runs_left_out: Counter,
     /// Functions not started by an event whose name they listen to, by the recorded reason.
     pub skips: Skips,
+    /// Times an event has joined a gathering of a function.
+    pub gathered: Counter,
+    /// Gatherings that have ended here, by what made them due.
+    pub fired: Fired,
+}
+
+/// Gatherings that have ended, counted by what made them due.
+#[derive(Debug, Default)]
+pub struct Fired([Counter; DueBy::ALL.len()]);
+
+impl Fired {
+    /// Counts one.
+    pub fn count(&self, by: DueBy) {
+        self.0[by as usize].increment();
+    }
+
+    /// How many of each.
+    pub fn all(&self) -> impl Iterator<Item = (DueBy, u64)> {
+        DueBy::ALL.into_iter().zip(self.0.iter().map(Counter::value))
+    }
 }
 
 /// Recorded reasons why events started no runs, counted.

@@ -4,6 +4,7 @@
 //! Writes go to the actors, reads to the store. The handle works from any thread and is cheap to clone.
 
 mod build;
+mod gatherings;
 mod operations;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, oneshot};
 
 pub use build::{BuildError, Settings, World, build};
+pub use gatherings::FiredGathering;
 pub use operations::{MOST_PER_SECOND, OperationWish};
 
 use crate::breaker::Breakers;

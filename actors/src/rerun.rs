@@ -99,11 +99,12 @@ impl Reruns {
             let function = function(&catalog, &view)?;
             let start = beginning(&catalog, function, &view, from)?;
             let new = RunId::derive(id, function.id);
-            let again = engine::rerun(function, &events, original, start, new, id.at());
+            let again = engine::rerun(function, &events, original, view.summary.batch, start, new, id.at());
             let again = again.map_err(|skip| RerunError::Skipped(skip.reason, skip.detail))?;
             let accept = Accept {
                 event: wish.clone(),
                 runs: vec![again],
+                joins: Vec::new(),
                 skips: Vec::new(),
                 catalog: Some(catalog.revision()),
             };

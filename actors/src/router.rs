@@ -16,10 +16,11 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    Accept, Class, Event, Failure, Function, Gates, Job, JobId, JobKey, Json, Lookup, NewRun, Priority, Resumption,
-    Route, SingletonMode, Skip, SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written, limits,
+    Accept, Class, Event, Failure, Function, FunctionId, Gates, Job, JobId, JobKey, Join, Json, Lookup, NewRun,
+    Priority, RateClaim, Resumption, Route, Skip, SkipReason, Take, Timestamp, Wait, WaitKey, WaitKind, Write, Written,
+    limits,
 };
-use crate::engine;
+use crate::engine::{self, Start};
 use crate::expression::{Equality, Expression, Scope};
 use crate::kernel::{AddressBook, Observation, Supervised};
 use crate::link::{self, LinkError, names};
@@ -146,7 +147,7 @@ impl Handler<AcceptEvents> for Router {
 
 /// An accepted event with the runs it starts.
 pub(crate) fn accept(catalog: &Catalog, event: Event, now: Timestamp) -> Accept {
-    let Starts { runs, skips, .. } = if event.is_internal() {
+    let Starts { runs, joins, skips, .. } = if event.is_internal() {
         invoked(catalog, &event, now)
     } else {
         matching(catalog, &event, now)
@@ -154,6 +155,7 @@ pub(crate) fn accept(catalog: &Catalog, event: Event, now: Timestamp) -> Accept 
     Accept {
         event,
         runs,
+        joins,
         skips,
         catalog: Some(catalog.revision()),
     }
@@ -163,18 +165,28 @@ pub(crate) fn accept(catalog: &Catalog, event: Event, now: Timestamp) -> Accept 
 #[derive(Default)]
 struct Starts {
     runs: Vec<NewRun>,
+    joins: Vec<Join>,
     skips: Vec<Skip>,
     /// What to tell whoever invoked the target.
     failure: Option<Failure>,
 }
 
 impl Starts {
-    /// Adds the run of a function, or the reason why there is none.
+    /// Adds the run of a function, the gathering that the event joins for it, or the reason why there is neither.
     fn add(&mut self, function: &Function, event: &Event, now: Timestamp) {
-        match engine::start(function, event, now) {
-            Ok(run) => self.runs.push(run),
+        match engine::begin(function, event, now) {
+            Ok(Start::Run(run)) => self.runs.push(*run),
+            Ok(Start::Join(join)) => self.joins.push(*join),
             Err(skip) => self.skips.push(skip),
         }
+    }
+
+    /// The rate limit that the function's run or join has to pass; `None` if there is neither.
+    fn rate_of(&mut self, function: FunctionId) -> Option<Option<&mut RateClaim>> {
+        let run = self.runs.iter_mut().find(|run| run.state.function == function);
+        let join = self.joins.iter_mut().find(|join| join.function == function);
+        run.map(|run| run.rate.as_mut())
+            .or_else(|| join.map(|join| join.rate.as_mut()))
     }
 }
 
@@ -210,24 +222,21 @@ fn invoked(catalog: &Catalog, event: &Event, now: Timestamp) -> Starts {
         });
         return starts;
     };
-    let is_targets = |run: &NewRun| run.state.function == function.id;
-    if !starts.runs.iter().any(is_targets) {
+    if starts.rate_of(function.id).is_none() {
         starts.add(function, event, now);
     }
     let refusal = |message: &str| engine::refused_invoke(event, &Failure::new("Error", message), now).map(Box::new);
-    match starts.runs.iter_mut().find(|run| is_targets(run)) {
-        Some(run) => {
-            if let Some(rate) = &mut run.rate {
-                rate.refusal = refusal("invoked function is rate limited");
-            }
-            if let Some(lock) = run.lock.as_mut().filter(|lock| lock.mode == SingletonMode::Skip) {
-                lock.refusal = refusal("invoked function is a singleton, and another run of it has not ended");
-            }
-        }
+    match starts.rate_of(function.id) {
+        Some(Some(rate)) => rate.refusal = refusal("invoked function is rate limited"),
+        Some(None) => {}
         None => {
             let reason = starts.skips.last().map_or("", |skip| &skip.detail);
             starts.failure = Some(Failure::new("Error", reason));
         }
+    }
+    let mut runs = starts.runs.iter_mut().filter(|run| run.state.function == function.id);
+    if let Some(lock) = runs.find_map(|run| run.lock.as_mut()) {
+        engine::refuse_lock(lock, event, now);
     }
     starts
 }
@@ -331,7 +340,12 @@ impl Pass {
 
     async fn route_one(&self, catalog: &Catalog, event: &Event) -> Result<Vec<Write>, StoreError> {
         let now = self.parts.clock.now();
-        let Starts { runs, skips, failure } = if finds_functions_here(event) {
+        let Starts {
+            runs,
+            joins,
+            skips,
+            failure,
+        } = if finds_functions_here(event) {
             invoked(catalog, event, now)
         } else {
             Starts::default()
@@ -343,6 +357,7 @@ impl Pass {
                 Write::Accept(Accept {
                     event,
                     runs: Vec::new(),
+                    joins: Vec::new(),
                     skips: Vec::new(),
                     catalog: Some(catalog.revision()),
                 })
@@ -352,6 +367,7 @@ impl Pass {
         writes.push(Write::Route(Route {
             event: event.id,
             runs,
+            joins,
             skips,
             takes,
             catalog: Some(catalog.revision()),

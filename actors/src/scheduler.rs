@@ -8,11 +8,16 @@
 //! once however many instances try, or how often one is restarted. How far the slots have been dealt with is noted after
 //! the ticks are durable; what was not noted is looked at again, and changes nothing.
 //!
+//! Gatherings of events are fired beside that, by rounds of their own, so that neither waits for the other.
+//!
 //! In reading order: [`catch_up`] (what becomes of slots that were missed), `cron` (the plan of ticks), [`ledger`] (what
-//! became of each slot, for people). `run_slots` is about slots of another kind: those that runs hold.
+//! became of each slot, for people), [`alarm`] and `gatherer` (gatherings that are due). `run_slots` is about slots of
+//! another kind: those that runs hold.
 
+pub mod alarm;
 pub mod catch_up;
 mod cron;
+mod gatherer;
 pub mod ledger;
 mod run_slots;
 
@@ -30,8 +35,11 @@ use crate::link::{self, LinkError};
 use crate::metrics::Metrics;
 use crate::parked::Parked;
 use crate::ports::{Clock, Except, Origin, PartitionStats, Queue, QueueStats, Store, StoreError};
+use alarm::Alarm;
 use catch_up::CatchUp;
 use cron::Plan;
+use gatherer::Gatherer;
+pub(crate) use gatherer::fire;
 
 /// Jobs read at a time.
 const PAGE: usize = 1_000;
@@ -59,6 +67,8 @@ pub struct Parts {
     pub changed: Arc<Notify>,
     /// Set when there was no room for jobs that the writer brought; rings `changed`.
     pub spilled: Arc<AtomicBool>,
+    /// Set by who joins a gathering.
+    pub alarm: Alarm,
     /// Functions whose calls are not brought.
     pub parked: Parked,
     /// Where the writer is.
@@ -73,8 +83,9 @@ pub struct Parts {
 
 /// The actor.
 pub struct Scheduler {
-    state: Option<Time>,
+    state: Option<(Time, Gatherer)>,
     fired: u64,
+    gatherings: u64,
     brought: u64,
 }
 
@@ -90,6 +101,7 @@ impl Scheduler {
     /// A scheduler that begins by bringing everything that is due.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let gatherer = Gatherer::new(parts.clone());
         let time = Time {
             crons: Plan::new(parts.catch_up),
             slots: run_slots::Sweep::default(),
@@ -101,8 +113,9 @@ impl Scheduler {
             turn: Turn::default(),
         };
         Self {
-            state: Some(time),
+            state: Some((time, gatherer)),
             fired: 0,
+            gatherings: 0,
             brought: 0,
         }
     }
@@ -120,21 +133,34 @@ impl Scheduler {
         });
         ctx.spawn(turn);
     }
+
+    fn gather(&mut self, gatherer: Gatherer, ctx: &mut Context<Self>) {
+        let round = gatherer.round().into_actor(self).map(|gatherer, scheduler, ctx| {
+            scheduler.gatherings += gatherer.fired;
+            scheduler.gather(gatherer, ctx);
+        });
+        ctx.spawn(round);
+    }
 }
 
 impl Actor for Scheduler {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        if let Some(time) = self.state.take() {
+        if let Some((time, gatherer)) = self.state.take() {
             self.turn(time, ctx);
+            self.gather(gatherer, ctx);
         }
     }
 }
 
 impl Supervised for Scheduler {
     fn observe(&self) -> Observation {
-        Observation::of(0).with_detail(serde_json::json!({ "cron_ticks": self.fired, "jobs_brought": self.brought }))
+        Observation::of(0).with_detail(serde_json::json!({
+            "cron_ticks": self.fired,
+            "gatherings_fired": self.gatherings,
+            "jobs_brought": self.brought,
+        }))
     }
 }
 

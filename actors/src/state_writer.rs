@@ -19,11 +19,12 @@ use futures_util::FutureExt as _;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::domain::{Change, Job, Json, NewRun, RunId, Write, Written};
+use crate::domain::{Change, Job, Json, NewRun, RunId, SkipReason, Write, Written};
 use crate::kernel::{Observation, Supervised};
 use crate::metrics::Metrics;
 use crate::ports::{Clock, Origin, Queue, Store, StoreError};
 use crate::run_cache::RunCache;
+use crate::scheduler::alarm::Alarm;
 
 /// Writes of one transaction, at the most.
 const BATCH: usize = 512;
@@ -70,6 +71,8 @@ pub struct Parts {
     pub spilled: Arc<AtomicBool>,
     /// Rung then.
     pub spill: Arc<Notify>,
+    /// Set when an event has joined a gathering.
+    pub alarm: Alarm,
     /// What is counted.
     pub metrics: Metrics,
     /// Jobs due within this time are pushed; the scheduler finds the later ones.
@@ -261,6 +264,7 @@ fn weight(write: &Write) -> usize {
             .map(Json::len)
             .sum(),
         Write::Advance(advance) => advance.changes.iter().map(weight_of_change).sum(),
+        Write::Fire(fire) => fire.answers.iter().map(|event| event.body.len()).sum(),
     }
 }
 
@@ -412,29 +416,40 @@ fn is_passing(error: &StoreError) -> bool {
 
 /// Counts events and the runs they start. What becomes of runs is counted where it is decided.
 fn count(metrics: &Metrics, write: &Write, written: &Written) {
-    let (event, runs, skips) = match write {
-        Write::Accept(accept) => (Some(&accept.event), &accept.runs, &accept.skips),
-        Write::Route(route) => (None, &route.runs, &route.skips),
+    let (event, runs, joins, skips) = match write {
+        Write::Accept(accept) => (Some(&accept.event), &accept.runs, &accept.joins[..], &accept.skips),
+        Write::Route(route) => (None, &route.runs, &route.joins[..], &route.skips),
+        Write::Fire(fire) => (None, &fire.runs, &[][..], &fire.skips),
         Write::Advance(_) => return,
     };
     let is_from_outside = event.is_some_and(|event| !event.is_internal());
+    let events = &metrics.events;
     match written {
-        Written::Done { left_out, .. } => {
+        Written::Done { left_out, joined, .. } => {
             if is_from_outside {
-                metrics.events.accepted.increment();
+                events.accepted.increment();
             }
             for run in runs {
                 match left_out.iter().find(|left| left.run == run.state.id) {
                     Some(left) => {
-                        metrics.events.runs_left_out.increment();
-                        left.reason
-                            .iter()
-                            .for_each(|reason| metrics.events.skips.count(*reason));
+                        events.runs_left_out.increment();
+                        left.reason.iter().for_each(|reason| events.skips.count(*reason));
                     }
                     None => metrics.function(run.state.function).runs_started.increment(),
                 }
             }
-            skips.iter().for_each(|skip| metrics.events.skips.count(skip.reason));
+            skips.iter().for_each(|skip| events.skips.count(skip.reason));
+            let left_out = &joined.left_out;
+            left_out.iter().for_each(|(_, reason)| events.skips.count(*reason));
+            joined
+                .replaced
+                .iter()
+                .for_each(|_| events.skips.count(SkipReason::Debounced));
+            let gathered = joins.len().saturating_sub(left_out.len());
+            events.gathered.add(u64::try_from(gathered).unwrap_or(0));
+            if let Write::Fire(fire) = write {
+                events.fired.count(fire.due_by);
+            }
         }
         Written::Lost if is_from_outside => metrics.events.known.increment(),
         Written::Lost | Written::Outdated => {}
@@ -454,14 +469,19 @@ fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
             missed,
             unrouted,
             evictions,
+            joined,
         } = written
         else {
             continue;
         };
         has_unrouted |= !unrouted.is_empty();
+        if let Some(due) = joined.due {
+            parts.alarm.set(due);
+        }
         let (runs, takes) = match write {
             Write::Accept(accept) => (&accept.runs[..], &[][..]),
             Write::Route(route) => (&route.runs[..], &route.takes[..]),
+            Write::Fire(fire) => (&fire.runs[..], &[][..]),
             Write::Advance(advance) => {
                 for change in &advance.changes {
                     match change {

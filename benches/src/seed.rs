@@ -90,6 +90,7 @@ async fn seed(store: &dyn Store, count: usize, wake: &[usize]) -> anyhow::Result
         batch.push(Write::Accept(Accept {
             event,
             runs: vec![run],
+            joins: Vec::new(),
             skips: Vec::new(),
             catalog: None,
         }));

@@ -66,6 +66,7 @@ CREATE TABLE callboard.runs (
     event_id         uuid NOT NULL,    -- the first one
     idempotency      uuid,             -- digest of the key, as long as the run holds it
     singleton        uuid,             -- the lock that it was created with
+    batch_id         uuid,             -- the gathering whose events it has, if they are a batch
     version          bigint NOT NULL,
     function_version bigint NOT NULL,
     started_at       bigint,
@@ -275,3 +276,45 @@ CREATE TABLE callboard.cron_gaps (
     PRIMARY KEY (function_id, last, schedule, reason)
 );
 CREATE INDEX cron_gaps_by_last ON callboard.cron_gaps (last);
+
+-- Gatherings: open collections of events that one run will stand for. A bucket, which is a digest of function, purpose and
+-- key, has at most one that events join; those that are closed wait to be fired.
+CREATE TABLE callboard.gatherings (
+    id          uuid PRIMARY KEY,
+    bucket      uuid NOT NULL,
+    function_id uuid NOT NULL,
+    last_event  uuid NOT NULL,         -- the one that joined last
+    opened_at   bigint NOT NULL,
+    due         bigint NOT NULL,
+    newest      bigint NOT NULL,       -- when the last of its events happened
+    bytes       bigint NOT NULL,       -- of the events it holds
+    version     bigint NOT NULL,
+    count       bigint NOT NULL,       -- events that have joined
+    is_open     boolean NOT NULL,
+    is_batch    boolean NOT NULL,
+    last_stays  boolean NOT NULL,      -- whether the last event is held also when another one takes its place
+    due_by      text NOT NULL,
+    key         text                   -- for people
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+CREATE UNIQUE INDEX gatherings_open ON callboard.gatherings (bucket) WHERE is_open;
+CREATE INDEX gatherings_due ON callboard.gatherings (due, id);
+CREATE INDEX gatherings_by_function ON callboard.gatherings (function_id, id);
+
+CREATE TABLE callboard.gathering_events (
+    gathering_id uuid NOT NULL,
+    event_id     uuid NOT NULL,
+    place        bigint NOT NULL,
+    PRIMARY KEY (gathering_id, place)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX gathering_events_by_event ON callboard.gathering_events (event_id, gathering_id);
+
+-- Ids of events, as their senders chose them, that have joined a gathering of a function and must not do so again.
+CREATE TABLE callboard.gathered_ids (
+    function_id uuid NOT NULL,
+    key         uuid NOT NULL,         -- digest of the id
+    until       bigint NOT NULL,
+    PRIMARY KEY (function_id, key)
+) WITH (fillfactor = 90);
+CREATE INDEX gathered_ids_until ON callboard.gathered_ids (until);

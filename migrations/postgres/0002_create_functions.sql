@@ -96,6 +96,285 @@ $$;
 -- instances meet in the same order. The planner settings keep the plans right while tables are empty or have grown
 -- since they were analysed: rows are always looked up one by one through an index.
 
+-- The joins of a batch, part of `claim`: decided one by one as `engine::gathering::admit` does it, and written once for each
+-- gathering. Those of events or with ids in `barred` are left out.
+CREATE FUNCTION callboard.gather(
+    barred uuid[],
+    join_id uuid[], join_bucket uuid[], join_function uuid[], join_event uuid[], join_at bigint[], join_ts bigint[],
+    join_bytes bigint[], join_batch boolean[], join_quiet bigint[], join_longest bigint[], join_size bigint[],
+    join_stays boolean[], join_own uuid[], join_own_text text[], join_until bigint[], join_key text[],
+    join_skip_seq bigint[],
+    OUT duplicates uuid[], OUT late uuid[], OUT replaced uuid[], OUT replaced_by uuid[], OUT next_due bigint
+) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
+DECLARE
+    capacity CONSTANT bigint := 10485760;
+    fresh uuid[];
+    asked record;
+    -- The gathering at hand: that of the bucket, which was stored before, or comes new.
+    this_bucket uuid;
+    this_id uuid;
+    this_open boolean;
+    this_stored boolean;
+    this_changed boolean;
+    this_opened bigint;
+    this_due bigint;
+    this_by text;
+    this_newest bigint;
+    this_count bigint;
+    this_bytes bigint;
+    this_event uuid;
+    this_stays boolean;
+    -- Whether the last event's row is not written yet.
+    this_pending boolean;
+    fits boolean;
+    limit_at bigint;
+    put_id uuid[] := '{}';
+    put_stored boolean[] := '{}';
+    put_open boolean[] := '{}';
+    put_joined boolean[] := '{}';
+    put_opened bigint[] := '{}';
+    put_due bigint[] := '{}';
+    put_by text[] := '{}';
+    put_newest bigint[] := '{}';
+    put_count bigint[] := '{}';
+    put_bytes bigint[] := '{}';
+    put_event uuid[] := '{}';
+    put_stays boolean[] := '{}';
+    member_of uuid[] := '{}';
+    member_place bigint[] := '{}';
+    member_event uuid[] := '{}';
+    gone_from uuid[] := '{}';
+    gone_event uuid[] := '{}';
+    skip_event uuid[] := '{}';
+    skip_seq bigint[] := '{}';
+    skip_function uuid[] := '{}';
+    skip_detail text[] := '{}';
+BEGIN
+    late := '{}';
+    replaced := '{}';
+    replaced_by := '{}';
+    -- An id that has joined within the window does not join again. Who takes it at this moment is waited for.
+    WITH put AS (
+        INSERT INTO callboard.gathered_ids AS old (function_id, key, until)
+        SELECT new.function_id, new.key, new.until
+        FROM unnest(join_id, join_function, join_event, join_own, join_until)
+            AS new (id, function_id, event_id, key, until)
+        WHERE new.key IS NOT NULL AND new.event_id <> ALL (barred) AND new.id <> ALL (barred)
+        ORDER BY new.function_id, new.key
+        ON CONFLICT (function_id, key) DO UPDATE SET until = excluded.until
+            WHERE old.until <= excluded.until - 86400000
+        RETURNING old.function_id, old.key
+    )
+    SELECT coalesce(array_agg(new.id), '{}') INTO duplicates
+    FROM unnest(join_id, join_function, join_event, join_own) AS new (id, function_id, event_id, key)
+    WHERE new.key IS NOT NULL AND new.event_id <> ALL (barred) AND new.id <> ALL (barred)
+        AND NOT EXISTS (SELECT 1 FROM put WHERE put.function_id = new.function_id AND put.key = new.key);
+    IF cardinality(duplicates) > 0 THEN
+        INSERT INTO callboard.skips (event_id, seq, function_id, reason, detail)
+        SELECT new.event_id, new.seq, new.function_id, 'duplicate',
+            'an event with the id `' || new.own || '` has been gathered within the last 24 hours'
+        FROM unnest(join_id, join_event, join_skip_seq, join_function, join_own_text)
+            AS new (id, event_id, seq, function_id, own)
+        WHERE new.id = ANY (duplicates)
+        ON CONFLICT DO NOTHING;
+        barred := barred || duplicates;
+    END IF;
+
+    -- The first join of a bucket that has none open opens one; the others are left as they are, and locked: also where the
+    -- condition of DO UPDATE is false.
+    WITH put AS (
+        INSERT INTO callboard.gatherings AS old (id, bucket, function_id, last_event, opened_at, due, newest, bytes,
+            version, count, is_open, is_batch, last_stays, due_by, key)
+        SELECT DISTINCT ON (new.bucket) new.id, new.bucket, new.function_id, new.event_id, new.at,
+            new.at + least(new.quiet, new.longest), new.ts, new.bytes, 0, 1, true, new.batch, new.stays,
+            CASE WHEN new.batch OR new.longest < new.quiet THEN 'timeout' ELSE 'period' END, new.key
+        FROM unnest(join_id, join_bucket, join_function, join_event, join_at, join_ts, join_bytes, join_batch, join_quiet,
+                join_longest, join_stays, join_key) WITH ORDINALITY
+            AS new (id, bucket, function_id, event_id, at, ts, bytes, batch, quiet, longest, stays, key, place)
+        WHERE new.event_id <> ALL (barred) AND new.id <> ALL (barred)
+        ORDER BY new.bucket, new.place
+        ON CONFLICT (bucket) WHERE is_open DO UPDATE SET version = old.version WHERE false RETURNING old.id
+    )
+    SELECT coalesce(array_agg(put.id), '{}') INTO fresh FROM put;
+
+    -- One more round than there are joins: the last gathering is put as well.
+    FOR asked IN
+        SELECT new.*, held.id AS held_id, held.opened_at, held.due, held.due_by, held.newest, held.count,
+            held.bytes AS held_bytes, held.last_event, held.last_stays
+        FROM unnest(join_id, join_bucket, join_function, join_event, join_at, join_ts, join_bytes, join_batch, join_quiet,
+                join_longest, join_size, join_stays, join_skip_seq) WITH ORDINALITY
+            AS new (id, bucket, function_id, event_id, at, ts, bytes, batch, quiet, longest, size, stays, seq, place)
+            CROSS JOIN LATERAL (SELECT old.* FROM callboard.gatherings AS old
+                WHERE old.is_open AND old.bucket = new.bucket OFFSET 0) AS held
+        WHERE new.event_id <> ALL (barred) AND new.id <> ALL (barred)
+        UNION ALL
+        SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+            NULL, NULL, NULL, NULL, NULL
+        ORDER BY place NULLS LAST
+    LOOP
+        IF this_bucket IS NOT NULL AND this_bucket IS DISTINCT FROM asked.bucket AND this_id IS NOT NULL THEN
+            IF this_changed THEN
+                put_id := put_id || this_id;
+                put_stored := put_stored || this_stored;
+                put_open := put_open || this_open;
+                put_joined := put_joined || true;
+                put_opened := put_opened || this_opened;
+                put_due := put_due || this_due;
+                put_by := put_by || this_by;
+                put_newest := put_newest || this_newest;
+                put_count := put_count || this_count;
+                put_bytes := put_bytes || this_bytes;
+                put_event := put_event || this_event;
+                put_stays := put_stays || this_stays;
+            END IF;
+            IF this_pending THEN
+                member_of := member_of || this_id;
+                member_place := member_place || this_count - 1;
+                member_event := member_event || this_event;
+            END IF;
+            next_due := least(next_due, this_due);
+        END IF;
+        EXIT WHEN asked.id IS NULL;
+        IF this_bucket IS DISTINCT FROM asked.bucket THEN
+            this_bucket := asked.bucket;
+            this_id := asked.held_id;
+            this_open := true;
+            this_stored := true;
+            this_changed := false;
+            this_opened := asked.opened_at;
+            this_due := asked.due;
+            this_by := asked.due_by;
+            this_newest := asked.newest;
+            this_count := asked.count;
+            this_bytes := asked.held_bytes;
+            this_event := asked.last_event;
+            this_stays := asked.last_stays;
+            this_pending := asked.id = ANY (fresh);
+            IF this_pending THEN
+                IF asked.batch AND (this_count >= asked.size OR this_bytes >= capacity) THEN
+                    this_changed := true;
+                    this_open := false;
+                    this_due := asked.at;
+                    this_by := 'full';
+                END IF;
+                CONTINUE;
+            END IF;
+        END IF;
+        fits := this_open AND asked.at < this_due
+            AND (NOT asked.batch OR this_count < asked.size AND this_bytes + asked.bytes <= capacity);
+        IF fits AND NOT asked.batch AND asked.ts < this_newest THEN
+            late := late || asked.id;
+            skip_event := skip_event || asked.event_id;
+            skip_seq := skip_seq || asked.seq;
+            skip_function := skip_function || asked.function_id;
+            skip_detail := skip_detail || 'an event that happened later had come before it (debounce)'::text;
+            CONTINUE;
+        END IF;
+        IF fits AND NOT asked.batch THEN
+            replaced := replaced || this_event;
+            replaced_by := replaced_by || asked.id;
+            skip_event := skip_event || this_event;
+            skip_seq := skip_seq || asked.seq;
+            skip_function := skip_function || asked.function_id;
+            skip_detail := skip_detail || ('event ' || callboard.ulid(asked.event_id) || ' has taken its place (debounce)');
+            IF NOT this_pending AND NOT this_stays THEN
+                gone_from := gone_from || this_id;
+                gone_event := gone_event || this_event;
+            END IF;
+        END IF;
+        -- The row of the event before: of a debounce it is written only if the event stays.
+        IF this_pending AND (NOT fits OR asked.batch OR this_stays) THEN
+            member_of := member_of || this_id;
+            member_place := member_place || this_count - 1;
+            member_event := member_event || this_event;
+        END IF;
+        IF NOT fits THEN
+            IF this_open AND asked.batch AND asked.at < this_due THEN
+                this_due := asked.at;
+                this_by := 'full';
+            END IF;
+            put_id := put_id || this_id;
+            put_stored := put_stored || this_stored;
+            put_open := put_open || false;
+            put_joined := put_joined || this_changed;
+            put_opened := put_opened || this_opened;
+            put_due := put_due || this_due;
+            put_by := put_by || this_by;
+            put_newest := put_newest || this_newest;
+            put_count := put_count || this_count;
+            put_bytes := put_bytes || this_bytes;
+            put_event := put_event || this_event;
+            put_stays := put_stays || this_stays;
+            next_due := least(next_due, this_due);
+            this_id := asked.id;
+            this_open := true;
+            this_stored := false;
+            this_opened := asked.at;
+            this_newest := asked.ts;
+            this_count := 0;
+            this_bytes := 0;
+        END IF;
+        this_changed := true;
+        this_pending := true;
+        this_count := this_count + 1;
+        this_event := asked.event_id;
+        this_stays := asked.stays;
+        IF asked.batch THEN
+            this_due := CASE WHEN fits THEN least(this_due, asked.at + asked.quiet) ELSE asked.at + asked.quiet END;
+            this_by := 'timeout';
+            this_newest := greatest(this_newest, asked.ts);
+            this_bytes := this_bytes + asked.bytes;
+            IF this_count >= asked.size OR this_bytes >= capacity THEN
+                this_open := false;
+                this_due := asked.at;
+                this_by := 'full';
+            END IF;
+        ELSE
+            this_opened := least(this_opened, asked.at);
+            limit_at := this_opened + asked.longest;
+            this_due := least(asked.at + asked.quiet, limit_at);
+            this_by := CASE WHEN limit_at < asked.at + asked.quiet THEN 'timeout' ELSE 'period' END;
+            this_newest := asked.ts;
+            this_bytes := asked.bytes;
+        END IF;
+    END LOOP;
+
+    -- Those that are closed before those that take their place.
+    UPDATE callboard.gatherings AS old SET is_open = new.is_open,
+        version = old.version + CASE WHEN new.joined THEN 1 ELSE 0 END, opened_at = new.opened_at, due = new.due,
+        due_by = new.due_by, newest = new.newest, count = new.count, bytes = new.bytes, last_event = new.last_event,
+        last_stays = new.last_stays
+    FROM unnest(put_id, put_stored, put_open, put_joined, put_opened, put_due, put_by, put_newest, put_count, put_bytes,
+            put_event, put_stays)
+        AS new (id, stored, is_open, joined, opened_at, due, due_by, newest, count, bytes, last_event, last_stays)
+    WHERE old.id = new.id AND new.stored;
+    INSERT INTO callboard.gatherings (id, bucket, function_id, last_event, opened_at, due, newest, bytes, version, count,
+        is_open, is_batch, last_stays, due_by, key)
+    SELECT new.id, born.bucket, born.function_id, new.last_event, new.opened_at, new.due, new.newest, new.bytes, 0,
+        new.count, new.is_open, born.batch, new.last_stays, new.due_by, born.key
+    FROM unnest(put_id, put_stored, put_open, put_opened, put_due, put_by, put_newest, put_count, put_bytes, put_event,
+            put_stays)
+        AS new (id, stored, is_open, opened_at, due, due_by, newest, count, bytes, last_event, last_stays)
+        JOIN unnest(join_id, join_bucket, join_function, join_batch, join_key)
+            AS born (id, bucket, function_id, batch, key) ON born.id = new.id
+    WHERE NOT new.stored;
+    IF cardinality(gone_event) > 0 THEN
+        DELETE FROM callboard.gathering_events AS held USING unnest(gone_from, gone_event) AS old (gathering_id, event_id)
+        WHERE held.event_id = old.event_id AND held.gathering_id = old.gathering_id;
+    END IF;
+    INSERT INTO callboard.gathering_events (gathering_id, place, event_id)
+    SELECT * FROM unnest(member_of, member_place, member_event);
+    IF cardinality(skip_event) > 0 THEN
+        INSERT INTO callboard.skips (event_id, seq, function_id, reason, detail)
+        SELECT new.event_id, new.seq, new.function_id, 'debounced', new.detail
+        FROM unnest(skip_event, skip_seq, skip_function, skip_detail) AS new (event_id, seq, function_id, detail)
+        ON CONFLICT DO NOTHING;
+    END IF;
+END
+$$;
+
 -- Who was first? Every claim is an insert, update or delete that finds its row only if nobody was faster, so that taking
 -- it and checking it are one; whoever is second waits for the first one's transaction. What a row keeps anyway is
 -- written along with it.
@@ -105,15 +384,16 @@ CREATE FUNCTION callboard.claim(
     move_plan_only boolean[], move_group text[], move_output text[], move_ended bigint[], move_unsuccessful boolean[],
     -- Events that are routed, with the revision of the catalog that they were matched against.
     route_event uuid[], route_catalog bigint[],
-    -- Events that come in or, with `event_by`, are emitted by a run that moves on.
+    -- Events that come in or, with `event_by`, are emitted by a run that moves on or a gathering that ends.
     event_id uuid[], event_external text[], event_own boolean[], event_name text[], event_name_id uuid[],
     event_ts bigint[], event_received bigint[], event_body text[], event_by uuid[], event_heard boolean[],
     event_catalog bigint[],
-    -- New runs, with the event whose write they belong to.
+    -- New runs, with the event or gathering whose write they belong to.
     new_id uuid[], new_function uuid[], new_status text[], new_version bigint[], new_event uuid[], new_events text[],
     new_event_name text[], new_request_version integer[], new_plan_only boolean[], new_group text[], new_priority integer[],
     new_started bigint[], new_gates text[], new_key uuid[], new_key_text text[], new_key_since uuid[], new_owner uuid[],
     new_skip_seq bigint[], new_singleton uuid[], new_original uuid[], new_edited text[],
+    new_batch uuid[],
     -- Rate limits that new runs have to pass, by bucket and in order; times in nanoseconds.
     limit_id uuid[], limit_run uuid[], limit_at bigint[], limit_gap bigint[], limit_tolerance bigint[],
     limit_owner uuid[], limit_function uuid[], limit_skip_seq bigint[], limit_reason text[], limit_detail text[],
@@ -127,9 +407,17 @@ CREATE FUNCTION callboard.claim(
     lock_skip_seq bigint[], lock_detail text[], lock_due bigint[], lock_priority integer[], lock_payload text[],
     -- Waits that are taken, with the event that takes them.
     take_run uuid[], take_key text[], take_owner uuid[],
+    -- Gatherings that end.
+    fire_id uuid[], fire_bucket uuid[], fire_version bigint[], fire_catalog bigint[],
+    -- Events that join gatherings, by bucket and in order. `join_id` is the gathering's if the event opens it; `join_quiet`
+    -- is the period of a debounce or the timeout of a batch, `join_longest` the timeout of a debounce.
+    join_id uuid[], join_bucket uuid[], join_function uuid[], join_event uuid[], join_at bigint[], join_ts bigint[],
+    join_bytes bigint[], join_batch boolean[], join_quiet bigint[], join_longest bigint[], join_size bigint[],
+    join_stays boolean[], join_own uuid[], join_own_text text[], join_until bigint[], join_key text[],
+    join_skip_seq bigint[],
     -- Advances that have lost.
     OUT lost_runs uuid[],
-    -- Accepts and routes that have lost, those against an older catalog among them.
+    -- Accepts, routes and, by their gatherings, fires that have lost, those against an older catalog among them.
     OUT lost_events uuid[], OUT outdated uuid[],
     -- Runs of other accepts and routes that were not created: all of them, and those left out for a reason that is
     -- recorded.
@@ -141,7 +429,13 @@ CREATE FUNCTION callboard.claim(
     -- Waits that were over, or are those of a route that has lost.
     OUT missed_run uuid[], OUT missed_key text[],
     -- Events that are new and have to be routed.
-    OUT unrouted uuid[]
+    OUT unrouted uuid[],
+    -- Joins that were left out for their key, and those that came too late; the others for their rate limit.
+    OUT unjoined uuid[], OUT late_joins uuid[],
+    -- Events whose place in a debounce was taken, and the joins that took it.
+    OUT replaced uuid[], OUT replaced_by uuid[],
+    -- When the first of the gatherings is due that were joined.
+    OUT next_due bigint
 ) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
@@ -167,6 +461,7 @@ DECLARE
     late uuid[] := '{}';
     kept_id uuid[] := '{}';
     kept_run uuid[] := '{}';
+    joined record;
 BEGIN
     lost_runs := '{}';
     lost_events := '{}';
@@ -181,6 +476,10 @@ BEGIN
     missed_run := '{}';
     missed_key := '{}';
     unrouted := '{}';
+    unjoined := '{}';
+    late_joins := '{}';
+    replaced := '{}';
+    replaced_by := '{}';
 
     IF cardinality(move_run) > 0 THEN
         WITH moved AS (
@@ -214,12 +513,13 @@ BEGIN
         WHERE singletons.id = old.id AND singletons.run_id = old.run_id AND old.run_id <> ALL (lost_runs);
     END IF;
 
-    IF cardinality(event_id) + cardinality(route_event) > 0 THEN
+    IF cardinality(event_id) + cardinality(route_event) + cardinality(fire_id) > 0 THEN
         -- Read after whoever changed the catalog before this statement began. A change at this moment comes after it.
         SELECT value INTO STRICT newest FROM callboard.counters WHERE name = 'catalog';
         outdated := ARRAY(
             SELECT matched.id
-            FROM unnest(event_id || route_event, event_catalog || route_catalog) AS matched (id, revision)
+            FROM unnest(event_id || route_event || fire_id, event_catalog || route_catalog || fire_catalog)
+                AS matched (id, revision)
             WHERE matched.revision < newest);
         IF cardinality(outdated) > 0 THEN
             lost_events := outdated;
@@ -235,13 +535,30 @@ BEGIN
         END IF;
     END IF;
 
+    IF cardinality(fire_id) + cardinality(join_id) > 0 THEN
+        -- In one order, or two batches that each join what the other one fires would wait for each other.
+        PERFORM FROM callboard.gatherings WHERE is_open AND bucket = ANY (fire_bucket || join_bucket)
+        ORDER BY bucket FOR UPDATE;
+    END IF;
+
+    IF cardinality(fire_id) > 0 THEN
+        WITH gone AS (
+            DELETE FROM callboard.gatherings USING unnest(fire_id, fire_version) AS old (id, version)
+            WHERE gatherings.id = old.id AND gatherings.version = old.version AND old.id <> ALL (outdated)
+            RETURNING gatherings.id
+        )
+        SELECT coalesce(array_agg(id), '{}') INTO won FROM gone;
+        lost_events := lost_events || ARRAY(SELECT id FROM unnest(fire_id) AS id WHERE id <> ALL (won || outdated));
+        DELETE FROM callboard.gathering_events WHERE gathering_id = ANY (won);
+    END IF;
+
     IF cardinality(event_id) > 0 THEN
         WITH put AS (
             INSERT INTO callboard.events (id, external_id, has_own_id, name, ts, received_at, body)
             SELECT new.id, new.external_id, new.has_own_id, new.name, new.ts, new.received_at, new.body
             FROM unnest(event_id, event_external, event_own, event_name, event_ts, event_received, event_body, event_by)
                 AS new (id, external_id, has_own_id, name, ts, received_at, body, by_run)
-            WHERE (new.by_run IS NULL OR new.by_run <> ALL (dropped)) AND new.id <> ALL (outdated)
+            WHERE (new.by_run IS NULL OR new.by_run <> ALL (dropped || lost_events)) AND new.id <> ALL (outdated)
             ON CONFLICT (id) DO NOTHING RETURNING events.id
         )
         SELECT coalesce(array_agg(id), '{}') INTO won FROM put;
@@ -263,7 +580,7 @@ BEGIN
         SELECT coalesce(array_agg(put.event_id), '{}') INTO unrouted FROM put;
     END IF;
 
-    IF cardinality(new_id) > 0 THEN
+    IF cardinality(new_id) + cardinality(join_id) > 0 THEN
         IF EXISTS (SELECT 1 FROM unnest(new_key) AS key WHERE key IS NOT NULL) THEN
             -- Whoever has held an idempotency key for longer than the window loses it to the next one.
             UPDATE callboard.runs SET idempotency = NULL
@@ -278,7 +595,9 @@ BEGIN
                 WHERE new.owner = ANY (lost_events)
                     OR (SELECT true FROM callboard.runs WHERE runs.id = new.id LIMIT 1)
                     OR (SELECT true FROM callboard.runs
-                        WHERE runs.function_id = new.function_id AND runs.idempotency = new.key LIMIT 1));
+                        WHERE runs.function_id = new.function_id AND runs.idempotency = new.key LIMIT 1))
+                || ARRAY(
+                SELECT new.id FROM unnest(join_id, join_event) AS new (id, event) WHERE new.event = ANY (lost_events));
         END IF;
         IF cardinality(limit_id) > 0 THEN
             -- The first claim on a bucket that remembers nothing passes. The other buckets are left as they are, and
@@ -377,17 +696,18 @@ BEGIN
         WITH put AS (
             INSERT INTO callboard.runs (id, function_id, function_version, status, version, event_id, event_ids,
                 event_name, request_version, priority, plan_only, unsuccessful, step_group, idempotency, started_at,
-                singleton, gates, original_id, edited)
+                singleton, gates, original_id, edited, batch_id)
             SELECT new.id, new.function_id,
                 coalesce((SELECT functions.version FROM callboard.functions WHERE functions.id = new.function_id), 0),
                 new.status, new.version, new.event_id, new.event_ids::uuid[], new.event_name, new.request_version,
                 new.priority, new.plan_only, false, new.step_group, new.key, new.started_at, new.singleton,
-                new.gates, new.original, new.edited
+                new.gates, new.original, new.edited, new.batch_id
             FROM unnest(new_id, new_function, new_status, new_version, new_event, new_events, new_event_name,
                     new_request_version, new_plan_only, new_group, new_priority, new_started, new_gates, new_key,
-                    new_owner, new_singleton, new_original, new_edited)
+                    new_owner, new_singleton, new_original, new_edited, new_batch)
                 AS new (id, function_id, status, version, event_id, event_ids, event_name, request_version, plan_only,
-                    step_group, priority, started_at, gates, key, owner, singleton, original, edited)
+                    step_group, priority, started_at, gates, key, owner, singleton, original, edited,
+                    batch_id)
             WHERE new.owner <> ALL (lost_events) AND new.id <> ALL (losers)
             ON CONFLICT DO NOTHING RETURNING runs.id
         )
@@ -403,10 +723,10 @@ BEGIN
                 WHERE new.key IS NOT NULL AND new.id = ANY (left_out) AND new.id <> ALL (losers)
                     AND (SELECT true FROM callboard.runs WHERE runs.id = new.id LIMIT 1) IS NULL);
             INSERT INTO callboard.skips (event_id, seq, function_id, reason, detail)
-            SELECT new.owner, new.seq, new.function_id, 'duplicate',
+            SELECT new.event_id, new.seq, new.function_id, 'duplicate',
                 'an event with the id `' || new.key || '` has started a run within the last 24 hours'
-            FROM unnest(new_id, new_owner, new_skip_seq, new_function, new_key_text)
-                AS new (id, owner, seq, function_id, key)
+            FROM unnest(new_id, new_event, new_skip_seq, new_function, new_key_text)
+                AS new (id, event_id, seq, function_id, key)
             WHERE new.id = ANY (duplicates)
             ON CONFLICT DO NOTHING;
         END IF;
@@ -494,6 +814,17 @@ BEGIN
         END IF;
     END IF;
 
+    IF cardinality(join_id) > 0 THEN
+        SELECT * INTO STRICT joined FROM callboard.gather(lost_events || limited, join_id, join_bucket, join_function,
+            join_event, join_at, join_ts, join_bytes, join_batch, join_quiet, join_longest, join_size, join_stays,
+            join_own, join_own_text, join_until, join_key, join_skip_seq);
+        unjoined := joined.duplicates;
+        late_joins := joined.late;
+        replaced := joined.replaced;
+        replaced_by := joined.replaced_by;
+        next_due := joined.next_due;
+    END IF;
+
     IF cardinality(take_run) > 0 THEN
         WITH gone AS (
             DELETE FROM callboard.waits USING unnest(take_run, take_key, take_owner) AS old (run_id, key, owner)
@@ -534,7 +865,9 @@ CREATE FUNCTION callboard.effect(
     step_memo text[],
     line_run uuid[], line_seq bigint[], line_at bigint[], line_kind text[], line_step text[], line_attempt bigint[],
     line_detail text[],
-    skip_event uuid[], skip_seq bigint[], skip_function uuid[], skip_reason text[], skip_detail text[],
+    -- With the event or gathering whose write they belong to.
+    skip_owner uuid[], skip_event uuid[], skip_seq bigint[], skip_function uuid[], skip_reason text[],
+    skip_detail text[],
     further_event uuid[], further_run uuid[],
     letter_run uuid[], letter_key text[], letter_function uuid[], letter_attempt bigint[], letter_due bigint[],
     letter_priority integer[], letter_payload text[], letter_id uuid[], letter_reason text[]
@@ -618,9 +951,10 @@ BEGIN
     END IF;
     IF cardinality(skip_event) > 0 THEN
         INSERT INTO callboard.skips (event_id, seq, function_id, reason, detail)
-        SELECT new.* FROM unnest(skip_event, skip_seq, skip_function, skip_reason, skip_detail)
-            AS new (event_id, seq, function_id, reason, detail)
-        WHERE new.event_id <> ALL (lost_events)
+        SELECT new.event_id, new.seq, new.function_id, new.reason, new.detail
+        FROM unnest(skip_owner, skip_event, skip_seq, skip_function, skip_reason, skip_detail)
+            AS new (owner, event_id, seq, function_id, reason, detail)
+        WHERE new.owner <> ALL (lost_events)
         ON CONFLICT DO NOTHING;
     END IF;
     IF cardinality(further_event) > 0 THEN

@@ -68,6 +68,7 @@ CREATE TABLE runs (
     priority         INTEGER NOT NULL, -- head start in seconds
     idempotency      TEXT,             -- as long as it holds the key
     singleton        TEXT,             -- the lock that it was created with
+    batch_id         TEXT,             -- the gathering whose events it has, if they are a batch
     started_at       INTEGER,
     ended_at         INTEGER,
     gates            TEXT,             -- what its calls have to pass; none of most
@@ -254,3 +255,43 @@ CREATE TABLE cron_gaps (
     PRIMARY KEY (function_id, last, schedule, reason)
 ) WITHOUT ROWID;
 CREATE INDEX cron_gaps_by_last ON cron_gaps (last);
+
+-- Gatherings: open collections of events that one run will stand for. A bucket, which is a digest of function, purpose and
+-- key, has at most one that events join; those that are closed wait to be fired.
+CREATE TABLE gatherings (
+    id          TEXT PRIMARY KEY,
+    bucket      TEXT NOT NULL,
+    function_id TEXT NOT NULL,
+    is_open     INTEGER NOT NULL,
+    is_batch    INTEGER NOT NULL,
+    version     INTEGER NOT NULL,
+    opened_at   INTEGER NOT NULL,
+    due         INTEGER NOT NULL,
+    due_by      TEXT NOT NULL,
+    newest      INTEGER NOT NULL,      -- when the last of its events happened
+    count       INTEGER NOT NULL,      -- events that have joined
+    bytes       INTEGER NOT NULL,      -- of the events it holds
+    last_event  TEXT NOT NULL,         -- the one that joined last
+    last_stays  INTEGER NOT NULL,      -- whether it is held also when another one takes its place
+    key         TEXT                   -- for people
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX gatherings_open ON gatherings (bucket) WHERE is_open;
+CREATE INDEX gatherings_due ON gatherings (due, id);
+CREATE INDEX gatherings_by_function ON gatherings (function_id, id);
+
+CREATE TABLE gathering_events (
+    gathering_id TEXT NOT NULL,
+    place        INTEGER NOT NULL,
+    event_id     TEXT NOT NULL,
+    PRIMARY KEY (gathering_id, place)
+) WITHOUT ROWID;
+CREATE INDEX gathering_events_by_event ON gathering_events (event_id, gathering_id);
+
+-- Ids of events, as their senders chose them, that have joined a gathering of a function and must not do so again.
+CREATE TABLE gathered_ids (
+    function_id TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    until       INTEGER NOT NULL,
+    PRIMARY KEY (function_id, key)
+) WITHOUT ROWID;
+CREATE INDEX gathered_ids_until ON gathered_ids (until);

@@ -157,6 +157,7 @@ mod tests {
                 function_version: 1,
                 status,
                 event_ids: Vec::new(),
+                batch: None,
                 event_name: "demo/started".to_owned(),
                 started_at: Some(START),
                 ended_at: None,

@@ -11,12 +11,12 @@ use async_trait::async_trait;
 use callboard_actors::breaker::Breakers;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
-    DeadLetter, Estimate, Event, EventId, FunctionId, FunctionMode, Json, LetterId, LimitOverride, Node, Operation,
-    OperationId, Registration, RuleId, RunId, SyncOutcome,
+    DeadLetter, Estimate, Event, EventId, FunctionId, FunctionMode, GatheringId, Json, LetterId, LimitOverride, Node,
+    Operation, OperationId, Registration, RuleId, RunId, SyncOutcome,
 };
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
-use callboard_actors::orchestrator::{Cancelled, OperationWish, Orchestrator, Refusal, Retried, Tree};
+use callboard_actors::orchestrator::{Cancelled, FiredGathering, OperationWish, Orchestrator, Refusal, Retried, Tree};
 use callboard_actors::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
@@ -48,6 +48,7 @@ pub trait Api: Send + Sync {
     async fn begin_operation(&self, wish: OperationWish) -> Result<Operation, Refusal>;
     async fn cancel_operation(&self, id: OperationId) -> Result<Option<Operation>, Refusal>;
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError>;
+    async fn fire_gathering(&self, id: GatheringId) -> Result<Option<FiredGathering>, Refusal>;
     async fn override_limit(&self, numbers: LimitOverride) -> Result<(), Refusal>;
     async fn end_overrides(&self, function: FunctionId, rule: Option<RuleId>) -> Result<bool, Refusal>;
     fn note_sync(&self, url: &str, error: Option<String>);
@@ -113,6 +114,9 @@ impl Api for Orchestrator {
     }
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError> {
         Self::slots(self, function, filter).await
+    }
+    async fn fire_gathering(&self, id: GatheringId) -> Result<Option<FiredGathering>, Refusal> {
+        Self::fire_gathering(self, id).await
     }
     async fn override_limit(&self, numbers: LimitOverride) -> Result<(), Refusal> {
         Self::override_limit(self, numbers).await

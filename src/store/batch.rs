@@ -2,16 +2,21 @@
 //! to. Never: no SQL.
 
 mod fold;
+mod gatherings;
 mod segments;
 mod starts;
 
 pub(super) use self::fold::{Folded, place};
+pub(super) use self::gatherings::{Held, Holdings, Joins};
 pub(super) use self::segments::split;
 pub(super) use self::starts::{Buckets, Starts, has_claims};
 
 use std::collections::{HashMap, HashSet};
 
-use callboard_actors::domain::{Change, EventId, Job, LeftOut, NewRun, RunId, SkipReason, WaitKey, Write, Written};
+use callboard_actors::domain::{
+    Change, EventId, GatheringId, Job, Join, Joined, LeftOut, NewRun, RunId, SkipReason, Timestamp, WaitKey, Write,
+    Written,
+};
 
 /// What of a segment did not come about, though its writes did.
 #[derive(Debug, Default)]
@@ -24,6 +29,12 @@ pub(super) struct Outcome {
     pub(super) missed: HashSet<(RunId, WaitKey)>,
     /// Jobs for runs that have lost their lock, by the run that has it now.
     pub(super) evictions: HashMap<RunId, Job>,
+    /// Joins that were left out.
+    pub(super) unjoined: HashMap<GatheringId, SkipReason>,
+    /// Events whose place in a debounce was taken, by the join.
+    pub(super) replaced: HashMap<GatheringId, EventId>,
+    /// When the first of the gatherings is due that were joined.
+    pub(super) due: Option<Timestamp>,
 }
 
 impl Outcome {
@@ -32,6 +43,7 @@ impl Outcome {
         let mut events: Vec<EventId> = match write {
             Write::Accept(accept) => vec![accept.event.id],
             Write::Route(_) => Vec::new(),
+            Write::Fire(fire) => fire.answers.iter().map(|event| event.id).collect(),
             Write::Advance(advance) => advance
                 .changes
                 .iter()
@@ -41,12 +53,16 @@ impl Outcome {
                 })
                 .collect(),
         };
-        let refusals = new_runs(write).iter().flat_map(|run| {
+        let of_runs = new_runs(write).iter().flat_map(|run| {
             let of_rate = run.rate.as_ref().and_then(|claim| claim.refusal.as_ref());
             of_rate
                 .into_iter()
                 .chain(run.lock.as_ref().and_then(|claim| claim.refusal.as_ref()))
         });
+        let of_joins = joins(write)
+            .iter()
+            .filter_map(|join| join.rate.as_ref()?.refusal.as_ref());
+        let refusals = of_runs.chain(of_joins);
         events.extend(refusals.map(|event| event.id));
         let runs = || new_runs(write).iter().map(|run| run.state.id);
         let left_out = runs().filter_map(|run| {
@@ -61,6 +77,22 @@ impl Outcome {
                 .filter(|event| self.unrouted.contains(event))
                 .collect(),
             evictions: runs().filter_map(|run| self.evictions.get(&run).cloned()).collect(),
+            joined: self.joined(joins(write)),
+        }
+    }
+
+    fn joined(&self, joins: &[Join]) -> Joined {
+        let left_out = joins
+            .iter()
+            .filter_map(|join| Some((join.function, *self.unjoined.get(&join.id)?)));
+        let left_out: Vec<_> = left_out.collect();
+        Joined {
+            due: self.due.filter(|_| left_out.len() < joins.len()),
+            left_out,
+            replaced: joins
+                .iter()
+                .filter_map(|join| self.replaced.get(&join.id).copied())
+                .collect(),
         }
     }
 }
@@ -70,7 +102,17 @@ pub(super) fn new_runs(write: &Write) -> &[NewRun] {
     match write {
         Write::Accept(accept) => &accept.runs,
         Write::Route(route) => &route.runs,
+        Write::Fire(fire) => &fire.runs,
         Write::Advance(_) => &[],
+    }
+}
+
+/// The gatherings that a write's event is to join.
+pub(super) fn joins(write: &Write) -> &[Join] {
+    match write {
+        Write::Accept(accept) => &accept.joins,
+        Write::Route(route) => &route.joins,
+        Write::Fire(_) | Write::Advance(_) => &[],
     }
 }
 

@@ -117,7 +117,7 @@ pub(super) fn find_runs(search: &RunSearch, dialect: &Dialect) -> String {
     );
     format!(
         "SELECT id, function_id, function_version, status, event_id, event_ids, event_name, started_at, ended_at, output,
-            original_id FROM {} WHERE {} AND {place} ORDER BY {order} LIMIT {mark}9",
+            original_id, batch_id FROM {} WHERE {} AND {place} ORDER BY {order} LIMIT {mark}9",
         dialect.runs,
         condition(search, dialect)
     )

@@ -18,6 +18,7 @@ mod dead_letters;
 mod events;
 mod failures;
 mod fakes;
+mod gatherings;
 mod graphql;
 mod invokes;
 mod limits;

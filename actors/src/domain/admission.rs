@@ -27,7 +27,7 @@ impl ClaimId {
     }
 
     /// The first 128 bits of a SHA-256.
-    fn derive(kind: &str, function: FunctionId, key: Option<(&str, &Json)>) -> Self {
+    pub(super) fn derive(kind: &str, function: FunctionId, key: Option<(&str, &Json)>) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(kind);
         hasher.update(function.as_uuid());
@@ -136,16 +136,21 @@ impl LockClaim {
 
 /// A rule for people: `at most 3 in 60s` or, with a key, ``at most 3 in 60s for `event.data.id` = 7``.
 pub(crate) fn rule(what: &str, key: Option<(&str, &Json)>) -> String {
-    /// Of a key's value, in characters.
-    const SHOWN: usize = 200;
     let Some((expression, value)) = key else {
         return what.to_owned();
     };
+    format!("{what} for `{expression}` = {}", shown(value))
+}
+
+/// A key's value for people, shortened.
+pub(crate) fn shown(value: &Json) -> String {
+    /// In characters.
+    const SHOWN: usize = 200;
     let mut shown: String = value.as_str().chars().take(SHOWN).collect();
     if shown.len() < value.len() {
         shown.push('…');
     }
-    format!("{what} for `{expression}` = {shown}")
+    shown
 }
 
 /// What a rate limit says, without its key.

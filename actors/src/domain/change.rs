@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    ClaimId, DeadLetter, Event, EventId, FunctionId, Job, JobKey, Json, LockClaim, RateClaim, RunId, RunState,
-    RunStatus, Step, StepId, Timestamp, Wait, WaitKey,
+    ClaimId, DeadLetter, Event, EventId, Fire, FunctionId, Job, JobKey, Join, Joined, Json, LockClaim, RateClaim,
+    RunId, RunState, RunStatus, Step, StepId, Timestamp, Wait, WaitKey,
 };
 
 /// One change of one run.
@@ -159,6 +159,17 @@ pub struct NewRun {
     pub lock: Option<LockClaim>,
 }
 
+impl NewRun {
+    /// The event for which it is recorded that the run was left out: of those of a debounce there is one.
+    ///
+    /// # Panics
+    /// Never: a run is started by an event.
+    #[must_use]
+    pub fn cause(&self) -> EventId {
+        *self.state.event_ids.first().expect("a run is started by an event")
+    }
+}
+
 /// Why an event started no run of a function whose trigger names it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Skip {
@@ -189,6 +200,10 @@ pub enum SkipReason {
     Idempotency,
     /// Another run of the singleton has not ended.
     Singleton,
+    /// A later event has taken its place in a debounce.
+    Debounced,
+    /// The function was archived before the events that were gathered for it were due.
+    Archived,
     /// The function is paused.
     Paused,
     /// The function is being drained.
@@ -197,7 +212,7 @@ pub enum SkipReason {
 
 impl SkipReason {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::ExpressionFalse,
         Self::ExpressionError,
         Self::Duplicate,
@@ -205,6 +220,8 @@ impl SkipReason {
         Self::RateLimited,
         Self::Idempotency,
         Self::Singleton,
+        Self::Debounced,
+        Self::Archived,
         Self::Paused,
         Self::Draining,
     ];
@@ -220,6 +237,8 @@ impl SkipReason {
             Self::RateLimited => "rate_limited",
             Self::Idempotency => "idempotency",
             Self::Singleton => "singleton",
+            Self::Debounced => "debounced",
+            Self::Archived => "archived",
             Self::Paused => "paused",
             Self::Draining => "draining",
         }
@@ -242,6 +261,8 @@ pub enum Write {
     Route(Route),
     /// A run moves on. Its claim is the run's version.
     Advance(Advance),
+    /// Events that were gathered start their run. Its claim is the gathering's version.
+    Fire(Fire),
 }
 
 /// See [`Write::Accept`].
@@ -251,6 +272,8 @@ pub struct Accept {
     pub event: Event,
     /// The runs it starts.
     pub runs: Vec<NewRun>,
+    /// The gatherings it joins.
+    pub joins: Vec<Join>,
     /// The functions it does not start.
     pub skips: Vec<Skip>,
     /// The revision of the catalog that said so. The write is [`Written::Outdated`] if the store has a newer one; `None`
@@ -265,6 +288,8 @@ pub struct Route {
     pub event: EventId,
     /// The runs it starts.
     pub runs: Vec<NewRun>,
+    /// The gatherings it joins.
+    pub joins: Vec<Join>,
     /// The functions it does not start.
     pub skips: Vec<Skip>,
     /// The waits it ends.
@@ -318,11 +343,14 @@ pub enum Written {
         unrouted: Vec<EventId>,
         /// Jobs that were put for runs that have lost their lock to one of this write's.
         evictions: Vec<Job>,
+        /// What came of the gatherings that the write's event was to join.
+        joined: Joined,
     },
     /// It was matched against a catalog that is no longer the newest, and nothing was written: read the catalog, and match
     /// again.
     Outdated,
-    /// Its claim was lost, and nothing was written: the event is known, or is routed, or the run has moved on.
+    /// Its claim was lost, and nothing was written: the event is known, or is routed, or the run has moved on, or the
+    /// gathering has fired or changed.
     Lost,
 }
 
@@ -335,6 +363,7 @@ impl Written {
             missed: Vec::new(),
             unrouted: Vec::new(),
             evictions: Vec::new(),
+            joined: Joined::default(),
         }
     }
 }

@@ -126,6 +126,19 @@ ulid_id! {
     OperationId, "operation"
 }
 
+ulid_id! {
+    /// A gathering of events; its time part is when it was opened.
+    GatheringId, "gathering"
+}
+
+impl GatheringId {
+    /// The id of the gathering that this event opens for a function.
+    #[must_use]
+    pub fn derive(at: Timestamp, event: EventId, function: FunctionId) -> Self {
+        Self::new(at, digest80(&[&event.to_bytes(), function.0.as_bytes()]))
+    }
+}
+
 impl LetterId {
     /// The id of the letter about this job of a run in this version: the same however often the decision is made.
     #[must_use]
@@ -146,6 +159,14 @@ impl RunId {
     pub fn derive(event: EventId, function: FunctionId) -> Self {
         let entropy = digest80(&[&event.to_bytes(), function.0.as_bytes()]);
         Self(Ulid::from_parts(event.0.timestamp_ms(), entropy))
+    }
+}
+
+impl RunId {
+    /// The id of the run that a gathering starts at that time.
+    #[must_use]
+    pub fn of_gathering(gathering: GatheringId, at: Timestamp) -> Self {
+        Self::new(at, digest80(&[&gathering.to_bytes()]))
     }
 }
 

@@ -53,3 +53,5 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 /// A wait set up to this long after an event was received may still be matched by it: the two crossed on the way.
 pub const WAIT_FUDGE: Duration = Duration::from_secs(5);
+/// Bytes of the events of one batch.
+pub const BATCH_BYTES: u64 = 10 * 1024 * 1024;

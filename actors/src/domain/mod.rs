@@ -16,6 +16,7 @@ mod event;
 mod failure;
 mod function;
 mod gate;
+mod gathering;
 mod ids;
 mod job;
 mod json;
@@ -47,7 +48,12 @@ pub use function::{
     Singleton, SingletonMode, Throttle, Timeouts,
 };
 pub use gate::{BucketId, Gate, GateKind, Gates, Limit, Limits, RuleId};
-pub use ids::{ClaimId, EventId, EventIdSeed, FunctionId, IdError, LetterId, NodeId, OperationId, RunId, StepId};
+pub use gathering::{
+    DueBy, Fire, Gather, Gathered, Gathering, Join, Joined, LATE as LATE_TO_DEBOUNCE, Standing, replaced_by,
+};
+pub use ids::{
+    ClaimId, EventId, EventIdSeed, FunctionId, GatheringId, IdError, LetterId, NodeId, OperationId, RunId, StepId,
+};
 pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};
 pub use limit_override::LimitOverride;

@@ -11,8 +11,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, ClaimId, DeadLetter, EventId, FunctionId, Gates, JobKey, Json, Priority, RunId, Step, StepId, StepState,
-    Timestamp,
+    Change, ClaimId, DeadLetter, EventId, FunctionId, Gates, GatheringId, JobKey, Json, Priority, RunId, Step, StepId,
+    StepState, Timestamp,
 };
 
 /// Where a run stands.
@@ -107,6 +107,8 @@ pub struct RunState {
     pub started_at: Option<Timestamp>,
     /// The lock that it was created with; another run may have taken it since.
     pub lock: Option<ClaimId>,
+    /// The gathering whose events it has, if they are a batch.
+    pub batch: Option<GatheringId>,
     /// The first run of those of which it is a repetition.
     pub original: Option<RunId>,
     /// What an operator has changed in it.
@@ -151,6 +153,7 @@ impl RunState {
             gates: Gates::NONE,
             started_at: None,
             lock: None,
+            batch: None,
             original: None,
             edited: None,
         }
@@ -165,10 +168,16 @@ impl RunState {
     /// Whether the run reports on other runs. It emits no lifecycle events then, or handlers of handlers would never end.
     #[must_use]
     pub fn is_observer(&self) -> bool {
-        matches!(
-            self.event_name.as_str(),
-            "inngest/function.failed" | "inngest/function.finished"
-        )
+        const REPORTS: [&str; 2] = ["inngest/function.failed", "inngest/function.finished"];
+        let further = self.events.get(1..).unwrap_or_default().iter();
+        // Most bodies need not be parsed for it.
+        let mut suspects = further.filter(|body| REPORTS.iter().any(|name| body.as_str().contains(name)));
+        REPORTS.contains(&self.event_name.as_str())
+            || suspects.any(|body| {
+                let body = body.to_tree();
+                let name = body.get("name").and_then(serde_json::Value::as_str);
+                name.is_some_and(|name| REPORTS.contains(&name))
+            })
     }
 
     /// Whether something is going to bring it on, or somebody to decide (P4).

@@ -40,7 +40,7 @@ pub(super) struct Claims {
 }
 
 /// What a key comes to.
-enum Key {
+pub(super) enum Key {
     /// There is none.
     None,
     Value(Json),
@@ -53,51 +53,65 @@ impl Claims {
     /// # Errors
     /// The key of the rate limit can't be evaluated: the event starts no run. A lock without a key is none.
     pub(super) fn of(function: &Function, event: &Event) -> Result<Self, Skip> {
-        let flow = &function.flow;
-        if flow.rate_limit.is_none() && flow.singleton.is_none() {
-            return Ok(Self::default());
-        }
         let body = OnceCell::new();
-        let value = |key: Option<&str>| evaluate(key, event, &body);
-        let mut claims = Self::default();
-        if let Some(limit) = &flow.rate_limit {
-            match value(limit.key.as_deref()) {
-                Key::Failed(error) => {
-                    return Err(Skip {
-                        event: event.id,
-                        function: Some(function.id),
-                        reason: SkipReason::ExpressionError,
-                        detail: format!("the key of the rate limit: {error}"),
-                    });
-                }
-                Key::Value(value) if value.as_str() == "false" => {}
-                Key::Value(value) => claims.rate = Some(rate_claim(function, event, limit, Some(&value))),
-                Key::None => claims.rate = Some(rate_claim(function, event, limit, None)),
+        Ok(Self {
+            rate: Self::rate_of(function, event, &body)?,
+            lock: Self::lock_by(function, event, &body),
+        })
+    }
+
+    /// The rate limit of the function. `body` is the event's, as far as it has been parsed.
+    ///
+    /// # Errors
+    /// As [`Claims::of`].
+    pub(super) fn rate_of(
+        function: &Function,
+        event: &Event,
+        body: &OnceCell<Value>,
+    ) -> Result<Option<RateClaim>, Skip> {
+        let Some(limit) = &function.flow.rate_limit else {
+            return Ok(None);
+        };
+        match evaluate(limit.key.as_deref(), event, body) {
+            Key::Failed(error) => Err(Skip {
+                event: event.id,
+                function: Some(function.id),
+                reason: SkipReason::ExpressionError,
+                detail: format!("the key of the rate limit: {error}"),
+            }),
+            Key::Value(value) if value.as_str() == "false" => Ok(None),
+            Key::Value(value) => Ok(Some(rate_claim(function, event, limit, Some(&value)))),
+            Key::None => Ok(Some(rate_claim(function, event, limit, None))),
+        }
+    }
+
+    /// The lock of the function.
+    pub(super) fn lock_of(function: &Function, event: &Event) -> Option<LockClaim> {
+        Self::lock_by(function, event, &OnceCell::new())
+    }
+
+    fn lock_by(function: &Function, event: &Event, body: &OnceCell<Value>) -> Option<LockClaim> {
+        let singleton = function.flow.singleton.as_ref()?;
+        let expression = singleton.key.as_deref().unwrap_or_default();
+        let claim = |value: Option<&Json>| {
+            let key = value.map(|value| (expression, value));
+            LockClaim {
+                bucket: ClaimId::of_lock(function.id, key),
+                mode: singleton.mode,
+                at: event.received_at,
+                rule: rule("one run at a time", key) + ": held by run ",
+                refusal: None,
             }
+        };
+        match evaluate(singleton.key.as_deref(), event, body) {
+            Key::Failed(error) => {
+                tracing::warn!(function = %function.id, event = %event.id, error, "the key of a singleton");
+                None
+            }
+            Key::Value(value) if value.as_str() == "false" => None,
+            Key::Value(value) => Some(claim(Some(&value))),
+            Key::None => Some(claim(None)),
         }
-        if let Some(singleton) = &flow.singleton {
-            let expression = singleton.key.as_deref().unwrap_or_default();
-            let claim = |value: Option<&Json>| {
-                let key = value.map(|value| (expression, value));
-                LockClaim {
-                    bucket: ClaimId::of_lock(function.id, key),
-                    mode: singleton.mode,
-                    at: event.received_at,
-                    rule: rule("one run at a time", key) + ": held by run ",
-                    refusal: None,
-                }
-            };
-            claims.lock = match value(singleton.key.as_deref()) {
-                Key::Failed(error) => {
-                    tracing::warn!(function = %function.id, event = %event.id, error, "the key of a singleton");
-                    None
-                }
-                Key::Value(value) if value.as_str() == "false" => None,
-                Key::Value(value) => Some(claim(Some(&value))),
-                Key::None => Some(claim(None)),
-            };
-        }
-        Ok(claims)
     }
 }
 
@@ -117,7 +131,8 @@ fn rate_claim(function: &Function, event: &Event, limit: &RateLimit, value: Opti
     }
 }
 
-fn evaluate(key: Option<&str>, event: &Event, body: &OnceCell<Value>) -> Key {
+/// The value of a key. `body` is the event's, as far as it has been parsed.
+pub(super) fn evaluate(key: Option<&str>, event: &Event, body: &OnceCell<Value>) -> Key {
     let Some(source) = key else { return Key::None };
     let body = body.get_or_init(|| event.body.to_tree());
     let scope = Scope::of_event(body, event.received_at.to_datetime());

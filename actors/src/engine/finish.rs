@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::decision::Decision;
+use super::gathering::correlation_id;
 use crate::domain::{Change, Event, EventId, Failure, Json, RunStatus, Timestamp};
 
 /// The function returned.
@@ -59,15 +60,33 @@ fn end(decision: &mut Decision<'_>, status: RunStatus, output: Json, told: Optio
         if is_observer && name != "inngest/function.cancelled" {
             continue;
         }
-        let event = report(decision, name, status, at, told);
         let has_listeners = decision.context.listeners.listens(name);
-        decision.push(Change::Emit { event, has_listeners });
+        // Of a batch, each member may have been an invoke, and whoever waits for it hears of the end.
+        let further = match name {
+            "inngest/function.finished" => decision.run.events.get(1..).unwrap_or_default(),
+            _ => &[],
+        };
+        let awaits = |body: &Json| correlation_id(body, decision.function);
+        let further: Vec<String> = further.iter().filter_map(awaits).collect();
+        let first = decision.run.events.first().and_then(awaits);
+        for correlation in std::iter::once(first).chain(further.into_iter().map(Some)) {
+            let event = report(decision, name, status, at, told, correlation.as_deref());
+            decision.push(Change::Emit { event, has_listeners });
+        }
     }
 }
 
 /// A lifecycle event. Glued from canonical parts, members in order: it holds whole events and outputs, which need not be
 /// parsed for it.
-fn report(decision: &Decision<'_>, name: &str, status: RunStatus, at: Timestamp, told: Option<(&str, &Json)>) -> Event {
+/// `correlation` is who waits for it.
+fn report(
+    decision: &Decision<'_>,
+    name: &str,
+    status: RunStatus,
+    at: Timestamp,
+    told: Option<(&str, &Json)>,
+    correlation: Option<&str>,
+) -> Event {
     let run = &decision.run;
     let first = run.events.first().map_or("{}", Json::as_str);
     let all = run.events.iter().map(Json::as_str).collect::<Vec<_>>().join(",");
@@ -81,17 +100,19 @@ fn report(decision: &Decision<'_>, name: &str, status: RunStatus, at: Timestamp,
         Some((name, value)) if name == wanted => format!("\"{name}\":{value},"),
         _ => String::new(),
     };
-    let correlation =
-        correlation_id(decision).map_or(String::new(), |id| format!("\"correlation_id\":{},", quoted(&id)));
+    let told_to = correlation.map_or(String::new(), |id| format!("\"correlation_id\":{},", quoted(id)));
     let data = format!(
-        "{{\"_inngest\":{{\"status\":\"{word}\"}},{correlation}{error}\"event\":{first},\"events\":[{all}],\
+        "{{\"_inngest\":{{\"status\":\"{word}\"}},{told_to}{error}\"event\":{first},\"events\":[{all}],\
          \"function_id\":{function},{result}\"run_id\":\"{run}\"}}",
         error = member("error"),
         function = quoted(&decision.function.slug),
         result = member("result"),
         run = run.id,
     );
-    let id = EventId::derive(at, &format!("{name}:{}", run.id));
+    let id = match correlation.filter(|_| run.events.len() > 1) {
+        Some(correlation) => EventId::derive(at, &format!("{name}:{}:{correlation}", run.id)),
+        None => EventId::derive(at, &format!("{name}:{}", run.id)),
+    };
     // The run's id as the event's: whatever reports it, handlers run once.
     let external_id = if name == "inngest/function.finished" {
         id.to_string()
@@ -99,15 +120,6 @@ fn report(decision: &Decision<'_>, name: &str, status: RunStatus, at: Timestamp,
         run.id.to_string()
     };
     Event::glued(name, id, external_id, at, &data)
-}
-
-/// Who invoked the run, if somebody did.
-fn correlation_id(decision: &Decision<'_>) -> Option<String> {
-    if decision.run.event_name != "inngest/function.invoked" {
-        return None;
-    }
-    let event = decision.run.events.first()?.to_tree();
-    Some(event.pointer("/data/_inngest/correlation_id")?.as_str()?.to_owned())
 }
 
 /// The event that tells an invoking run that what it invoked does not exist or may not run.

@@ -37,6 +37,7 @@ mod decision;
 mod dispatch;
 mod finish;
 mod gates;
+pub mod gathering;
 mod hold;
 mod look_back;
 mod plan;
@@ -59,7 +60,8 @@ pub use look_back::Search;
 pub use plan::invoke_key;
 pub use rerun::rerun;
 pub use retry::RetryPolicy;
-pub use start::{invoked_event, start};
+pub(crate) use start::refuse_lock;
+pub use start::{Start, begin, invoked_event, start};
 
 use crate::domain::{
     Change, Deadline, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json, LetterId, Reply,

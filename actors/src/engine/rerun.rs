@@ -6,10 +6,11 @@
 
 use indexmap::IndexMap;
 
-use super::start::begin;
+use super::admission::Claims;
+use super::start::{make_batch, new_run};
 use crate::domain::{
-    EditedStep, Event, FlowControl, Function, FunctionMode, NewRun, RunId, Skip, SkipReason, Step, StepId, StepState,
-    Timestamp, limits,
+    EditedStep, Event, FlowControl, Function, FunctionMode, GatheringId, NewRun, RunId, Skip, SkipReason, Step, StepId,
+    StepState, Timestamp, limits,
 };
 use crate::ports::{RunView, StepView};
 
@@ -135,7 +136,8 @@ fn name_of(entry: &crate::domain::HistoryEntry) -> String {
     name.unwrap_or_default().to_owned()
 }
 
-/// The run `id` that does again what `original`, the first of its chain, has done with these events.
+/// The run `id` that does again what `original`, the first of its chain, has done with these events. They are those of the gathering
+/// `batch`, if they are a batch.
 ///
 /// # Errors
 /// The reason why it may not: a function that is drained starts no runs (one that is paused has them wait).
@@ -146,6 +148,7 @@ pub fn rerun(
     function: &Function,
     events: &[Event],
     original: RunId,
+    batch: Option<GatheringId>,
     from: From,
     id: RunId,
     now: Timestamp,
@@ -166,10 +169,12 @@ pub fn rerun(
         },
         ..function.clone()
     };
-    let mut run = begin(&unlimited, first, id, now, now)?;
+    let claims = Claims::of(&unlimited, first)?;
+    let mut run = new_run(&unlimited, id, first, events, claims, now, now);
+    if let Some(batch) = batch {
+        make_batch(&mut run, batch);
+    }
     let state = &mut run.state;
-    state.event_ids = events.iter().map(|event| event.id).collect();
-    state.events = events.iter().map(|event| event.body.clone()).collect();
     state.original = Some(original);
     state.edited = from.edited;
     let mut done: Vec<(u32, StepId)> = Vec::with_capacity(from.kept.len());
@@ -220,6 +225,7 @@ mod tests {
                 ended_at: None,
                 output: None,
                 original: None,
+                batch: None,
             },
             steps: steps.iter().map(|(id, position)| step(id, *position)).collect(),
             history: Vec::new(),

@@ -5,13 +5,36 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::admission::Claims;
-use super::deadline;
+use super::finish::refused_invoke;
 use super::gates::gates;
+use super::{deadline, gathering};
 use crate::domain::{
-    Class, Event, EventId, Function, FunctionMode, Job, JobId, JobKey, JsonError, Lookup, NewRun, Priority, RunId,
-    RunState, Skip, SkipReason, Timestamp, Wait, WaitKey, WaitKind, limits,
+    Class, Event, EventId, Failure, Function, FunctionMode, Gathering, GatheringId, Job, JobId, JobKey, Join,
+    JsonError, LockClaim, Lookup, NewRun, Priority, RunId, RunState, SingletonMode, Skip, SkipReason, Timestamp, Wait,
+    WaitKey, WaitKind, limits,
 };
 use crate::expression::{Expression, Scope, time};
+
+/// What an event comes to that starts a function.
+#[derive(Debug)]
+pub enum Start {
+    /// A run, now.
+    Run(Box<NewRun>),
+    /// A run by and by, for other events as well.
+    Join(Box<Join>),
+}
+
+/// What becomes of `event`, which a trigger of `function` names or which invokes it.
+///
+/// # Errors
+/// The reason why it starts no run, whatever the store holds.
+pub fn begin(function: &Function, event: &Event, now: Timestamp) -> Result<Start, Skip> {
+    admit(function, event)?;
+    Ok(match gathering::join(function, event, now)? {
+        Some(join) => Start::Join(Box::new(join)),
+        None => Start::Run(Box::new(start(function, event, now)?)),
+    })
+}
 
 /// The run that `event` starts of `function`: always the same one, so that starting it twice starts it once.
 ///
@@ -20,31 +43,67 @@ use crate::expression::{Expression, Scope, time};
 /// # Errors
 /// The reason why it starts none, whatever the store holds.
 pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRun, Skip> {
-    if let Some((reason, detail)) = standstill(function.mode) {
-        return Err(Skip {
-            event: event.id,
-            function: Some(function.id),
-            reason,
-            detail,
-        });
-    }
+    admit(function, event)?;
+    let claims = Claims::of(function, event)?;
     let id = RunId::derive(event.id, function.id);
-    let mut run = begin(function, event, id, event.ts.max(now), now)?;
+    let events = std::slice::from_ref(event);
+    let mut run = new_run(function, id, event, events, claims, event.ts.max(now), now);
     run.idempotency = event.has_own_id.then(|| event.external_id.clone());
     Ok(run)
 }
 
-/// The run `id` for this event, whose first call is due then.
-pub(super) fn begin(
+/// The run that a gathering starts; `None` without events. It is created now and due now, has passed the rate limit when
+/// its events came, and takes its keys from the first of them.
+pub(super) fn gathered(function: &Function, gathering: &Gathering, events: &[Event], now: Timestamp) -> Option<NewRun> {
+    let event = events.first()?;
+    let claims = Claims {
+        rate: None,
+        lock: Claims::lock_of(function, event).map(|lock| LockClaim { at: now, ..lock }),
+    };
+    let id = RunId::of_gathering(gathering.id, now);
+    let mut run = new_run(function, id, event, events, claims, now, now);
+    if gathering.is_batch {
+        make_batch(&mut run, gathering.id);
+        return Some(run);
+    }
+    run.idempotency = event.has_own_id.then(|| event.external_id.clone());
+    let is_awaited = gathering::correlation_id(&event.body, function).is_some();
+    if let Some(lock) = run.lock.as_mut().filter(|_| is_awaited) {
+        refuse_lock(lock, event, now);
+    }
+    Some(run)
+}
+
+/// Tells whoever invoked the run by this event if it is left out for its lock.
+pub(crate) fn refuse_lock(lock: &mut LockClaim, invoked: &Event, now: Timestamp) {
+    if lock.mode == SingletonMode::Skip {
+        let message = "invoked function is a singleton, and another run of it has not ended";
+        lock.refusal = refused_invoke(invoked, &Failure::new("Error", message), now).map(Box::new);
+    }
+}
+
+/// Makes a run that of a batch: it can't be cancelled by events and has no deadline for its start.
+pub(super) fn make_batch(run: &mut NewRun, gathering: GatheringId) {
+    run.state.batch = Some(gathering);
+    run.waits = Vec::new();
+    if let Some(deadline) = run.deadline.take() {
+        run.state.jobs.remove(&deadline.id.key);
+    }
+}
+
+/// The run `id` of these events, whose first call is due then; what it asks for it asks for the first one's sake.
+pub(super) fn new_run(
     function: &Function,
-    event: &Event,
     id: RunId,
+    event: &Event,
+    events: &[Event],
+    Claims { rate, lock }: Claims,
     due: Timestamp,
     now: Timestamp,
-) -> Result<NewRun, Skip> {
-    let Claims { rate, lock } = Claims::of(function, event)?;
-    let events: Arc<[_]> = Arc::new([event.body.clone()]);
-    let mut state = RunState::new(id, function.id, event.name.clone(), vec![event.id], events);
+) -> NewRun {
+    let bodies: Arc<[_]> = events.iter().map(|event| event.body.clone()).collect();
+    let ids = events.iter().map(|event| event.id).collect();
+    let mut state = RunState::new(id, function.id, event.name.clone(), ids, bodies);
     state.priority = priority(function, event);
     state.gates = gates(function, event);
     let job_id = JobId {
@@ -64,7 +123,7 @@ pub(super) fn begin(
     let deadline = deadline::for_start(function, id);
     state.jobs.extend(deadline.iter().map(|job| (job.id.key.clone(), 0)));
     state.lock = lock.as_ref().map(|lock| lock.bucket);
-    Ok(NewRun {
+    NewRun {
         waits: cancel_waits(function, event, id, now),
         state,
         job,
@@ -72,11 +131,24 @@ pub(super) fn begin(
         idempotency: None,
         rate,
         lock,
-    })
+    }
+}
+
+/// Whether the function starts runs at all in its mode.
+fn admit(function: &Function, event: &Event) -> Result<(), Skip> {
+    match standstill(function.mode) {
+        None => Ok(()),
+        Some((reason, detail)) => Err(Skip {
+            event: event.id,
+            function: Some(function.id),
+            reason,
+            detail,
+        }),
+    }
 }
 
 /// Why a function in this mode starts no runs.
-fn standstill(mode: FunctionMode) -> Option<(SkipReason, String)> {
+pub(super) fn standstill(mode: FunctionMode) -> Option<(SkipReason, String)> {
     match mode {
         FunctionMode::Active => None,
         FunctionMode::Paused { since } => Some((

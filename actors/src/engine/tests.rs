@@ -5,6 +5,7 @@
 mod admission;
 mod deadlines;
 mod gates;
+mod gatherings;
 mod holds;
 mod life;
 mod parallel;

@@ -42,6 +42,7 @@ use crate::registrar::{self, Registrar};
 use crate::rerun::Reruns;
 use crate::router::{self, Router};
 use crate::run_cache::RunCache;
+use crate::scheduler::alarm::Alarm;
 use crate::scheduler::catch_up::CatchUp;
 use crate::scheduler::{self, Scheduler};
 use crate::state_writer::{self, StateWriter};
@@ -217,6 +218,7 @@ pub async fn build(
     let cache = RunCache::new(settings.cache_bytes);
     let unrouted = Arc::new(Notify::new());
     let spilled = Arc::new(AtomicBool::new(false));
+    let alarm = Alarm::default();
     let parked = Parked::new(catalog.clone(), Arc::clone(&functions_changed));
 
     let child = Children {
@@ -231,6 +233,7 @@ pub async fn build(
         unrouted: Arc::clone(&unrouted),
         spilled: Arc::clone(&spilled),
         spill: Arc::clone(&functions_changed),
+        alarm: alarm.clone(),
         metrics: metrics.clone(),
         horizon: settings.horizon,
     };
@@ -249,6 +252,7 @@ pub async fn build(
         catalog: catalog.clone(),
         changed: functions_changed,
         spilled,
+        alarm,
         parked: parked.clone(),
         book: book.clone(),
         metrics: metrics.clone(),

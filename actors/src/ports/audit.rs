@@ -76,6 +76,8 @@ checks! {
     UnroutableEvent = "unroutable-event", "P1", "Events to be routed that are not stored.";
     DoubledRun = "doubled-run", "P2", "Functions started more than once by the same event.";
     CauselessRun = "causeless-run", "P2", "Runs whose event is not stored.";
+    EmptyGathering = "empty-gathering", "P2", "Debounces and batches that hold no event, or none that is stored.";
+    OverdueGathering = "overdue-gathering", "P2", "Debounces and batches that have been due for too long: no server fires them.";
     RepeatedResult = "repeated-result", "P3", "Steps whose result was recorded more than once.";
     LostResult = "lost-result", "P3", "Steps that are done and have no result.";
     BrokenStack = "broken-stack", "P3", "Runs whose completed steps are not in one order without gaps.";

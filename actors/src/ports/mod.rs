@@ -7,6 +7,7 @@ mod audit;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod gatherings;
 mod invoker;
 mod operations;
 mod overrides;
@@ -19,6 +20,7 @@ mod store;
 
 pub use audit::{Audit, AuditScope, Check, Finding, SAMPLES};
 pub use clock::Clock;
+pub use gatherings::{DUE_BYTES, GatheringBook, within_due_bytes};
 pub use invoker::{Invoker, InvokerFactory};
 pub use operations::OperationBook;
 pub use overrides::Overrides;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::{Audit, OperationBook, Overrides, RunSlots, Search, SlotBook};
+use super::{Audit, GatheringBook, OperationBook, Overrides, RunSlots, Search, SlotBook};
 
 use crate::domain::{
-    App, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, HistoryEntry, Job, Json, LetterId,
-    LimitOverride, Lookup, Node, NodeId, Registration, RunId, RunState, RunStatus, Skip, Step, StepId, StepOp,
-    StepState, SyncOutcome, Timestamp, Wait, WaitKey, WaitKind, Write, Written,
+    App, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, Gathering, GatheringId, HistoryEntry,
+    Job, Json, LetterId, LimitOverride, Lookup, Node, NodeId, Registration, RunId, RunState, RunStatus, Skip, Step,
+    StepId, StepOp, StepState, SyncOutcome, Timestamp, Wait, WaitKey, WaitKind, Write, Written,
 };
 
 /// Why the store can't.
@@ -117,6 +117,8 @@ pub struct RunSummary {
     pub status: RunStatus,
     /// The events that started it, the first one first.
     pub event_ids: Vec<EventId>,
+    /// The gathering that they were, if they are a batch.
+    pub batch: Option<GatheringId>,
     /// Name of the first one.
     pub event_name: String,
     /// First call.
@@ -204,6 +206,8 @@ pub struct EventView {
     pub runs: Vec<RunSummary>,
     /// The functions it did not start, and why.
     pub skips: Vec<Skip>,
+    /// The gatherings that hold it, oldest first.
+    pub gatherings: Vec<Gathering>,
 }
 
 /// An app with its functions.
@@ -344,7 +348,9 @@ pub const SENDER_SLACK: Duration = Duration::from_secs(5 * 60);
 
 /// The store.
 #[async_trait]
-pub trait Store: Audit + OperationBook + SlotBook + RunSlots + Overrides + Search + Send + Sync {
+pub trait Store:
+    Audit + GatheringBook + OperationBook + SlotBook + RunSlots + Overrides + Search + Send + Sync
+{
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
     /// A batch whose future is dropped is written wholly or not at all.
@@ -466,8 +472,8 @@ pub trait Store: Audit + OperationBook + SlotBook + RunSlots + Overrides + Searc
     async fn orphans(&self, after: Option<RunId>, span: usize) -> Result<Orphans, StoreError>;
 
     /// Deletes runs that have expired with their steps and history, and expired events that no remaining run was started
-    /// by, what rate limits need no longer remember, and what was noted of slots older than expired events; at most `limit`
-    /// of each. Answers how much of all that went, but for the notes.
+    /// by and no gathering holds, what rate limits need no longer remember, and what was noted of slots older than expired
+    /// events; at most `limit` of each. Answers how much of all that went, but for the notes.
     async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError>;
 
     /// Dead letters from new to old.

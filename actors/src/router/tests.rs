@@ -1,5 +1,6 @@
 //! Every event finds its functions and its waits, once, whatever fails in between.
 
+mod gatherings;
 mod starts;
 
 use std::sync::Arc;

@@ -80,6 +80,8 @@ impl Fired {
             event: self.event,
             skips: started.as_ref().err().cloned().into_iter().collect(),
             runs: started.into_iter().collect(),
+            // Each slot has its own run, also of a function that gathers events.
+            joins: Vec::new(),
             // A tick of a function that is being changed elsewhere at this moment still counts.
             catalog: None,
         }

@@ -33,6 +33,7 @@ impl Desk {
             unrouted: Arc::clone(&unrouted),
             spilled: Arc::default(),
             spill: Arc::default(),
+            alarm: Alarm::default(),
             metrics: Metrics::default(),
             horizon: Duration::from_secs(10),
         };
@@ -51,6 +52,7 @@ impl Desk {
         Write::Accept(crate::domain::Accept {
             event: event(name, &json!({}), n, at),
             runs: self.runs(name, n),
+            joins: Vec::new(),
             skips: Vec::new(),
             catalog: None,
         })

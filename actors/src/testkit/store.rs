@@ -1,6 +1,7 @@
 //! The store's contract in memory, and every way in which it may fail.
 
 mod crons;
+mod gatherings;
 mod operations;
 mod overrides;
 mod rows;
@@ -15,11 +16,12 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
+use self::gatherings::Held;
 use super::EPOCH;
 use crate::domain::{
-    Accept, Advance, App, Change, ClaimId, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, Job,
-    JobId, JobKey, Json, LetterId, Level, LimitOverride, Lookup, Node, NodeId, Operation, OperationId, Registration,
-    Route, RunId, RunState, Skip, SyncOutcome, Timestamp, Wait, Write, Written,
+    Accept, Advance, App, Change, ClaimId, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates,
+    GatheringId, Job, JobId, JobKey, Joined, Json, LetterId, Level, LimitOverride, Lookup, Node, NodeId, Operation,
+    OperationId, Registration, Route, RunId, RunState, Skip, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView,
@@ -74,6 +76,8 @@ struct Inner {
     cron_gaps: Vec<CronGap>,
     cron_notes: usize,
     cron_faults: usize,
+    gatherings: BTreeMap<GatheringId, Held>,
+    gathered_keys: HashMap<(FunctionId, String), Timestamp>,
     run_slots: BTreeMap<RunId, run_slots::Row>,
     overrides: Vec<LimitOverride>,
     operations: BTreeMap<OperationId, Operation>,
@@ -182,7 +186,7 @@ impl Inner {
         let name = match write {
             Write::Accept(accept) => Some(&accept.event.name),
             Write::Route(route) => self.events.get(&route.event).map(|event| &event.name),
-            Write::Advance(_) => None,
+            Write::Advance(_) | Write::Fire(_) => None,
         };
         // Two records of one skip are what a primary key refuses.
         let is_double = |skip: &Skip| {
@@ -205,6 +209,7 @@ impl Inner {
         let matched = match write {
             Write::Accept(accept) => accept.catalog,
             Write::Route(route) => route.catalog,
+            Write::Fire(fire) => fire.catalog,
             Write::Advance(_) => None,
         };
         if matched.is_some_and(|matched| matched < self.revision) {
@@ -214,6 +219,7 @@ impl Inner {
             Write::Accept(accept) => self.accept(accept),
             Write::Route(route) => self.route(route),
             Write::Advance(advance) => self.advance(advance),
+            Write::Fire(fire) => self.fire(fire),
         }
     }
 
@@ -233,7 +239,8 @@ impl Inner {
         }
         let unrouted = self.put_event(&accept.event, false);
         self.skips.extend(accept.skips.iter().cloned());
-        let mut created = self.create(accept.event.id, &accept.runs);
+        let mut created = self.create(&accept.runs);
+        self.join(&accept.joins, &mut created);
         created.unrouted.extend(unrouted);
         created.into_written(Vec::new())
     }
@@ -243,7 +250,8 @@ impl Inner {
             return Written::Lost;
         }
         self.skips.extend(route.skips.iter().cloned());
-        let created = self.create(route.event, &route.runs);
+        let mut created = self.create(&route.runs);
+        self.join(&route.joins, &mut created);
         let mut missed = Vec::new();
         for take in &route.takes {
             if self.waits.remove(&(take.run, take.key.to_string())).is_some() {
@@ -293,6 +301,7 @@ impl Inner {
             missed: Vec::new(),
             unrouted,
             evictions: Vec::new(),
+            joined: Joined::default(),
         }
     }
 
@@ -555,6 +564,7 @@ impl Store for FakeStore {
             event: event.clone(),
             runs: Vec::new(),
             skips: skips.cloned().collect(),
+            gatherings: inner.gatherings_of(id),
         }))
     }
 

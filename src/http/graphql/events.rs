@@ -183,7 +183,7 @@ impl StreamItem {
     }
 
     async fn in_batch(&self, ctx: &Context<'_>) -> Result<bool> {
-        Ok(self.runs(asked(ctx)).await?.iter().any(|run| run.event_ids.len() > 1))
+        Ok(self.runs(asked(ctx)).await?.iter().any(|run| run.batch.is_some()))
     }
 }
 

@@ -96,11 +96,11 @@ impl FunctionRun {
 
     #[graphql(name = "batchID")]
     async fn batch_id(&self) -> Option<Ulid> {
-        None
+        self.0.batch.map(Ulid::of)
     }
 
     async fn batch_created_at(&self) -> Option<Time> {
-        Some(Time(self.0.id.at())).filter(|_| self.0.event_ids.len() > 1)
+        self.0.batch.map(|batch| Time(batch.at()))
     }
 
     async fn status(&self, ctx: &Context<'_>) -> Option<FunctionRunStatus> {

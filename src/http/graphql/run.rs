@@ -124,11 +124,11 @@ impl FunctionRunV2 {
     }
 
     async fn is_batch(&self) -> bool {
-        self.0.event_ids.len() > 1
+        self.0.batch.is_some()
     }
 
     async fn batch_created_at(&self) -> Option<Time> {
-        Some(Time(self.0.id.at())).filter(|_| self.0.event_ids.len() > 1)
+        self.0.batch.map(|batch| Time(batch.at()))
     }
 
     async fn cron_schedule(&self, ctx: &Context<'_>) -> Result<Option<String>> {

@@ -197,6 +197,7 @@ mod tests {
             ended_at: None,
             output: Json::parse(r#"{"total":7}"#).ok(),
             original: None,
+            batch: None,
         };
         let search = Search::parse(Some(text), &ROOTS).expect("compiles").expect("has lines");
         assert_eq!(search.holds_for(&run, &events, at.to_datetime()), found);

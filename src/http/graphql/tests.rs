@@ -27,6 +27,7 @@ async fn server() -> Server {
             event: event(),
             runs: vec![run.summary.clone()],
             skips: Vec::new(),
+            gatherings: Vec::new(),
         }];
         world.runs = vec![run];
     });
@@ -245,6 +246,7 @@ async fn a_list_of_events_loads_their_runs_at_once() {
                 event: other,
                 runs,
                 skips: Vec::new(),
+                gatherings: Vec::new(),
             };
             world.events.push(view);
         });

@@ -46,8 +46,8 @@ impl Query {
             ids: run.event_ids.iter().map(Ulid::of).collect(),
             payloads: events.iter().map(|event| Bytes(raw(event))).collect(),
             timestamp: Time(first.unwrap_or_else(|| run.id.at())),
-            is_batch: run.event_ids.len() > 1,
-            batch_id: None,
+            is_batch: run.batch.is_some(),
+            batch_id: run.batch.map(Ulid::of),
             cron: schedule(asked, run).await?,
         })
     }

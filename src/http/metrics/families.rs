@@ -102,6 +102,16 @@ impl Sample {
                 .all()
                 .map(|(reason, count)| ([("reason", reason.as_str())], count)),
         )?;
+        text.counter(
+            "callboard_events_gathered",
+            "Times an event has joined a debounce or batch of a function.",
+            events.gathered.value(),
+        )?;
+        text.counters(
+            "callboard_gatherings_fired",
+            "Debounces and batches that have ended, by what made them due.",
+            events.fired.all().map(|(by, count)| ([("due_by", by.as_str())], count)),
+        )?;
         text.counters(
             "callboard_intake_refusals",
             "Requests with events that were refused, wholly or from one event on, by reason.",

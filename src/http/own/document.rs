@@ -2,7 +2,9 @@
 
 use utoipa::OpenApi;
 
-use super::{apps, events, flow, functions, letters, limits, modes, nodes, operations, operator, runs, slots, view};
+use super::{
+    apps, events, flow, functions, gatherings, letters, limits, modes, nodes, operations, operator, runs, slots, view,
+};
 use crate::http::answer;
 
 #[derive(OpenApi)]
@@ -26,6 +28,8 @@ use crate::http::answer;
         modes::drain,
         modes::resume,
         slots::list,
+        gatherings::list,
+        gatherings::fire,
         flow::get,
         limits::put,
         limits::end,

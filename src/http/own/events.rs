@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{reading, view};
+use super::{gatherings, reading, view};
 use crate::error::{Code, Problem};
 use crate::http::answer::{ErrorBody, OwnError};
 use crate::http::body;
@@ -140,6 +140,16 @@ pub(super) struct EventDetail {
     runs: Vec<view::Run>,
     /// The functions it could have started and did not.
     not_started: Vec<NotStarted>,
+    /// The debounces and batches that hold it, whose runs have not started.
+    gathered: Vec<Gathered>,
+}
+
+/// A debounce or batch that holds an event.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Gathered {
+    function: view::FunctionRef,
+    #[serde(flatten)]
+    gathering: gatherings::Gathering,
 }
 
 /// A function that an event did not start.
@@ -169,9 +179,14 @@ pub(super) async fn get(id: Path<String>, state: State) -> Result<HttpResponse, 
         reason: skip.reason.as_str(),
         detail: skip.detail.clone(),
     });
+    let gathered = found.gatherings.iter().map(|gathering| Gathered {
+        function: view::FunctionRef::of(&catalog, gathering.function),
+        gathering: gatherings::Gathering::of(gathering),
+    });
     Ok(HttpResponse::Ok().json(EventDetail {
         event: view::Event::of(&found.event),
         runs: found.runs.iter().map(|run| view::Run::of(&catalog, run)).collect(),
         not_started: not_started.collect(),
+        gathered: gathered.collect(),
     }))
 }

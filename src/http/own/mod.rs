@@ -8,6 +8,7 @@ mod document;
 mod events;
 mod flow;
 mod functions;
+mod gatherings;
 mod letters;
 mod limits;
 mod modes;
@@ -51,6 +52,8 @@ endpoints! {
     "/functions/{id}/drain" => post modes::drain;
     "/functions/{id}/resume" => post modes::resume;
     "/functions/{id}/slots" => get slots::list;
+    "/functions/{id}/gatherings" => get gatherings::list;
+    "/functions/{id}/gatherings/{gathering}/fire" => post gatherings::fire;
     "/functions/{id}/flow" => get flow::get;
     "/functions/{id}/limits" => put limits::put, delete limits::end;
     "/apps" => get apps::list;

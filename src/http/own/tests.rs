@@ -1,6 +1,7 @@
 //! `/api/v1`: what may be asked, and what is answered.
 
 mod breaker;
+mod gatherings;
 mod letters;
 mod limits;
 mod operations;
@@ -149,6 +150,7 @@ async fn an_event_is_shown_with_what_it_did_not_start() {
         event: event(),
         runs: vec![view(RunStatus::Queued).summary],
         skips: vec![skip],
+        gatherings: Vec::new(),
     };
     server.world.with(|world| world.events.push(stored));
     let shown = server.get(&format!("/api/v1/events/{}", event().id)).await.json();

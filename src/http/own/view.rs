@@ -101,6 +101,9 @@ pub(super) struct Run {
     event_name: String,
     /// The events that started it.
     event_ids: Vec<String>,
+    /// The batch that they were, if the function gathers events in batches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch_id: Option<String>,
     created_at: String,
     /// When the function was first called.
     started_at: Option<String>,
@@ -124,6 +127,7 @@ impl Run {
             status: run.status.as_str(),
             event_name: run.event_name.clone(),
             event_ids: run.event_ids.iter().map(ToString::to_string).collect(),
+            batch_id: run.batch.map(|batch| batch.to_string()),
             created_at: rfc3339(run.id.at()),
             started_at: run.started_at.map(rfc3339),
             ended_at: run.ended_at.map(rfc3339),

@@ -2,6 +2,7 @@
 
 mod backends;
 mod crons;
+mod gatherings;
 mod operations;
 mod overrides;
 mod run_slots;
@@ -23,7 +24,7 @@ use callboard_actors::domain::*;
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::kernel::{ChildName, ChildState, ChildStatus, Observation, RestartKind, Snapshot};
 use callboard_actors::metrics::Metrics;
-use callboard_actors::orchestrator::{Cancelled, OperationWish, Refusal, Retried, Tree};
+use callboard_actors::orchestrator::{Cancelled, FiredGathering, OperationWish, Refusal, Retried, Tree};
 use callboard_actors::ports::*;
 use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
@@ -62,6 +63,7 @@ pub(crate) struct World {
     pub(crate) letter_filters: Vec<DeadLetterFilter>,
     pub(crate) run_filters: Vec<RunFilter>,
     pub(crate) slots: SlotPage,
+    pub(crate) gatherings: Vec<Gathered>,
     pub(crate) slot_filters: Vec<(FunctionId, SlotFilter)>,
     pub(crate) event_filters: Vec<EventFilter>,
     pub(crate) run_searches: Vec<RunSearch>,
@@ -270,6 +272,16 @@ impl Api for FakeApi {
             let operation = world.operations.iter_mut().find(|operation| operation.id == id)?;
             operation.state = OperationState::Cancelled;
             Some(operation.clone())
+        }))
+    }
+    async fn fire_gathering(&self, id: GatheringId) -> Result<Option<FiredGathering>, Refusal> {
+        Ok(self.world.with(|world| {
+            let place = world.gatherings.iter().position(|held| held.gathering.id == id)?;
+            let held = world.gatherings.remove(place);
+            Some(FiredGathering {
+                run: Some(RunId::of_gathering(id, NOW)),
+                events: held.events.len(),
+            })
         }))
     }
     async fn slots(&self, function: FunctionId, filter: SlotFilter) -> Result<Option<SlotPage>, StoreError> {

@@ -23,6 +23,7 @@ pub(crate) fn view(status: RunStatus) -> RunView {
             function_version: 3,
             status,
             event_ids: vec![EventId::new(NOW, 1)],
+            batch: None,
             event_name: "shop/order.paid".to_owned(),
             started_at: None,
             ended_at: None,
@@ -290,6 +291,7 @@ async fn an_event_is_shown_with_both_its_ids() {
         event: event(),
         runs: vec![view(RunStatus::Queued).summary],
         skips: Vec::new(),
+        gatherings: Vec::new(),
     };
     server.world.with(|world| world.events.push(stored));
     let id = event().id;
@@ -374,6 +376,7 @@ async fn a_run_that_the_clock_has_started_names_its_schedule() {
         event: tick,
         runs: vec![run.summary.clone()],
         skips: Vec::new(),
+        gatherings: Vec::new(),
     };
     server
         .world

@@ -1,14 +1,15 @@
 //! Where a batch has to be cut, so that the order of its writes shows.
 //!
-//! Within a segment no two writes touch the same event, run, idempotency key or signal, so it makes no difference that
-//! their statements are run kind by kind instead of write by write. Taking waits of different runs is no such thing.
+//! Within a segment no two writes touch the same event, run, idempotency key or signal, and none joins what another one
+//! fires, so it makes no difference that their statements are run kind by kind instead of write by write. Taking waits of
+//! different runs is no such thing, nor is joining one gathering.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
-use callboard_actors::domain::{Change, EventId, FunctionId, NewRun, RunId, Wait, WaitKind, Write};
+use callboard_actors::domain::{Change, ClaimId, EventId, FunctionId, Join, NewRun, RunId, Wait, WaitKind, Write};
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Touched<'a> {
     Event(EventId),
     Run(RunId),
@@ -19,15 +20,22 @@ enum Touched<'a> {
     Signals,
     /// Some wait is taken.
     Takes,
+    /// A gathering of the bucket is joined.
+    Joins(ClaimId),
+    /// A gathering of the bucket ends.
+    Fires(ClaimId),
 }
 
 impl Touched<'_> {
-    /// Something that an earlier write must not have touched. Only takes and signals differ from what they touch: a wait
-    /// that is taken does not say whether it is for a signal that has just changed hands, and the other way round.
-    fn clashes_with(&self) -> &Self {
+    /// Something that an earlier write must not have touched. Takes and signals differ from what they touch: a wait
+    /// that is taken does not say whether it is for a signal that has just changed hands, and the other way round. Any number of events join a gathering, or it
+    /// ends.
+    fn clashes_with(self) -> Self {
         match self {
-            Self::Signals => &Self::Takes,
-            Self::Takes => &Self::Signals,
+            Self::Signals => Self::Takes,
+            Self::Takes => Self::Signals,
+            Self::Joins(bucket) => Self::Fires(bucket),
+            Self::Fires(bucket) => Self::Joins(bucket),
             same => same,
         }
     }
@@ -40,7 +48,7 @@ pub(in crate::store) fn split(batch: &[Write]) -> Vec<Range<usize>> {
     let mut seen = HashSet::new();
     for (index, write) in batch.iter().enumerate() {
         let own = touched(write);
-        if own.iter().any(|touched| seen.contains(touched.clashes_with())) {
+        if own.iter().any(|touched| seen.contains(&touched.clashes_with())) {
             segments.push(start..index);
             start = index;
             seen.clear();
@@ -58,14 +66,21 @@ fn touched(write: &Write) -> Vec<Touched<'_>> {
         Write::Accept(accept) => {
             touched.push(Touched::Event(accept.event.id));
             accept.runs.iter().for_each(|run| new_run(run, &mut touched));
+            accept.joins.iter().for_each(|join| new_join(join, &mut touched));
         }
         Write::Route(route) => {
             touched.push(Touched::Event(route.event));
             route.runs.iter().for_each(|run| new_run(run, &mut touched));
+            route.joins.iter().for_each(|join| new_join(join, &mut touched));
             touched.extend(route.takes.iter().map(|take| Touched::Run(take.run)));
             if !route.takes.is_empty() {
                 touched.push(Touched::Takes);
             }
+        }
+        Write::Fire(fire) => {
+            touched.push(Touched::Fires(fire.bucket));
+            fire.runs.iter().for_each(|run| new_run(run, &mut touched));
+            touched.extend(fire.answers.iter().map(|event| Touched::Event(event.id)));
         }
         Write::Advance(advance) => {
             touched.push(Touched::Run(advance.run));
@@ -87,6 +102,13 @@ fn new_run<'a>(run: &'a NewRun, touched: &mut Vec<Touched<'a>>) {
         touched.push(Touched::Key(run.state.function, key));
     }
     run.waits.iter().for_each(|wait| new_wait(wait, touched));
+}
+
+fn new_join<'a>(join: &'a Join, touched: &mut Vec<Touched<'a>>) {
+    touched.push(Touched::Joins(join.bucket));
+    if let Some(key) = &join.idempotency {
+        touched.push(Touched::Key(join.function, key));
+    }
 }
 
 fn new_wait<'a>(wait: &'a Wait, touched: &mut Vec<Touched<'a>>) {
@@ -154,6 +176,7 @@ mod tests {
                 Write::Accept(Accept {
                     event,
                     runs: vec![new],
+                    joins: Vec::new(),
                     skips: Vec::new(),
                     catalog: None,
                 })

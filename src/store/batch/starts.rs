@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use callboard_actors::domain::{ClaimId, Event, Job, Level, NewRun, RunId, SkipReason};
+use callboard_actors::domain::{ClaimId, Event, GatheringId, Job, Level, NewRun, RateClaim, RunId, SkipReason, Write};
 use callboard_actors::engine::{Lock, lock, rate_limit};
+
+use super::{joins, new_runs};
 
 /// What the database holds of the buckets that a segment is about.
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ pub(in crate::store) struct Starts {
     pub(in crate::store) holders: BTreeMap<ClaimId, RunId>,
     /// Jobs for those who held them, by the new run.
     pub(in crate::store) evictions: HashMap<RunId, Job>,
+    /// Joins that don't pass their rate limit.
+    pub(in crate::store) refused_joins: HashMap<GatheringId, Refused>,
 }
 
 /// Whether a run claims anything that is decided here.
@@ -43,32 +47,49 @@ pub(in crate::store) fn has_claims(run: &NewRun) -> bool {
 }
 
 impl Starts {
-    /// Decides on these runs, in order. Those in `known` are left out for other reasons, and claim nothing.
+    /// Decides on the runs and joins of these writes, in order. Those runs in `known` are left out for other reasons, and
+    /// claim nothing; nor do the joins of writes that have `lost`.
     pub(in crate::store) fn decide<'a>(
-        runs: impl Iterator<Item = &'a NewRun>,
+        writes: impl Iterator<Item = &'a Write>,
         known: &HashSet<RunId>,
+        lost: &HashSet<GatheringId>,
         mut buckets: Buckets,
     ) -> Self {
         let mut starts = Self::default();
-        for run in runs.filter(|run| has_claims(run) && !known.contains(&run.state.id)) {
-            if let Err(refused) = starts.pass(run, &mut buckets) {
-                starts.refused.insert(run.state.id, refused);
+        for write in writes {
+            let runs = new_runs(write).iter();
+            for run in runs.filter(|run| has_claims(run) && !known.contains(&run.state.id)) {
+                if let Err(refused) = starts.pass(run, &mut buckets) {
+                    starts.refused.insert(run.state.id, refused);
+                }
+            }
+            for join in joins(write).iter().filter(|join| !lost.contains(&join.id)) {
+                if let Some(claim) = &join.rate
+                    && let Err(refused) = starts.pass_rate(claim, &mut buckets)
+                {
+                    starts.refused_joins.insert(join.id, refused);
+                }
             }
         }
         starts
     }
 
+    fn pass_rate(&mut self, claim: &RateClaim, buckets: &mut Buckets) -> Result<(), Refused> {
+        let level = buckets.levels.get(&claim.bucket).copied();
+        let level = rate_limit::admit(level, claim.rate, claim.at).map_err(|opens| Refused {
+            reason: claim.reason,
+            detail: format!("{}{opens}", claim.rule),
+            refusal: claim.refusal.clone(),
+        })?;
+        buckets.levels.insert(claim.bucket, level);
+        self.levels.insert(claim.bucket, level);
+        Ok(())
+    }
+
     fn pass(&mut self, run: &NewRun, buckets: &mut Buckets) -> Result<(), Refused> {
         let id = run.state.id;
         if let Some(claim) = &run.rate {
-            let level = buckets.levels.get(&claim.bucket).copied();
-            let level = rate_limit::admit(level, claim.rate, claim.at).map_err(|opens| Refused {
-                reason: claim.reason,
-                detail: format!("{}{opens}", claim.rule),
-                refusal: claim.refusal.clone(),
-            })?;
-            buckets.levels.insert(claim.bucket, level);
-            self.levels.insert(claim.bucket, level);
+            self.pass_rate(claim, buckets)?;
         }
         if let Some(claim) = &run.lock {
             match lock(buckets.holders.get(&claim.bucket).copied(), claim.mode) {

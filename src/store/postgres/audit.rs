@@ -101,6 +101,15 @@ pub(super) const fn statement(check: Check) -> &'static str {
              FROM (SELECT id, run_id FROM callboard.singletons ORDER BY id LIMIT $1) AS stray
              WHERE NOT EXISTS (SELECT 1 FROM callboard.runs WHERE runs.id = stray.run_id AND runs.ended_at IS NULL OFFSET 0)"
         }
+        Check::OverdueGathering => {
+            "SELECT callboard.ulid(id) FROM callboard.gatherings WHERE due < $2 ORDER BY due, id LIMIT $1"
+        }
+        Check::EmptyGathering => {
+            "SELECT callboard.ulid(id) FROM (SELECT id FROM callboard.gatherings ORDER BY id LIMIT $1) AS held
+             WHERE NOT EXISTS (SELECT 1 FROM callboard.gathering_events AS member
+                 WHERE member.gathering_id = held.id
+                     AND (SELECT true FROM callboard.events WHERE events.id = member.event_id) OFFSET 0)"
+        }
         Check::OverdueJob => {
             "SELECT callboard.ulid(run_id) || ' ' || key
              FROM (SELECT run_id, key, function_id FROM callboard.jobs WHERE due < $2

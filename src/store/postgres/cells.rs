@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use callboard_actors::domain::{EventId, FunctionId, LetterId, NodeId, OperationId, RunId, Timestamp};
+use callboard_actors::domain::{EventId, FunctionId, GatheringId, LetterId, NodeId, OperationId, RunId, Timestamp};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -38,6 +38,7 @@ ulid!(RunId);
 ulid!(NodeId);
 ulid!(LetterId);
 ulid!(OperationId);
+ulid!(GatheringId);
 
 impl Id for FunctionId {
     fn cell(self) -> Uuid {

@@ -8,6 +8,7 @@ use callboard_actors::ports::{EventFilter, EventView, Page, SENDER_SLACK, StoreE
 use uuid::Uuid;
 
 use super::cells::{Id as _, text};
+use super::gatherings;
 use super::readers::Readers;
 use super::rows::{event, get_id_or_null, get_named, get_text, summary};
 use super::sql_limit;
@@ -43,11 +44,11 @@ pub(super) const NAMED: &str = "SELECT id, external_id, has_own_id, name, ts, re
 /// The runs an event started: those whose ids were derived from it carry its time, the others have a row.
 pub(super) const RUNS: &str =
     "SELECT id, function_id, function_version, status, event_id, event_ids, event_name, started_at, ended_at,
-        output, original_id
+        output, original_id, batch_id
     FROM callboard.runs WHERE id >= $1 AND id < $2 AND event_id = $3
     UNION
-    SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name, started_at, ended_at, output,
-        original_id
+    SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name, started_at, ended_at,
+        output, original_id, batch_id
     FROM callboard.run_events JOIN callboard.runs ON runs.id = run_events.run_id WHERE run_events.event_id = $3
     ORDER BY id";
 
@@ -131,10 +132,11 @@ pub(super) async fn view(readers: &Readers, id: EventId) -> Result<Option<EventV
                 .bind(id.cell());
             let runs = session.all(runs).await?;
             let skips = session.all(sqlx::query(SKIPS).bind(id.cell())).await?;
-            Ok(Some((row, runs, skips)))
+            let held = session.all(sqlx::query(gatherings::OF_EVENT).bind(id.cell())).await?;
+            Ok(Some((row, runs, skips, held)))
         })
     });
-    let Some((row, runs, skips)) = found.await? else {
+    let Some((row, runs, skips, held)) = found.await? else {
         return Ok(None);
     };
     let skip = |row| {
@@ -149,5 +151,6 @@ pub(super) async fn view(readers: &Readers, id: EventId) -> Result<Option<EventV
         event: event(&row)?,
         runs: runs.iter().map(summary).collect::<Result<_, _>>()?,
         skips: skips.iter().map(skip).collect::<Result<_, _>>()?,
+        gatherings: held.iter().map(gatherings::gathering).collect::<Result<_, _>>()?,
     }))
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::cells::Id as _;
 use super::crons;
 use super::events::CLOCK_SLACK;
+use super::gatherings;
 use super::readers::{Readers, Statement};
 use super::rows::get;
 use super::sql_limit;
@@ -27,6 +28,7 @@ pub(super) const OLD_EVENTS: &str = "SELECT id FROM callboard.events WHERE id < 
             AND runs.id <= (left(events.id::text, 13) || '-ffff-ffff-ffffffffffff')::uuid AND runs.event_id = events.id)
     AND NOT EXISTS (SELECT 1 FROM callboard.run_events WHERE run_events.event_id = events.id)
     AND NOT EXISTS (SELECT 1 FROM callboard.unrouted WHERE unrouted.event_id = events.id)
+    AND NOT EXISTS (SELECT 1 FROM callboard.gathering_events AS held WHERE held.event_id = events.id)
     ORDER BY id LIMIT $3";
 
 /// Rate limits that have nothing left to remember.
@@ -34,7 +36,8 @@ pub(super) const OLD_RATES: &str = "SELECT id FROM callboard.rate_limits WHERE n
 /// One that was used since stays.
 pub(super) const DELETE_RATES: &str = "DELETE FROM callboard.rate_limits WHERE id = ANY ($1) AND next < $2";
 
-/// What is found stays true until it is deleted: an ended run does not open again, and only an unrouted event gets runs.
+/// What is found stays true until it is deleted: an ended run does not open again, and only an unrouted or gathered event
+/// gets runs.
 pub(super) const DELETE_RUNS: [&str; 4] = [
     "DELETE FROM callboard.run_events USING (
         SELECT runs.id AS run_id, event.id AS event_id
@@ -72,6 +75,7 @@ pub(super) async fn purge(readers: &Readers, expiry: &Expiry, limit: usize) -> R
     gone += delete(readers, events, &DELETE_EVENTS).await?;
     gone += delete_rates(readers, expiry.rates, limit).await?;
     crons::purge(readers, expiry.events).await?;
+    gatherings::purge(readers, expiry.rates).await?;
     tend_history(readers, expiry).await;
     Ok(gone)
 }

@@ -102,7 +102,7 @@ pub(super) fn event(row: &PgRow) -> Result<Event, StoreError> {
 }
 
 /// From the columns id, function_id, function_version, status, event_id, event_ids, event_name, started_at, ended_at, output,
-/// original_id.
+/// original_id, batch_id.
 pub(super) fn summary(row: &PgRow) -> Result<RunSummary, StoreError> {
     Ok(RunSummary {
         id: get_id(row, 0)?,
@@ -115,6 +115,7 @@ pub(super) fn summary(row: &PgRow) -> Result<RunSummary, StoreError> {
         ended_at: get_time_or_null(row, 8)?,
         output: get_json_or_null(row, 9)?,
         original: get_id_or_null(row, 10)?,
+        batch: get_id_or_null(row, 11)?,
     })
 }
 

@@ -17,7 +17,7 @@ macro_rules! page {
     ($condition:literal) => {
         concat!(
             "SELECT id, function_id, function_version, status, event_id, event_ids, event_name, started_at, ended_at, output,
-                original_id
+                original_id, batch_id
             FROM callboard.runs WHERE status = ANY ($3) AND ",
             $condition,
             " ORDER BY id DESC LIMIT $4"

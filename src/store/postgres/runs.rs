@@ -23,7 +23,7 @@ use crate::store::parts::Parts;
 /// Open runs by id. `event_id` and `event_ids` stand side by side.
 pub(super) const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        priority, event_id, event_ids, singleton, gates, original_id, edited
+        priority, event_id, event_ids, singleton, gates, original_id, edited, batch_id
     FROM callboard.runs WHERE id = ANY ($1) AND ended_at IS NULL";
 
 pub(super) const BODIES: &str = "SELECT id, body FROM callboard.events WHERE id = ANY ($1)";
@@ -35,7 +35,7 @@ pub(super) const STEPS: &str =
 pub(super) const JOB_KEYS: &str = "SELECT run_id, key, attempt FROM callboard.jobs WHERE run_id = ANY ($1)";
 
 pub(super) const SUMMARY: &str = "SELECT id, function_id, function_version, status, event_id, event_ids, event_name,
-        started_at, ended_at, output, original_id FROM callboard.runs WHERE id = $1";
+        started_at, ended_at, output, original_id, batch_id FROM callboard.runs WHERE id = $1";
 
 pub(super) const HISTORY: &str =
     "SELECT at, kind, step_id, attempt, detail FROM callboard.history WHERE run_id = $1 ORDER BY seq";
@@ -123,6 +123,7 @@ fn state(row: &PgRow, parts: &mut Parts) -> Result<RunState, StoreError> {
     let edited = get_text_or_null(row, 15)?;
     let edited = edited.map(|edited| serde_json::from_str(&edited)).transpose();
     state.edited = edited.map_err(|error| unreadable("an edited step", error))?;
+    state.batch = get_id_or_null(row, 16)?;
     parts.complete(&mut state);
     Ok(state)
 }

@@ -141,12 +141,12 @@ pub(super) async fn count_events(readers: &Readers, search: &EventSearch) -> Res
 pub(super) const RUNS_OF_EVENTS: &str = "WITH asked AS MATERIALIZED
         (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS asked (event_id, low, high))
     SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name,
-        started_at, ended_at, output, original_id, asked.event_id AS asked_id
+        started_at, ended_at, output, original_id, batch_id, asked.event_id AS asked_id
     FROM asked JOIN callboard.runs
         ON runs.id >= asked.low AND runs.id < asked.high AND runs.event_id = asked.event_id
     UNION
     SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name,
-        started_at, ended_at, output, original_id, asked.event_id AS asked_id
+        started_at, ended_at, output, original_id, batch_id, asked.event_id AS asked_id
     FROM asked JOIN callboard.run_events ON run_events.event_id = asked.event_id
         JOIN callboard.runs ON runs.id = run_events.run_id
     ORDER BY id";

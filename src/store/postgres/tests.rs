@@ -2,6 +2,7 @@
 
 mod audit;
 mod durability;
+mod gatherings;
 mod history;
 mod opening;
 mod plans;
@@ -90,6 +91,7 @@ fn accepted_at(at: Timestamp, number: i64) -> (Event, RunState, Write) {
     let write = Write::Accept(Accept {
         event: event.clone(),
         runs: vec![run],
+        joins: Vec::new(),
         skips: Vec::new(),
         catalog: None,
     });

@@ -90,6 +90,12 @@ pub(super) const fn statement(check: Check) -> &'static str {
             "SELECT run_id FROM (SELECT id, run_id FROM singletons ORDER BY id LIMIT ?1) AS stray
              WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = stray.run_id AND runs.ended_at IS NULL)"
         }
+        Check::OverdueGathering => "SELECT id FROM gatherings WHERE due < ?2 ORDER BY due, id LIMIT ?1",
+        Check::EmptyGathering => {
+            "SELECT id FROM (SELECT id FROM gatherings ORDER BY id LIMIT ?1) AS held
+             WHERE NOT EXISTS (SELECT 1 FROM gathering_events AS member
+                 CROSS JOIN events ON events.id = member.event_id WHERE member.gathering_id = held.id)"
+        }
         Check::OverdueJob => {
             "SELECT run_id || ' ' || key
              FROM (SELECT run_id, key, function_id FROM jobs WHERE due < ?2 ORDER BY due, run_id, key LIMIT ?1) AS late

@@ -7,7 +7,9 @@ use callboard_actors::domain::{Event, EventId, FunctionId, RunId, Skip, SkipReas
 use callboard_actors::ports::{EventFilter, EventView, Page, SENDER_SLACK, StoreError};
 use sqlx::SqlitePool;
 
+use super::commit::gatherings::gathering;
 use super::error::from_sqlx;
+use super::gatherings;
 use super::jsonb::Rows;
 use super::rows::{event, get, get_id, get_named, summary};
 use super::sql_limit;
@@ -43,11 +45,11 @@ pub(super) const NAMED: &str = "SELECT id, external_id, has_own_id, name, ts, re
 /// The runs an event started: those whose ids were derived from it carry its time, the others have a row.
 const RUNS: &str =
     "SELECT id, function_id, function_version, status, event_id, event_ids, event_name, started_at, ended_at,
-        output, original_id
+        output, original_id, batch_id
     FROM runs WHERE id >= ?1 AND id < ?2 AND event_id = ?3
     UNION
-    SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name, started_at, ended_at, output,
-        original_id
+    SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name, started_at, ended_at,
+        output, original_id, batch_id
     FROM run_events CROSS JOIN runs ON runs.id = run_events.run_id WHERE run_events.event_id = ?3
     ORDER BY id";
 
@@ -130,6 +132,8 @@ pub(super) async fn view(readers: &SqlitePool, id: EventId) -> Result<Option<Eve
     let runs = runs.fetch_all(&mut *tx).await.map_err(from_sqlx)?;
     let skips = sqlx::query(SKIPS).bind(id.to_string());
     let skips = skips.fetch_all(&mut *tx).await.map_err(from_sqlx)?;
+    let held = sqlx::query(gatherings::OF_EVENT).bind(id.to_string());
+    let held = held.fetch_all(&mut *tx).await.map_err(from_sqlx)?;
     tx.commit().await.map_err(from_sqlx)?;
 
     let skip = |row| {
@@ -145,5 +149,6 @@ pub(super) async fn view(readers: &SqlitePool, id: EventId) -> Result<Option<Eve
         event: event(&row)?,
         runs: runs.iter().map(summary).collect::<Result<_, _>>()?,
         skips: skips.iter().map(skip).collect::<Result<_, _>>()?,
+        gatherings: held.iter().map(gathering).collect::<Result<_, _>>()?,
     }))
 }

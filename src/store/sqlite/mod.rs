@@ -13,6 +13,7 @@ mod commit;
 mod crons;
 mod error;
 mod events;
+mod gatherings;
 mod inspect;
 mod jobs;
 mod jsonb;
@@ -41,14 +42,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Job, JobId, LetterId, LimitOverride, Lookup,
-    Node, NodeId, Operation, OperationId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, Wait, Write,
-    Written,
+    BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering, GatheringId, Job,
+    JobId, LetterId, LimitOverride, Lookup, Node, NodeId, Operation, OperationId, Registration, RuleId, RunId,
+    RunState, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
-    Except, Expiry, Finding, KeyFlow, NodeView, OperationBook, Orphans, Overrides, Page, RunFilter, RunSearch,
-    RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
+    Except, Expiry, Finding, GatheringBook, KeyFlow, NodeView, OperationBook, Orphans, Overrides, Page, RunFilter,
+    RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
 };
 use sqlx::SqlitePool;
 
@@ -112,6 +113,30 @@ impl SqliteStore {
 impl Audit for SqliteStore {
     async fn audit(&self, scope: &AuditScope) -> Result<Vec<Finding>, StoreError> {
         audit::run(&self.readers, scope).await
+    }
+}
+
+#[async_trait]
+impl GatheringBook for SqliteStore {
+    async fn due_gatherings(&self, until: Timestamp, limit: usize) -> Result<Vec<Gathered>, StoreError> {
+        gatherings::due(&self.readers, until, limit).await
+    }
+
+    async fn next_gathering(&self) -> Result<Option<Timestamp>, StoreError> {
+        gatherings::next(&self.readers).await
+    }
+
+    async fn gatherings(
+        &self,
+        function: FunctionId,
+        after: Option<GatheringId>,
+        limit: usize,
+    ) -> Result<Vec<Gathering>, StoreError> {
+        gatherings::of_function(&self.readers, function, after, limit).await
+    }
+
+    async fn gathering(&self, id: GatheringId) -> Result<Option<Gathered>, StoreError> {
+        gatherings::one(&self.readers, id).await
     }
 }
 

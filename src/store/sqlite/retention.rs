@@ -9,6 +9,7 @@ use sqlx::SqlitePool;
 use super::crons;
 use super::error::from_sqlx;
 use super::events::CLOCK_SLACK;
+use super::gatherings;
 use super::jsonb::Rows;
 use super::rows::get;
 use super::sql_limit;
@@ -25,6 +26,7 @@ pub(super) const OLD_EVENTS: &str = "SELECT id FROM events WHERE id < ?1 AND rec
         AND runs.id < substr(events.id, 1, 10) || '~' AND runs.event_id = events.id)
     AND NOT EXISTS (SELECT 1 FROM run_events WHERE run_events.event_id = events.id)
     AND NOT EXISTS (SELECT 1 FROM unrouted WHERE unrouted.event_id = events.id)
+    AND NOT EXISTS (SELECT 1 FROM gathering_events AS held WHERE held.event_id = events.id)
     ORDER BY id LIMIT ?3";
 
 /// Rate limits that have nothing left to remember, with what they remember.
@@ -33,7 +35,8 @@ pub(super) const OLD_RATES: &str = "SELECT id, next FROM rate_limits WHERE next 
 const DELETE_RATES: &str =
     "DELETE FROM rate_limits WHERE (id, next) IN (SELECT value->>0, value->>1 FROM jsonb_each(?))";
 
-/// What is found stays true until it is deleted: an ended run does not open again, and only an unrouted event gets runs.
+/// What is found stays true until it is deleted: an ended run does not open again, and only an unrouted or gathered event
+/// gets runs.
 const DELETE_RUNS: [&str; 4] = [
     "DELETE FROM run_events WHERE (event_id, run_id) IN (SELECT ids.value, runs.id
         FROM jsonb_each(?) AS old CROSS JOIN runs ON runs.id = old.value
@@ -69,6 +72,7 @@ pub(super) async fn purge(
     gone += delete(writer, &DELETE_EVENTS, events).await?;
     gone += delete_rates(writer, readers, expiry.rates, limit).await?;
     crons::purge(writer, expiry.events).await?;
+    gatherings::purge(writer, expiry.rates).await?;
     Ok(gone)
 }
 

@@ -17,7 +17,7 @@ macro_rules! page {
     ($condition:literal) => {
         concat!(
             "SELECT id, function_id, function_version, status, event_id, event_ids, event_name, started_at, ended_at, output,
-                original_id
+                original_id, batch_id
             FROM runs WHERE id >= ? AND id < ? AND ",
             $condition,
             " AND status IN (SELECT value FROM jsonb_each(?)) ORDER BY id DESC LIMIT ?;"

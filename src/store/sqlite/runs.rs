@@ -22,7 +22,7 @@ use crate::store::parts::Parts;
 /// Open runs by id. `event_id` and `event_ids` stand side by side.
 const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        priority, event_id, event_ids, singleton, gates, original_id, edited
+        priority, event_id, event_ids, singleton, gates, original_id, edited, batch_id
     FROM runs WHERE id IN (SELECT value FROM jsonb_each(?1)) AND ended_at IS NULL";
 
 const BODIES: &str = "SELECT id, body FROM events WHERE id IN (SELECT value FROM jsonb_each(?1))";
@@ -33,7 +33,7 @@ const STEPS: &str = "SELECT run_id, step_id, op, label, race, started_at, until,
 const JOB_KEYS: &str = "SELECT run_id, key, attempt FROM jobs WHERE run_id IN (SELECT value FROM jsonb_each(?1))";
 
 const SUMMARY: &str = "SELECT id, function_id, function_version, status, event_id, event_ids, event_name, started_at,
-        ended_at, output, original_id FROM runs WHERE id = ?1";
+        ended_at, output, original_id, batch_id FROM runs WHERE id = ?1";
 
 const HISTORY: &str = "SELECT at, kind, step_id, attempt, detail FROM history WHERE run_id = ?1 ORDER BY seq";
 
@@ -134,6 +134,7 @@ fn state(row: &SqliteRow, event_ids: Vec<EventId>, parts: &mut Parts) -> Result<
     state.original = get_id_or_null(row, 14)?;
     let edited = get::<Option<&str>>(row, 15)?.map(serde_json::from_str).transpose();
     state.edited = edited.map_err(|error| unreadable("an edited step", error))?;
+    state.batch = get_id_or_null(row, 16)?;
     parts.complete(&mut state);
     Ok(state)
 }

@@ -141,11 +141,11 @@ pub(super) async fn count_events(readers: &SqlitePool, search: &EventSearch) -> 
 pub(super) const RUNS_OF_EVENTS: &str = "WITH asked (event_id, low, high) AS MATERIALIZED
         (SELECT value ->> 0, value ->> 1, value ->> 2 FROM jsonb_each(?1))
     SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name, started_at,
-        ended_at, output, original_id, asked.event_id AS asked_id
+        ended_at, output, original_id, batch_id, asked.event_id AS asked_id
     FROM asked CROSS JOIN runs ON runs.id >= asked.low AND runs.id < asked.high AND runs.event_id = asked.event_id
     UNION
     SELECT id, function_id, function_version, status, runs.event_id, event_ids, event_name, started_at,
-        ended_at, output, original_id, asked.event_id AS asked_id
+        ended_at, output, original_id, batch_id, asked.event_id AS asked_id
     FROM asked CROSS JOIN run_events ON run_events.event_id = asked.event_id
         CROSS JOIN runs ON runs.id = run_events.run_id
     ORDER BY id";

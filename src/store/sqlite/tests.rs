@@ -59,6 +59,7 @@ fn accepted(number: i64, data: &str) -> (Event, RunState, Write) {
     let write = Write::Accept(Accept {
         event: event.clone(),
         runs: vec![run],
+        joins: Vec::new(),
         skips: Vec::new(),
         catalog: None,
     });

@@ -334,7 +334,7 @@ def invokes(kit: Kit) -> None:
         @kit.fn(fn_id)
         async def invoke(call: Call) -> object:
             try:
-                data = {"n": call.data.get("n", 21)}
+                data = {"n": call.data.get("n", 21), "key": call.data.get("key"), "batched": True}
                 got = await call.step.invoke_by_id("call", function_id=function_id, data=data, **options)
             except inngest.StepError as error:
                 if call.data.get("uncaught"):
@@ -346,6 +346,8 @@ def invokes(kit: Kit) -> None:
     invoking("invoke-error", "invoke-failing")
     invoking("invoke-missing", "does-not-exist")
     invoking("invoke-timeout", "invoke-slow", timeout=1000)
+    invoking("invoke-batch", "batch-if")
+    invoking("invoke-debounce", "debounce")
 
 
 def events(kit: Kit) -> None:
@@ -466,6 +468,8 @@ def flow(kit: Kit) -> None:
     counted("rate-limit", rate_limit=inngest.RateLimit(limit=2, period=seconds(60), key=key))
     counted("debounce", debounce=inngest.Debounce(period=seconds(1), key=key, timeout=seconds(5)))
     counted("batch", batch_events=inngest.Batch(max_size=3, timeout=seconds(2), key=key))
+    condition = "event.data.batched"
+    counted("batch-if", batch_events=inngest.Batch(max_size=3, timeout=seconds(3600), key=key, if_exp=condition))
     counted("priority", priority=inngest.Priority(run="event.data.priority"), concurrency=[inngest.Concurrency(limit=1)])
     counted("idempotency", idempotency=key)
     counted("singleton-skip", singleton=inngest.Singleton(mode="skip", key=key))

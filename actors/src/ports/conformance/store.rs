@@ -12,6 +12,7 @@ mod catalog;
 mod crons;
 mod fixtures;
 mod gates;
+mod gatherings;
 mod letters;
 mod lists;
 mod nodes;
@@ -33,6 +34,7 @@ pub use batches::*;
 pub use catalog::*;
 pub use crons::*;
 pub use gates::*;
+pub use gatherings::*;
 pub use letters::*;
 pub use lists::*;
 pub use nodes::*;
@@ -151,6 +153,19 @@ macro_rules! store_conformance {
             gaps_are_found_by_time
             ticks_are_shown_with_their_runs
             notes_of_old_slots_are_purged
+            joins_are_exact_however_writes_are_batched
+            hundreds_of_joins_fit_one_batch
+            an_event_is_gathered_once
+            what_is_lost_joins_nothing
+            what_a_debounce_does_not_start_with_is_recorded
+            an_awaited_event_stays_in_a_debounce
+            a_gathering_fires_once
+            what_gathers_by_an_older_catalog_is_outdated
+            a_fired_run_may_be_a_duplicate
+            a_rate_limit_keeps_events_from_joining
+            due_gatherings_come_in_portions
+            what_is_gathered_is_not_purged
+            stray_gatherings_are_found
             a_healthy_history_gives_no_finding
             each_check_finds_what_is_planted
             what_is_overdue_is_found_and_what_is_not_is_not

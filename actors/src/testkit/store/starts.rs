@@ -1,7 +1,7 @@
 //! Runs that are to be created: which of them are.
 
 use super::Inner;
-use crate::domain::{ClaimId, EventId, Job, LeftOut, NewRun, RunId, Skip, SkipReason, WaitKey, Written};
+use crate::domain::{ClaimId, EventId, Job, Joined, LeftOut, NewRun, RunId, Skip, SkipReason, WaitKey, Written};
 use crate::engine::{Lock, lock, rate_limit};
 
 /// What came of runs to be created.
@@ -9,6 +9,7 @@ use crate::engine::{Lock, lock, rate_limit};
 pub(super) struct Created {
     left_out: Vec<LeftOut>,
     evictions: Vec<Job>,
+    pub(super) joined: Joined,
     /// Refusals that have to be routed.
     pub(super) unrouted: Vec<EventId>,
 }
@@ -20,12 +21,13 @@ impl Created {
             missed,
             unrouted: self.unrouted,
             evictions: self.evictions,
+            joined: self.joined,
         }
     }
 }
 
 impl Inner {
-    pub(super) fn create(&mut self, event: EventId, runs: &[NewRun]) -> Created {
+    pub(super) fn create(&mut self, runs: &[NewRun]) -> Created {
         let mut created = Created::default();
         for run in runs {
             let id = run.state.id;
@@ -45,7 +47,7 @@ impl Inner {
                 Err(reason) => {
                     created.left_out.push(LeftOut { run: id, reason });
                     self.skips.extend(reason.map(|reason| Skip {
-                        event,
+                        event: run.cause(),
                         function: Some(run.state.function),
                         reason,
                         detail: String::new(),

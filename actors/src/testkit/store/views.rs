@@ -17,6 +17,7 @@ impl Inner {
             ended_at: None,
             output: self.outputs.get(&run.id).cloned(),
             original: run.original,
+            batch: run.batch,
         }
     }
 

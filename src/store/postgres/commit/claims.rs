@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use callboard_actors::domain::{
-    Accept, Advance, ClaimId, Event, EventId, Json, NewRun, Route, RunId, RunStatus, SingletonMode, Timestamp, WaitKey,
-    limits,
+    Accept, Advance, ClaimId, Event, EventId, Fire, FunctionId, Gather, GatheringId, Join, Json, NewRun, RateClaim,
+    Route, RunId, RunStatus, SingletonMode, Timestamp, WaitKey, limits,
 };
 use sqlx::postgres::PgArguments;
 use uuid::Uuid;
@@ -50,7 +51,7 @@ rows! {
         ts: i64,
         received_at: i64,
         body: &'a str,
-        /// The run that emits it.
+        /// The run or gathering that emits it.
         by: Option<Uuid>,
         /// Whether it has to be routed in any case.
         heard: bool,
@@ -80,7 +81,7 @@ rows! {
         key_text: Option<Cow<'a, str>>,
         /// Runs of the key that are older don't hold it any more.
         key_since: Uuid,
-        /// The event of the write it belongs to.
+        /// The event or gathering of the write it belongs to.
         owner: Uuid,
         /// Where to record that it was left out for its key.
         skip_seq: i64,
@@ -88,11 +89,12 @@ rows! {
         original: Option<Uuid>,
         /// As JSON.
         edited: Option<String>,
+        batch: Option<Uuid>,
     }
 }
 
 rows! {
-    /// A new run that has to pass a rate limit.
+    /// A new run or a join that has to pass a rate limit.
     Limited<'a> {
         bucket: Uuid,
         run: Uuid,
@@ -121,9 +123,9 @@ rows! {
 }
 
 impl<'a> Refusal<'a> {
-    fn new(run: RunId, event: &'a Event, of_lock: bool) -> Self {
+    fn new(run: Uuid, event: &'a Event, of_lock: bool) -> Self {
         Self {
-            run: run.cell(),
+            run,
             id: event.id.cell(),
             name: text(&event.name),
             at: event.received_at.as_millis(),
@@ -159,6 +161,41 @@ rows! {
 }
 
 rows! {
+    /// A gathering that ends.
+    Firing {
+        gathering: Uuid,
+        bucket: Uuid,
+        version: i64,
+        catalog: Option<i64>,
+    }
+}
+
+rows! {
+    /// An event that joins a gathering.
+    Joining<'a> {
+        id: Uuid,
+        bucket: Uuid,
+        function: Uuid,
+        event: Uuid,
+        at: i64,
+        ts: i64,
+        bytes: i64,
+        is_batch: bool,
+        /// The period of a debounce, the timeout of a batch.
+        quiet: i64,
+        /// The timeout of a debounce.
+        longest: Option<i64>,
+        size: i64,
+        stays: bool,
+        own: Option<Uuid>,
+        own_text: Option<Cow<'a, str>>,
+        until: i64,
+        key: Option<Cow<'a, str>>,
+        skip_seq: i64,
+    }
+}
+
+rows! {
     /// A wait that is taken.
     Taken {
         run: Uuid,
@@ -180,6 +217,8 @@ pub(super) struct Claims<'a> {
     refusals: Vec<Refusal<'a>>,
     freed: Vec<Freed>,
     locks: Vec<Locking<'a>>,
+    fires: Vec<Firing>,
+    joins: Vec<Joining<'a>>,
     /// With the event that takes it; the first one counts.
     takes: BTreeMap<(RunId, &'a WaitKey), EventId>,
 }
@@ -193,7 +232,9 @@ impl<'a> Claims<'a> {
         + <Vec<Refusal<'_>>>::COLUMNS
         + <Vec<Freed>>::COLUMNS
         + <Vec<Locking<'_>>>::COLUMNS
-        + <Vec<Taken>>::COLUMNS;
+        + <Vec<Taken>>::COLUMNS
+        + <Vec<Firing>>::COLUMNS
+        + <Vec<Joining<'_>>>::COLUMNS;
 
     /// No claims yet. With `routes_all` every event has to be routed.
     pub(super) fn new(routes_all: bool) -> Self {
@@ -206,7 +247,56 @@ impl<'a> Claims<'a> {
     pub(super) fn accept(&mut self, accept: &'a Accept, awaited: &HashSet<&str>) {
         let is_awaited = awaited.contains(accept.event.name.as_str());
         self.event(&accept.event, None, is_awaited, accept.catalog);
-        self.new_runs(accept.event.id, &accept.runs, accept.skips.len(), 0);
+        self.new_runs(accept.event.id.cell(), &accept.runs, accept.skips.len(), 0);
+        accept.joins.iter().for_each(|join| self.join(join));
+    }
+
+    pub(super) fn fire(&mut self, fire: &'a Fire) {
+        let owner = fire.gathering.cell();
+        self.fires.push(Firing {
+            gathering: owner,
+            bucket: fire.bucket.as_uuid(),
+            version: number(fire.version),
+            catalog: fire.catalog.map(number),
+        });
+        for run in &fire.runs {
+            let place = Join::skip_place(run.state.function);
+            self.new_runs(owner, std::slice::from_ref(run), 0, place);
+        }
+        for event in &fire.answers {
+            self.event(event, Some(owner), true, None);
+        }
+    }
+
+    fn join(&mut self, join: &'a Join) {
+        let skip_seq = Join::skip_place(join.function);
+        if let Some(claim) = &join.rate {
+            self.limit(claim, join.id.cell(), join.event, join.function, skip_seq);
+        }
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let (quiet, longest, size) = match join.gather {
+            Gather::Debounce { period, timeout } => (millis(period), timeout.map(millis), 0),
+            Gather::Batch { max_size, timeout } => (millis(timeout), None, i64::from(max_size)),
+        };
+        self.joins.push(Joining {
+            id: join.id.cell(),
+            bucket: join.bucket.as_uuid(),
+            function: join.function.cell(),
+            event: join.event.cell(),
+            at: join.at.as_millis(),
+            ts: join.ts.as_millis(),
+            bytes: number(join.bytes),
+            is_batch: join.is_batch(),
+            quiet,
+            longest,
+            size,
+            stays: join.is_awaited,
+            own: join.idempotency.as_deref().map(digest),
+            own_text: join.idempotency.as_deref().map(text),
+            until: join.at.after(limits::IDEMPOTENCY_WINDOW).as_millis(),
+            key: join.key.as_deref().map(text),
+            skip_seq,
+        });
     }
 
     pub(super) fn route(&mut self, route: &'a Route) {
@@ -214,7 +304,8 @@ impl<'a> Claims<'a> {
             event: route.event.cell(),
             catalog: route.catalog.map(number),
         });
-        self.new_runs(route.event, &route.runs, route.skips.len(), ROUTED_SKIPS);
+        self.new_runs(route.event.cell(), &route.runs, route.skips.len(), ROUTED_SKIPS);
+        route.joins.iter().for_each(|join| self.join(join));
         for take in &route.takes {
             self.takes.entry((take.run, &take.key)).or_insert(route.event);
         }
@@ -242,11 +333,11 @@ impl<'a> Claims<'a> {
         }));
         for (event, in_any_case) in &folded.emits {
             let is_heard = *in_any_case || awaited.contains(event.name.as_str());
-            self.event(event, Some(advance.run), is_heard, None);
+            self.event(event, Some(advance.run.cell()), is_heard, None);
         }
     }
 
-    fn event(&mut self, event: &'a Event, by: Option<RunId>, heard: bool, catalog: Option<u64>) {
+    fn event(&mut self, event: &'a Event, by: Option<Uuid>, heard: bool, catalog: Option<u64>) {
         self.events.push(Coming {
             id: event.id.cell(),
             external_id: text(&event.external_id),
@@ -256,17 +347,17 @@ impl<'a> Claims<'a> {
             ts: event.ts.as_millis(),
             received_at: event.received_at.as_millis(),
             body: event.body.as_str(),
-            by: by.map(RunId::cell),
+            by,
             heard: heard || self.routes_all,
             catalog: catalog.map(number),
         });
     }
 
-    fn new_runs(&mut self, owner: EventId, runs: &'a [NewRun], skips: usize, skips_from: i64) {
+    fn new_runs(&mut self, owner: Uuid, runs: &'a [NewRun], skips: usize, skips_from: i64) {
         for (index, run) in runs.iter().enumerate() {
             let state = &run.state;
             let skip_seq = skips_from + i64::try_from(skips + index).unwrap_or(i64::MAX - skips_from);
-            self.start(owner, run, skip_seq);
+            self.start(run, skip_seq);
             let oldest = state.created_at().before(limits::IDEMPOTENCY_WINDOW).as_millis() + 1;
             self.runs.push(New {
                 id: state.id.cell(),
@@ -285,7 +376,7 @@ impl<'a> Claims<'a> {
                 key: run.idempotency.as_deref().map(digest),
                 key_text: run.idempotency.as_deref().map(text),
                 key_since: RunId::first_at(Timestamp::from_millis(oldest)).cell(),
-                owner: owner.cell(),
+                owner,
                 skip_seq,
                 singleton: state.lock.map(ClaimId::as_uuid),
                 original: state.original.map(RunId::cell),
@@ -293,40 +384,28 @@ impl<'a> Claims<'a> {
                     let json = serde_json::to_string(edited).expect("texts serialise");
                     text(&json).into_owned()
                 }),
+                batch: state.batch.map(GatheringId::cell),
             });
         }
     }
 
     /// What a new run has to get past.
-    fn start(&mut self, owner: EventId, run: &'a NewRun, skip_seq: i64) {
+    fn start(&mut self, run: &'a NewRun, skip_seq: i64) {
         let (id, function) = (run.state.id, run.state.function);
         if let Some(claim) = &run.rate {
-            self.limits.push(Limited {
-                bucket: claim.bucket.as_uuid(),
-                run: id.cell(),
-                at: claim.at.as_nanos(),
-                gap: claim.rate.interval,
-                tolerance: claim.rate.tolerance,
-                owner: owner.cell(),
-                function: function.cell(),
-                skip_seq,
-                reason: claim.reason.as_str(),
-                detail: text(&claim.rule),
-            });
-            let refusal = claim.refusal.iter();
-            self.refusals
-                .extend(refusal.map(|event| Refusal::new(id, event, false)));
+            self.limit(claim, id.cell(), run.cause(), function, skip_seq);
         }
         if let Some(claim) = &run.lock {
             let refusal = claim.refusal.iter();
-            self.refusals.extend(refusal.map(|event| Refusal::new(id, event, true)));
+            self.refusals
+                .extend(refusal.map(|event| Refusal::new(id.cell(), event, true)));
             // Whom it is for is known only then.
             let job = claim.eviction(function, id, id);
             self.locks.push(Locking {
                 lock: claim.bucket.as_uuid(),
                 run: id.cell(),
                 evicts: claim.mode == SingletonMode::Cancel,
-                owner: owner.cell(),
+                owner: run.cause().cell(),
                 function: function.cell(),
                 skip_seq,
                 detail: text(&claim.rule),
@@ -335,6 +414,25 @@ impl<'a> Claims<'a> {
                 payload: job.payload.map_or_else(String::new, |payload| payload.to_string()),
             });
         }
+    }
+
+    /// A rate limit that a run or a join of that id has to pass.
+    fn limit(&mut self, claim: &'a RateClaim, run: Uuid, event: EventId, function: FunctionId, skip_seq: i64) {
+        self.limits.push(Limited {
+            bucket: claim.bucket.as_uuid(),
+            run,
+            at: claim.at.as_nanos(),
+            gap: claim.rate.interval,
+            tolerance: claim.rate.tolerance,
+            owner: event.cell(),
+            function: function.cell(),
+            skip_seq,
+            reason: claim.reason.as_str(),
+            detail: text(&claim.rule),
+        });
+        let refusal = claim.refusal.iter();
+        self.refusals
+            .extend(refusal.map(|event| Refusal::new(run, event, false)));
     }
 
     /// Adds the parameters, sorted by key, so that transactions of several instances wait for each other in one order.
@@ -361,6 +459,10 @@ impl<'a> Claims<'a> {
             owner: owner.cell(),
         });
         takes.collect::<Vec<_>>().bind(arguments);
+        self.fires.sort_by_key(|row| row.gathering);
+        self.joins.sort_by_key(|row| row.bucket);
+        self.fires.bind(arguments);
+        self.joins.bind(arguments);
     }
 }
 

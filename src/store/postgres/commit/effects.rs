@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use callboard_actors::domain::{
-    DeadLetter, FunctionId, Job, JobKey, Json, NewRun, RunId, Skip, Step, StepId, StepState, Take, Wait, WaitKey,
+    DeadLetter, Fire, FunctionId, Job, JobKey, Json, NewRun, RunId, Skip, Step, StepId, StepState, Take, Wait, WaitKey,
     WaitKind,
 };
 use sqlx::postgres::PgArguments;
@@ -104,6 +104,8 @@ rows! {
 
 rows! {
     SkipRow<'a> {
+        /// The event or gathering of the write it belongs to.
+        owner: Uuid,
         event: Uuid,
         seq: i64,
         function: Option<Uuid>,
@@ -164,14 +166,25 @@ impl<'a> Effects<'a> {
 
     pub(super) fn skips(&mut self, skips: &'a [Skip], from: i64) {
         for (seq, skip) in (from..).zip(skips) {
-            self.skips.push(SkipRow {
-                event: skip.event.cell(),
-                seq,
-                function: skip.function.map(FunctionId::cell),
-                reason: skip.reason.as_str(),
-                detail: text(&skip.detail),
-            });
+            self.skip(skip.event.cell(), seq, skip);
         }
+    }
+
+    pub(super) fn fire(&mut self, fire: &'a Fire) {
+        for skip in &fire.skips {
+            self.skip(fire.gathering.cell(), skip.gathered_place(), skip);
+        }
+    }
+
+    fn skip(&mut self, owner: Uuid, seq: i64, skip: &'a Skip) {
+        self.skips.push(SkipRow {
+            owner,
+            event: skip.event.cell(),
+            seq,
+            function: skip.function.map(FunctionId::cell),
+            reason: skip.reason.as_str(),
+            detail: text(&skip.detail),
+        });
     }
 
     pub(super) fn takes(&mut self, takes: &'a [Take]) {

@@ -18,7 +18,9 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::LazyLock;
 
-use callboard_actors::domain::{Accept, Event, EventId, Route, RunId, SkipReason, Write, Written};
+use callboard_actors::domain::{
+    Accept, Event, EventId, GatheringId, Route, RunId, SkipReason, Timestamp, Write, Written,
+};
 use callboard_actors::ports::StoreError;
 use sqlx::postgres::{PgArguments, PgRow};
 use uuid::Uuid;
@@ -40,7 +42,8 @@ static COMMIT: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT claimed.lost_runs, claimed.lost_events, claimed.left_out, claimed.missed_run, claimed.missed_key,
             claimed.unrouted, claimed.outdated, claimed.duplicates, claimed.limited, claimed.locked_out,
-            claimed.evicted, claimed.evicted_by
+            claimed.evicted, claimed.evicted_by, claimed.unjoined, claimed.late_joins, claimed.replaced,
+            claimed.replaced_by, claimed.next_due
         FROM callboard.claim({}) AS claimed CROSS JOIN LATERAL callboard.effect(claimed.dropped, claimed.missed_run,
             claimed.missed_key, claimed.lost_events, {}) AS done",
         parameters(1, Claims::COLUMNS),
@@ -99,6 +102,10 @@ fn collect<'a>(writes: &'a [Write], folded: &'a [Option<Folded<'a>>], routes_all
                 effects.advance(advance.run, folded);
                 awaited.extend(folded.waits.values().flatten().map(|wait| wait.name.as_str()));
             }
+            (Write::Fire(fire), _) => {
+                claims.fire(fire);
+                effects.fire(fire);
+            }
             (Write::Advance(_), None) => unreachable!("advances have been folded"),
         }
         for run in batch::new_runs(write) {
@@ -139,12 +146,22 @@ impl Answer {
             ids(row, 2)?.into_iter().map(|run| (run, None)).collect();
         left_out.extend(ids(row, 7)?.into_iter().map(|run| (run, Some(SkipReason::Duplicate))));
         left_out.extend(ids(row, 9)?.into_iter().map(|run| (run, Some(SkipReason::Singleton))));
-        let limited: HashSet<RunId> = ids(row, 8)?;
+        let late = |join: GatheringId| (join, SkipReason::Debounced);
+        let mut unjoined: HashMap<_, _> = ids(row, 13)?.into_iter().map(late).collect();
+        unjoined.extend(ids(row, 12)?.into_iter().map(|join| (join, SkipReason::Duplicate)));
+        // Runs and joins.
+        let limited: HashSet<Uuid> = get::<Vec<Uuid>>(row, 8)?.into_iter().collect();
         if !limited.is_empty() {
-            let limited = runs().filter(|run| limited.contains(&run.state.id));
-            let reasons = limited.filter_map(|run| Some((run.state.id, Some(run.rate.as_ref()?.reason))));
+            let of_runs = runs().filter(|run| limited.contains(&run.state.id.cell()));
+            let reasons = of_runs.filter_map(|run| Some((run.state.id, Some(run.rate.as_ref()?.reason))));
             left_out.extend(reasons);
+            let joins = writes.iter().flat_map(batch::joins);
+            let of_joins = joins.filter(|join| limited.contains(&join.id.cell()));
+            unjoined.extend(of_joins.filter_map(|join| Some((join.id, join.rate.as_ref()?.reason))));
         }
+        let replaced: Vec<Uuid> = get(row, 14)?;
+        let replaced_by: Vec<Uuid> = get(row, 15)?;
+        let replaced = replaced_by.into_iter().map(GatheringId::from_cell).zip(replaced);
         Ok(Self {
             lost_runs: ids(row, 0)?,
             lost_events: ids(row, 1)?,
@@ -154,6 +171,11 @@ impl Answer {
                 left_out,
                 missed,
                 evictions,
+                unjoined,
+                replaced: replaced
+                    .map(|(join, event)| (join, EventId::from_cell(event)))
+                    .collect(),
+                due: get::<Option<i64>>(row, 16)?.map(Timestamp::from_millis),
             },
         })
     }
@@ -165,6 +187,11 @@ impl Answer {
                 ..
             })
             | Write::Route(Route { event: id, .. }) => (self.lost_events.contains(id), self.outdated.contains(id)),
+            Write::Fire(fire) => {
+                // Named beside events, in the same sixteen bytes.
+                let id = EventId::from_cell(fire.gathering.cell());
+                (self.lost_events.contains(&id), self.outdated.contains(&id))
+            }
             Write::Advance(advance) => (self.lost_runs.contains(&advance.run), false),
         };
         if is_outdated {

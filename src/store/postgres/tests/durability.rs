@@ -161,6 +161,7 @@ async fn a_write_that_is_refused_leaves_the_connection_as_it_was() {
     let refused = Write::Accept(Accept {
         event,
         runs: Vec::new(),
+        joins: Vec::new(),
         skips: Vec::new(),
         catalog: None,
     });

@@ -2,19 +2,20 @@
 //! table is read from end to end, and no page is sorted.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use callboard_actors::domain::{
-    Cadence, Change, ClaimId, DeadLetter, Gates, HistoryEntry, HistoryKind, Job, JobId, JobKey, Json, LockClaim,
-    NewRun, RateClaim, RunState, RunStatus, SingletonMode, SkipReason, Step, StepId, StepOp, StepState, Timestamp,
-    Wait, WaitKey, WaitKind,
+    Accept, Cadence, Change, ClaimId, DeadLetter, DueBy, Fire, Gates, Gather, Gathering, GatheringId, HistoryEntry,
+    HistoryKind, Job, JobId, JobKey, Join, Json, LockClaim, NewRun, RateClaim, RunState, RunStatus, SingletonMode,
+    SkipReason, Step, StepId, StepOp, StepState, Timestamp, Wait, WaitKey, WaitKind, Write,
 };
-use callboard_actors::ports::{Check, Store as _};
+use callboard_actors::ports::{Check, GatheringBook as _, Store as _};
 use callboard_backends::postgres::{Server, Settings};
 use rstest::rstest;
 
 use super::super::{
-    Options, PostgresStore, audit, crons, events, jobs, letters, open::LOCAL_SESSION, operations, registration,
-    retention, run_list, runs, search, waits,
+    Options, PostgresStore, audit, crons, events, gatherings, jobs, letters, open::LOCAL_SESSION, operations,
+    registration, retention, run_list, runs, search, waits,
 };
 use super::{accepted, advance};
 
@@ -42,7 +43,7 @@ const FILL: &str = "
         $$ SELECT (left(callboard.first_at(1750000000000 + n)::text, 13) || '-0000-0000-' || lpad(to_hex(kind), 12, '0'))::uuid $$;
     INSERT INTO callboard.events SELECT pg_temp.id(1, n), n, 1750000000000 + n, false, n::text, 'event/' || n % 50, '{}'
         FROM generate_series(1, 8000) AS n;
-    INSERT INTO callboard.runs SELECT pg_temp.id(2, n), pg_temp.id(3, n % 20), pg_temp.id(1, n), NULL, NULL, 1, 1, n,
+    INSERT INTO callboard.runs SELECT pg_temp.id(2, n), pg_temp.id(3, n % 20), pg_temp.id(1, n), NULL, NULL, NULL, 1, 1, n,
             CASE WHEN n % 10 > 0 THEN 1750000000000 + n END, 2, 0, false, n % 10 = 1,
             CASE WHEN n % 10 = 0 THEN 'running' WHEN n % 10 = 1 THEN 'failed' ELSE 'completed' END, 'event', '[]', NULL, '{}'
         FROM generate_series(1, 8000) AS n;
@@ -60,6 +61,11 @@ const FILL: &str = "
     INSERT INTO callboard.unrouted SELECT pg_temp.id(1, n) FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.rate_limits SELECT pg_temp.id(8, n), n, n FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.singletons SELECT pg_temp.id(9, n), pg_temp.id(2, n * 10) FROM generate_series(1, 800) AS n;
+    INSERT INTO callboard.gatherings SELECT pg_temp.id(10, n), pg_temp.id(11, n), pg_temp.id(3, n % 20), pg_temp.id(1, n),
+            n, n, n, 1, 0, 1, n % 10 > 0, n % 2 > 0, false, 'timeout', NULL
+        FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.gathering_events SELECT pg_temp.id(10, n), pg_temp.id(1, n), 0 FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.gathered_ids SELECT pg_temp.id(3, n % 20), pg_temp.id(12, n), n FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.crons SELECT pg_temp.id(3, n), n, n, NULL, NULL, '* * * * *' FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.cron_gaps SELECT pg_temp.id(3, n % 20), n, n, '* * * * *', 'down' FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.dead_letters SELECT pg_temp.id(2, n), pg_temp.id(3, 1), pg_temp.id(7, n), n, 0, 0, 'start', NULL, ''
@@ -120,6 +126,13 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(crons::TICKS, &["events_pkey", "runs_pkey", "skips_pkey"])]
 #[case(crons::OLD[0], &["cron_gaps_by_last"])]
 #[case(crons::OLD[1], &["crons_ended"])]
+#[case(gatherings::DUE, &["Index Scan using gatherings_due on gatherings"])]
+#[case(gatherings::NEXT, &["using gatherings_due on gatherings"])]
+#[case(gatherings::OF_FUNCTION, &["Index Scan using gatherings_by_function on gatherings"])]
+#[case(gatherings::ONE, &["Index Scan using gatherings_pkey on gatherings"])]
+#[case(gatherings::OF_EVENT, &["gatherings_pkey", "gathering_events_by_event"])]
+#[case(gatherings::MEMBERS, &["gathering_events_pkey", "events_pkey"])]
+#[case(gatherings::DELETE_KEYS, &["gathered_ids_until", "gathered_ids_pkey"])]
 #[case(waits::FIND, &["Index Scan using waits_lookup on waits"])]
 #[case(waits::PATHS, &["Index Scan using waits_lookup on waits"])]
 #[case(events::LIST_ALL, &["Index Scan Backward using events_pkey on events"])]
@@ -171,6 +184,8 @@ async fn questions_are_answered_from_an_index(#[case] sql: &str, #[case] expecte
         let may_sort = [
             waits::FIND,
             events::RUNS,
+            gatherings::MEMBERS,
+            gatherings::OF_EVENT,
             run_list::OF_SOME,
             operations::COUNT_OF,
             runs::STEPS,
@@ -284,9 +299,78 @@ fn everything(at: Timestamp) -> Vec<Change> {
     ]
 }
 
+/// An event that joins a debounce or, if its number is odd, a batch of two, in which it takes another one's place.
+fn gathering(number: i64, at: Timestamp) -> Write {
+    let (event, state, _) = accepted(number);
+    let function = state.function;
+    let gather = if number % 2 == 0 {
+        Gather::Debounce {
+            period: Duration::from_secs(5),
+            timeout: None,
+        }
+    } else {
+        Gather::Batch {
+            max_size: 3,
+            timeout: Duration::from_secs(5),
+        }
+    };
+    let join = Join {
+        id: GatheringId::derive(at, event.id, function),
+        function,
+        event: event.id,
+        bucket: match gather {
+            Gather::Debounce { .. } => ClaimId::of_debounce(function, None),
+            Gather::Batch { .. } => ClaimId::of_batch(function, None),
+        },
+        gather,
+        key: None,
+        at,
+        ts: event.ts,
+        bytes: 1,
+        // Every other one of a pair is known.
+        idempotency: Some(format!("own {}", number % 10 / 4)),
+        is_awaited: false,
+        rate: None,
+    };
+    Write::Accept(Accept {
+        event,
+        runs: Vec::new(),
+        joins: vec![
+            Join {
+                idempotency: None,
+                ..join.clone()
+            },
+            Join {
+                bucket: ClaimId::of_batch(function, Some(("event.data.id", &Json::null()))),
+                gather: Gather::Batch {
+                    max_size: 3,
+                    timeout: Duration::from_secs(5),
+                },
+                id: GatheringId::new(at, number.unsigned_abs().into()),
+                ..join
+            },
+        ],
+        skips: Vec::new(),
+        catalog: None,
+    })
+}
+
+fn firing(gathering: &Gathering) -> Write {
+    Write::Fire(Fire {
+        gathering: gathering.id,
+        bucket: gathering.bucket,
+        due_by: DueBy::Request,
+        version: gathering.version,
+        runs: Vec::new(),
+        skips: Vec::new(),
+        answers: Vec::new(),
+        catalog: Some(0),
+    })
+}
+
 #[tokio::test]
 async fn a_commit_looks_rows_up_one_by_one() {
-    use callboard_actors::domain::{Route, Take, Write};
+    use callboard_actors::domain::{Route, Take};
     prepare().await;
     let at = Timestamp::from_millis(1_750_000_000_000);
     for database in DATABASES {
@@ -328,6 +412,7 @@ async fn a_commit_looks_rows_up_one_by_one() {
             vec![Write::Route(Route {
                 event: accepted(99).0.id,
                 runs: Vec::new(),
+                joins: Vec::new(),
                 skips: Vec::new(),
                 takes: vec![Take {
                     run: state.id,
@@ -345,6 +430,18 @@ async fn a_commit_looks_rows_up_one_by_one() {
         for batch in batches {
             store.commit(&batch).await.expect("commits");
         }
+        // Two for each gathering, once that are new and once that are stored.
+        for number in [300, 310] {
+            let writes: Vec<_> = (number..number + 4).map(|number| gathering(number, at)).collect();
+            store.commit(&writes).await.expect("commits");
+        }
+        let function = accepted(1).1.function;
+        let fires: Vec<_> = store.gatherings(function, None, 100).await.expect("reads");
+        assert!(fires.len() >= 2, "{fires:?}");
+        store
+            .commit(&fires.iter().map(firing).collect::<Vec<_>>())
+            .await
+            .expect("commits");
         store.close().await.expect("closes");
         check(&server().log(), &marker);
     }

@@ -156,6 +156,7 @@ fn write(
         Try::Route => Write::Route(Route {
             event: unrouted.first()?.id,
             runs: Vec::new(),
+            joins: Vec::new(),
             skips: Vec::new(),
             takes: waits.iter().map(|wait| take(wait, at)).collect(),
             catalog: None,
@@ -207,6 +208,7 @@ impl Account {
                 self.routed.push(route.event);
                 self.taken += u64::try_from(route.takes.len() - missed.len()).expect("few");
             }
+            Write::Fire(_) => unreachable!("nobody fires here"),
             Write::Advance(advance) => {
                 *self.moves.entry(advance.run).or_default() += 1;
                 for change in &advance.changes {

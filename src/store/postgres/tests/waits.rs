@@ -64,6 +64,7 @@ fn accept(number: u8) -> Write {
         event: event(number),
         runs: Vec::new(),
         skips: Vec::new(),
+        joins: Vec::new(),
         catalog: None,
     })
 }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use callboard_actors::domain::{
-    Event, EventId, NewRun, RunId, RunStatus, SkipReason, Timestamp, WaitKey, Write, limits,
+    Event, EventId, GatheringId, NewRun, RunId, RunStatus, SkipReason, Timestamp, WaitKey, Write, limits,
 };
 use callboard_actors::ports::StoreError;
 use sqlx::sqlite::SqliteRow;
@@ -16,6 +16,7 @@ use super::super::super::batch::{Folded, Starts, new_runs, takes};
 use super::super::jsonb::Rows;
 use super::super::rows::{get_id, get_key};
 use super::super::writer::{Outcome, Script, Session};
+use super::starts::Decided;
 use super::{Claimed, Commit};
 
 /// What the claims of a segment came to.
@@ -72,6 +73,12 @@ claim!(
     "event_id"
 );
 
+claim!(
+    CLAIM_FIRES,
+    "DELETE FROM gatherings WHERE (id, version) IN (SELECT value->>0, value->>1 FROM jsonb_each(?))",
+    "id"
+);
+
 /// Whoever has held an idempotency key for longer than the window loses it to the next one.
 const RELEASE_KEYS: &str = "UPDATE runs SET idempotency = NULL FROM jsonb_each(?) AS new
     WHERE runs.function_id = new.value->>0 AND runs.idempotency = new.value->>1 AND runs.id < new.value->>2";
@@ -80,10 +87,10 @@ claim!(
     CLAIM_RUNS,
     "INSERT INTO runs (id, function_id, function_version, status, version, event_id, event_ids, event_name,
         request_version, plan_only, step_group, priority, idempotency, started_at, singleton, gates,
-        original_id, edited)
+        original_id, edited, batch_id)
     SELECT value->>0, value->>1, coalesce((SELECT version FROM functions WHERE id = new.value->>1), 0), value->>2,
         value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9, value->>10, value->>11,
-        value->>12, value->>13, value->>14, value->>15, value->>16
+        value->>12, value->>13, value->>14, value->>15, value->>16, value->>17
     FROM jsonb_each(?) AS new WHERE true
     ON CONFLICT DO NOTHING",
     "id"
@@ -99,11 +106,12 @@ const EXISTING_RUNS: &str = "SELECT id FROM runs WHERE id IN (SELECT value FROM 
 
 /// For a look at their plans.
 #[cfg(test)]
-pub(super) const STATEMENTS: [(&str, &str); 8] = [
+pub(super) const STATEMENTS: [(&str, &str); 9] = [
     ("insert_unrouted", INSERT_UNROUTED),
     ("claim_events", CLAIM_EVENTS[1]),
     ("claim_versions", CLAIM_VERSIONS[1]),
     ("claim_routes", CLAIM_ROUTES[1]),
+    ("claim_fires", CLAIM_FIRES[1]),
     ("release_keys", RELEASE_KEYS),
     ("claim_runs", CLAIM_RUNS[1]),
     ("claim_waits", CLAIM_WAITS[1]),
@@ -117,6 +125,7 @@ struct Claims {
     events: Place,
     versions: Place,
     routes: Place,
+    fires: Place,
     runs: Place,
     waits: Place,
 }
@@ -156,10 +165,17 @@ pub(super) async fn run(
     commit: &Commit<'_>,
     segment: Range<usize>,
     first: bool,
-    starts: Starts,
+    Decided { starts, joins }: Decided,
 ) -> Result<Verdict, StoreError> {
     let claims = Claims::of(commit, segment.clone(), first, &starts);
-    let places = [claims.events, claims.versions, claims.routes, claims.runs, claims.waits];
+    let places = [
+        claims.events,
+        claims.versions,
+        claims.routes,
+        claims.fires,
+        claims.runs,
+        claims.waits,
+    ];
     let outcomes = if claims.script.is_empty() {
         Vec::new()
     } else {
@@ -167,8 +183,17 @@ pub(super) async fn run(
     };
     let mut claimed = Claimed {
         starts,
+        joins,
         ..Claimed::default()
     };
+    let outcome = &mut claimed.outcome;
+    outcome.unjoined.clone_from(&claimed.joins.left_out);
+    let refused = claimed.starts.refused_joins.iter();
+    outcome
+        .unjoined
+        .extend(refused.map(|(join, refused)| (*join, refused.reason)));
+    outcome.replaced.clone_from(&claimed.joins.replaced);
+    outcome.due = claimed.joins.due;
     for (run, refused) in &claimed.starts.refused {
         claimed.outcome.left_out.insert(*run, Some(refused.reason));
     }
@@ -182,11 +207,12 @@ pub(super) async fn run(
     if !commit.in_detail {
         return Ok(Verdict::Unclear);
     }
-    let [events, versions, routes, runs, waits] = places;
+    let [events, versions, routes, fires, runs, waits] = places;
     let winners = Winners {
         events: events.winners(&outcomes, |row| get_id(row, 0))?,
         versions: versions.winners(&outcomes, |row| get_id(row, 0))?,
         routes: routes.winners(&outcomes, |row| get_id(row, 0))?,
+        fires: fires.winners(&outcomes, |row| get_id(row, 0))?,
         runs: runs.winners(&outcomes, |row| get_id(row, 0))?,
         waits: waits.winners(&outcomes, |row| Ok((get_id(row, 0)?, get_key(row, 1)?)))?,
     };
@@ -196,7 +222,7 @@ pub(super) async fn run(
 impl Claims {
     fn of(commit: &Commit<'_>, segment: Range<usize>, first: bool, starts: &Starts) -> Self {
         let [mut unrouted, mut events, mut versions, mut routes] = std::array::from_fn(|_| Rows::new());
-        let [mut keys, mut runs, mut waits] = std::array::from_fn(|_| Rows::new());
+        let [mut keys, mut runs, mut waits, mut fires] = std::array::from_fn(|_| Rows::new());
         // Names for which waits are set by writes before the one at hand, but not yet in the database.
         let mut awaited = HashSet::new();
         let mut seen_waits = HashSet::new();
@@ -217,6 +243,10 @@ impl Claims {
                             waits.row().shown(take.run).shown(&take.key);
                         }
                     }
+                }
+                Write::Fire(fire) => {
+                    let version = i64::try_from(fire.version).unwrap_or(i64::MAX);
+                    fires.row().shown(fire.gathering).int(version);
                 }
                 Write::Advance(advance) => {
                     let folded = folded.expect("advances have been folded");
@@ -244,6 +274,7 @@ impl Claims {
         let events = Place::add(&mut script, CLAIM_EVENTS, in_detail, events);
         let versions = Place::add(&mut script, CLAIM_VERSIONS, in_detail, versions);
         let routes = Place::add(&mut script, CLAIM_ROUTES, in_detail, routes);
+        let fires = Place::add(&mut script, CLAIM_FIRES, in_detail, fires);
         script.with_rows(RELEASE_KEYS, keys);
         let runs = Place::add(&mut script, CLAIM_RUNS, in_detail, runs);
         let waits = Place::add(&mut script, CLAIM_WAITS, in_detail, waits);
@@ -253,6 +284,7 @@ impl Claims {
             events,
             versions,
             routes,
+            fires,
             runs,
             waits,
         }
@@ -264,6 +296,7 @@ struct Winners {
     events: HashSet<EventId>,
     versions: HashSet<RunId>,
     routes: HashSet<EventId>,
+    fires: HashSet<GatheringId>,
     runs: HashSet<RunId>,
     waits: HashSet<(RunId, WaitKey)>,
 }
@@ -283,6 +316,7 @@ impl Winners {
             let won = match write {
                 Write::Accept(accept) => self.events.contains(&accept.event.id),
                 Write::Route(route) => self.routes.contains(&route.event),
+                Write::Fire(fire) => self.fires.contains(&fire.gathering),
                 Write::Advance(advance) => self.versions.contains(&advance.run),
             };
             if !won {
@@ -392,5 +426,6 @@ fn run_row(rows: &mut Rows, run: &NewRun) {
         .text_or_null(state.lock.map(|lock| lock.to_string()).as_deref())
         .text_or_null((!state.gates.is_empty()).then(|| state.gates.to_text()).as_deref())
         .text_or_null(state.original.map(|run| run.to_string()).as_deref())
-        .text_or_null(edited.as_deref());
+        .text_or_null(edited.as_deref())
+        .text_or_null(state.batch.map(|batch| batch.to_string()).as_deref());
 }

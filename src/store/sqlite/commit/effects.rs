@@ -6,15 +6,16 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use callboard_actors::domain::{
-    EventId, Job, Json, NewRun, RunId, Skip, Step, StepId, StepState, Wait, WaitKind, Write, Written,
+    Event, Job, Join, Json, NewRun, RunId, Skip, Step, StepId, StepState, Wait, WaitKind, Write, Written,
 };
 use callboard_actors::ports::StoreError;
 
-use super::super::super::batch::{Folded, new_runs, place};
+use super::super::super::batch::{Folded, joins, new_runs, place};
 use super::super::jsonb::{Row, Rows};
 use super::super::rows::get_id;
 use super::super::writer::{Script, Session};
 use super::claims::{CLAIM_EVENTS, INSERT_UNROUTED, event_row, unrouted_row};
+use super::gatherings::{self, DELETE_MEMBERS_OF};
 use super::starts::{PUT_HOLDERS, PUT_LEVELS, RELEASE};
 use super::{Claimed, Commit};
 
@@ -107,6 +108,7 @@ struct Effects {
     released: Rows,
     levels: Rows,
     holders: Rows,
+    fired: Rows,
 }
 
 /// Writes the effects of a segment and, with `last`, commits. Answers what came of each of its writes.
@@ -119,6 +121,7 @@ pub(super) async fn run(
 ) -> Result<Vec<Written>, StoreError> {
     let mut script = Script::default();
     let emitted = Effects::of(commit, segment.clone(), claimed).write(&mut script);
+    gatherings::write(&claimed.joins, &mut script);
     if last {
         script.add("COMMIT");
     }
@@ -143,9 +146,20 @@ impl Effects {
         let mut awaited = HashSet::new();
         for (_, write, folded) in commit.alive(segment) {
             match write {
-                Write::Accept(accept) => effects.skips(accept.event.id, &accept.skips, &accept.runs, claimed),
+                Write::Accept(accept) => effects.skips(&accept.skips, 0, &accept.runs, claimed),
+                Write::Fire(fire) => {
+                    effects.fired.item(fire.gathering);
+                    effects.told(&fire.answers);
+                    for skip in &fire.skips {
+                        effects.skip(skip.gathered_place(), skip);
+                    }
+                    for run in &fire.runs {
+                        let place = Join::skip_place(run.state.function);
+                        effects.skips(&[], place, std::slice::from_ref(run), claimed);
+                    }
+                }
                 Write::Route(route) => {
-                    effects.skips(route.event, &route.skips, &route.runs, claimed);
+                    effects.skips(&route.skips, 0, &route.runs, claimed);
                     let taken = route.takes.iter();
                     for take in taken.filter(|take| !claimed.outcome.missed.contains(&(take.run, take.key.clone()))) {
                         effects.job(&take.job);
@@ -157,6 +171,7 @@ impl Effects {
                     awaited.extend(folded.waits.values().flatten().map(|wait| wait.name.as_str()));
                 }
             }
+            effects.joins(joins(write), claimed);
             for run in new_runs(write) {
                 if !claimed.outcome.left_out.contains_key(&run.state.id) {
                     effects.new_run(run);
@@ -176,14 +191,11 @@ impl Effects {
         for (id, holder) in &claimed.starts.holders {
             self.holders.row().shown(id).shown(holder);
         }
-        for event in claimed
-            .starts
-            .refused
-            .values()
-            .filter_map(|refused| refused.refusal.as_deref())
-        {
-            unrouted_row(&mut self.unrouted, event, true);
-            event_row(&mut self.events, event);
+        let refused = claimed.starts.refused.values();
+        let refused = refused.chain(claimed.starts.refused_joins.values());
+        self.told(refused.filter_map(|refused| refused.refusal.as_deref()));
+        for skip in &claimed.joins.skips {
+            self.skip(skip.gathered_place(), skip);
         }
         for job in claimed.outcome.evictions.values() {
             self.job(job);
@@ -193,7 +205,7 @@ impl Effects {
     fn new() -> Self {
         let [unrouted, events, ended, jobs_gone, waits_gone, signals, jobs] = std::array::from_fn(|_| Rows::new());
         let [waits, steps, history, skips, run_events, letters, letters_gone] = std::array::from_fn(|_| Rows::new());
-        let [released, levels, holders] = std::array::from_fn(|_| Rows::new());
+        let [released, levels, holders, fired] = std::array::from_fn(|_| Rows::new());
         Self {
             unrouted,
             events,
@@ -212,6 +224,7 @@ impl Effects {
             released,
             levels,
             holders,
+            fired,
         }
     }
 
@@ -239,6 +252,7 @@ impl Effects {
         script.with_rows(RELEASE, self.released);
         script.with_rows(PUT_LEVELS, self.levels);
         script.with_rows(PUT_HOLDERS, self.holders);
+        script.with_rows(DELETE_MEMBERS_OF, self.fired);
         emitted
     }
 
@@ -364,18 +378,12 @@ impl Effects {
         };
     }
 
-    /// What is recorded of functions that an event did not start: those named, and those whose run did not get all it
-    /// claims.
-    fn skips(&mut self, event: EventId, named: &[Skip], runs: &[NewRun], claimed: &Claimed) {
-        let mut seq = 0_i64;
+    /// What is recorded of functions that an event did not start, from that place on: those named, and those whose run did
+    /// not get all it claims.
+    fn skips(&mut self, named: &[Skip], from: i64, runs: &[NewRun], claimed: &Claimed) {
+        let mut seq = from;
         for skip in named {
-            self.skips
-                .row()
-                .shown(skip.event)
-                .int(seq)
-                .text_or_null(skip.function.map(|id| id.to_string()).as_deref())
-                .text(skip.reason.as_str())
-                .text(&skip.detail);
+            self.skip(seq, skip);
             seq += 1;
         }
         for run in runs {
@@ -389,14 +397,47 @@ impl Effects {
                     run.idempotency.as_deref().unwrap_or_default()
                 ),
             };
-            self.skips
-                .row()
-                .shown(event)
-                .int(seq)
-                .shown(run.state.function)
-                .text(reason.as_str())
-                .text(&detail);
+            let skip = Skip {
+                event: run.cause(),
+                function: Some(run.state.function),
+                reason: *reason,
+                detail,
+            };
+            self.skip(seq, &skip);
             seq += 1;
+        }
+    }
+
+    fn skip(&mut self, seq: i64, skip: &Skip) {
+        self.skips
+            .row()
+            .shown(skip.event)
+            .int(seq)
+            .text_or_null(skip.function.map(|id| id.to_string()).as_deref())
+            .text(skip.reason.as_str())
+            .text(&skip.detail);
+    }
+
+    /// What is recorded of events that join no gathering, or whose place in one is taken.
+    fn joins(&mut self, joins: &[Join], claimed: &Claimed) {
+        for join in joins {
+            if let Some(refused) = claimed.starts.refused_joins.get(&join.id) {
+                let skip = Skip {
+                    event: join.event,
+                    function: Some(join.function),
+                    reason: refused.reason,
+                    detail: refused.detail.clone(),
+                };
+                self.skip(Join::skip_place(join.function), &skip);
+            }
+        }
+    }
+
+    /// Events that somebody waits for.
+    fn told<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) {
+        for event in events {
+            unrouted_row(&mut self.unrouted, event, true);
+            event_row(&mut self.events, event);
         }
     }
 }

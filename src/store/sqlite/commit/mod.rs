@@ -2,7 +2,7 @@
 //!
 //! A batch is cut into segments of writes that have nothing to do with each other ([`batch::split`]); nearly always there is
 //! one. A segment takes two trips to SQLite: the [`claims`] of all its writes, then, for those that won, the [`effects`].
-//! Before them comes a third one if there are rate limits or locks to [decide upon](starts). Each trip handles all rows of
+//! Before them comes a third one if there are rate limits, locks or [gatherings] to [decide upon](starts). Each trip handles all rows of
 //! a kind with one statement.
 //!
 //! At first the claims are only counted. Nearly always all of them win; else the transaction is rolled back and begun
@@ -14,6 +14,7 @@
 
 mod claims;
 mod effects;
+pub(super) mod gatherings;
 mod starts;
 
 use std::ops::Range;
@@ -22,7 +23,7 @@ use callboard_actors::domain::{Write, Written};
 use callboard_actors::ports::StoreError;
 
 use self::claims::Verdict;
-use super::super::batch::{self, Folded, Outcome, Starts};
+use super::super::batch::{self, Folded, Joins, Outcome, Starts};
 use super::writer::{Session, Writer};
 
 /// See [`callboard_actors::ports::Store::commit`].
@@ -57,6 +58,7 @@ fn is_outdated(write: &Write, revision: u64) -> bool {
     let matched = match write {
         Write::Accept(accept) => accept.catalog,
         Write::Route(route) => route.catalog,
+        Write::Fire(fire) => fire.catalog,
         Write::Advance(_) => None,
     };
     matched.is_some_and(|matched| matched < revision)
@@ -79,6 +81,8 @@ struct Claimed {
     outcome: Outcome,
     /// What came of rate limits and locks.
     starts: Starts,
+    /// What came of events that join gatherings.
+    joins: Joins,
 }
 
 impl Commit<'_> {
@@ -124,5 +128,5 @@ impl Commit<'_> {
 #[cfg(test)]
 pub(super) fn statements() -> impl Iterator<Item = (&'static str, &'static str)> {
     let of_claims = claims::STATEMENTS.into_iter().chain(starts::STATEMENTS);
-    of_claims.chain(effects::STATEMENTS)
+    of_claims.chain(effects::STATEMENTS).chain(gatherings::STATEMENTS)
 }

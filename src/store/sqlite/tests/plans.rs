@@ -4,7 +4,9 @@ use rstest::rstest;
 use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
-use super::super::{SqliteStore, commit, crons, events, jobs, operations, retention, run_list, runs, search, waits};
+use super::super::{
+    SqliteStore, commit, crons, events, gatherings, jobs, operations, retention, run_list, runs, search, waits,
+};
 
 /// The steps of a statement's plan.
 async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
@@ -49,6 +51,17 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
 #[case(
     operations::COUNT_OF,
     "runs USING INDEX runs_by_function (function_id=? AND id>? AND id<?)"
+)]
+#[case(gatherings::DUE, "gatherings USING INDEX gatherings_due (due<?)")]
+#[case(
+    gatherings::OF_FUNCTION,
+    "gatherings USING INDEX gatherings_by_function (function_id=? AND id>?)"
+)]
+#[case(gatherings::ONE, "gatherings USING PRIMARY KEY (id=?)")]
+#[case(gatherings::OF_EVENT, "gatherings USING PRIMARY KEY (id=?)")]
+#[case(
+    gatherings::DELETE_KEYS,
+    "gathered_ids USING COVERING INDEX gathered_ids_until (until<?)"
 )]
 #[case(runs::ORPHANS, "jobs USING PRIMARY KEY (run_id=?)")]
 #[case(retention::OLD_RUNS, "runs USING PRIMARY KEY (id<?)")]

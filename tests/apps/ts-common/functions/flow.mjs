@@ -14,6 +14,9 @@ export const flow = ({ fn, observer }) => {
     counted("rate-limit", { rateLimit: { limit: 2, period: "1m", key: "event.data.key" } }),
     counted("debounce", { debounce: { period: "1s", key: "event.data.key", timeout: "5s" } }),
     counted("batch", { batchEvents: { maxSize: 3, timeout: "2s", key: "event.data.key" } }),
+    counted("batch-if", {
+      batchEvents: { maxSize: 3, timeout: "1h", key: "event.data.key", if: "event.data.batched" },
+    }),
     counted("priority", { priority: { run: "event.data.priority" }, concurrency: 1 }),
     counted("idempotency", { idempotency: "event.data.key" }),
     counted("singleton-skip", { singleton: { mode: "skip", key: "event.data.key" } }),

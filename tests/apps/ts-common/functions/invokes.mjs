@@ -16,7 +16,7 @@ export const invokes = ({ fn, sdk, client }) => {
   const invoking = (id, target, options = {}) =>
     fn(id, async ({ event, step, run }) => {
       try {
-        const got = await step.invoke("call", { function: target, data: { n: event.data.n ?? 21 }, ...options });
+        const got = await step.invoke("call", { function: target, data: { n: event.data.n ?? 21, key: event.data.key, batched: true }, ...options });
         return { got, after: await run("after") };
       } catch (error) {
         if (event.data.uncaught) throw error;
@@ -32,5 +32,7 @@ export const invokes = ({ fn, sdk, client }) => {
     invoking("invoke-error", failing),
     invoking("invoke-missing", unknown),
     invoking("invoke-timeout", slow, { timeout: 1000 }),
+    invoking("invoke-batch", sdk.referenceFunction({ appId: client.id, functionId: "batch-if" })),
+    invoking("invoke-debounce", sdk.referenceFunction({ appId: client.id, functionId: "debounce" })),
   ];
 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fixtures::*;
 use crate::domain::{
-    Accept, Event, EventId, Json, LeftOut, NewRun, Route, RunId, Skip, SkipReason, Write, Written, limits,
+    Accept, Event, EventId, Joined, Json, LeftOut, NewRun, Route, RunId, Skip, SkipReason, Write, Written, limits,
 };
 use crate::ports::Except;
 
@@ -14,6 +14,7 @@ fn left_out(run: RunId, reason: Option<SkipReason>) -> Written {
         missed: Vec::new(),
         unrouted: Vec::new(),
         evictions: Vec::new(),
+        joined: Joined::default(),
     }
 }
 
@@ -43,6 +44,7 @@ pub async fn a_known_event_is_lost_and_changes_nothing(store: Shared) {
     let write = Write::Accept(Accept {
         event: second,
         runs: runs.clone(),
+        joins: Vec::new(),
         skips: vec![skip(first.id, "three", SkipReason::ExpressionFalse)],
         catalog: None,
     });
@@ -149,6 +151,7 @@ pub async fn skips_are_recorded(store: Shared) {
     let write = Write::Accept(Accept {
         event: event.clone(),
         runs: Vec::new(),
+        joins: Vec::new(),
         skips: accepted.clone(),
         catalog: None,
     });
@@ -166,6 +169,7 @@ pub async fn skips_are_recorded(store: Shared) {
     let route = Write::Route(Route {
         event: emitted.id,
         runs: Vec::new(),
+        joins: Vec::new(),
         skips: vec![unknown.clone()],
         takes: Vec::new(),
         catalog: None,

@@ -184,6 +184,7 @@ fn route(event: EventId) -> Write {
     Write::Route(Route {
         event,
         runs: Vec::new(),
+        joins: Vec::new(),
         skips: Vec::new(),
         takes: Vec::new(),
         catalog: None,

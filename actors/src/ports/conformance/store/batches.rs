@@ -20,6 +20,7 @@ pub async fn a_batch_is_as_good_as_its_writes_one_by_one(store: Shared) {
         Write::Route(Route {
             event: emitted.id,
             runs: vec![new_run(&emitted, "two")],
+            joins: Vec::new(),
             skips: Vec::new(),
             takes: Vec::new(),
             catalog: None,

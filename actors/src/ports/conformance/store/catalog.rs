@@ -268,6 +268,7 @@ pub async fn a_mode_outlasts_registrations(store: Shared) {
     let matched = Write::Accept(Accept {
         event: event(1),
         runs: Vec::new(),
+        joins: Vec::new(),
         skips: Vec::new(),
         catalog: Some(after),
     });
@@ -307,6 +308,7 @@ pub async fn what_was_matched_against_an_older_catalog_is_outdated(store: Shared
         Write::Accept(Accept {
             event: event.clone(),
             runs: vec![new_run(event, "one")],
+            joins: Vec::new(),
             skips: Vec::new(),
             catalog,
         })

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::domain::{
     Accept, Advance, Change, DeadLetter, Event, EventId, FunctionId, Gates, HistoryEntry, HistoryKind, Job, JobId,
-    JobKey, Json, Lookup, NewRun, Priority, RunId, RunState, RunStatus, Step, StepId, StepOp, StepState, Timestamp,
-    Wait, WaitKey, WaitKind, Write, Written,
+    JobKey, Joined, Json, Lookup, NewRun, Priority, RunId, RunState, RunStatus, Step, StepId, StepOp, StepState,
+    Timestamp, Wait, WaitKey, WaitKind, Write, Written,
 };
 use crate::ports::{DeadLetterFilter, Expiry, Store};
 
@@ -92,6 +92,7 @@ pub(super) fn accept(event: &Event, runs: Vec<NewRun>) -> Write {
     Write::Accept(Accept {
         event: event.clone(),
         runs,
+        joins: Vec::new(),
         skips: Vec::new(),
         catalog: None,
     })
@@ -236,6 +237,7 @@ pub(super) fn done_unrouted(events: &[EventId]) -> Written {
         missed: Vec::new(),
         unrouted: events.to_vec(),
         evictions: Vec::new(),
+        joined: Joined::default(),
     }
 }
 

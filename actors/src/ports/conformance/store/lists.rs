@@ -313,6 +313,7 @@ pub async fn an_event_is_shown_with_what_became_of_it(store: Shared) {
     let write = Write::Accept(Accept {
         event: first.clone(),
         runs: runs.clone(),
+        joins: Vec::new(),
         skips: skips.clone(),
         catalog: None,
     });
@@ -363,6 +364,7 @@ pub async fn a_run_is_shown_with_all_of_it(store: Shared) {
         function_version: 0,
         status: RunStatus::Running,
         event_ids: run.event_ids.clone(),
+        batch: None,
         event_name: run.event_name.clone(),
         started_at: Some(at(2)),
         ended_at: None,

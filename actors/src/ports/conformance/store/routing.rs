@@ -1,13 +1,14 @@
 //! Events find their functions and waits.
 
 use super::fixtures::*;
-use crate::domain::{Change, Job, JobId, JobKey, Route, RunId, StepId, Take, WaitKey, Write, Written};
+use crate::domain::{Change, Job, JobId, JobKey, Joined, Route, RunId, StepId, Take, WaitKey, Write, Written};
 use crate::ports::Except;
 
 fn route(event: crate::domain::EventId, takes: Vec<Take>) -> Route {
     Route {
         event,
         runs: Vec::new(),
+        joins: Vec::new(),
         skips: Vec::new(),
         takes,
         catalog: None,
@@ -115,6 +116,7 @@ pub async fn a_wait_is_taken_once(store: Shared) {
         missed: vec![(run.id, WaitKey::Step(StepId::from(step)))],
         unrouted: Vec::new(),
         evictions: Vec::new(),
+        joined: Joined::default(),
     };
     let late = Take {
         job: Job {

@@ -110,6 +110,7 @@ fn left_out(run: RunId, reason: SkipReason) -> Written {
         missed,
         unrouted,
         evictions,
+        joined,
         ..
     } = Written::done()
     else {
@@ -123,6 +124,7 @@ fn left_out(run: RunId, reason: SkipReason) -> Written {
         missed,
         unrouted,
         evictions,
+        joined,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Waits and signals.
 
 use super::fixtures::*;
-use crate::domain::{Change, Job, JobKey, Route, StepId, Take, WaitKey, Write, Written};
+use crate::domain::{Change, Job, JobKey, Joined, Route, StepId, Take, WaitKey, Write, Written};
 
 /// A lookup finds its own waits and no others, `None` those without an index.
 pub async fn waits_are_found_by_lookup(store: Shared) {
@@ -159,6 +159,7 @@ pub async fn a_signal_is_taken_over_before_it_is_taken(store: Shared) {
         Write::Route(Route {
             event: event.id,
             runs: Vec::new(),
+            joins: Vec::new(),
             skips: Vec::new(),
             takes: vec![take],
             catalog: None,
@@ -169,6 +170,7 @@ pub async fn a_signal_is_taken_over_before_it_is_taken(store: Shared) {
         missed: vec![(a.id, key)],
         unrouted: Vec::new(),
         evictions: Vec::new(),
+        joined: Joined::default(),
     };
     assert_eq!(store.commit(&batch).await.expect("commits"), [Written::done(), missed]);
     assert_eq!(waits(&store, "go", &[None]).await, [signal(b.id, "s", "go")]);
