@@ -2,15 +2,11 @@
 //!
 //! Keys are evaluated here, once, from the event. Who passes is decided by the store when the run is to be created.
 
-use std::cell::OnceCell;
-
-use serde_json::Value;
-
+use super::subject::{Key, Subject};
 use crate::domain::admission::{rate_rule, rule};
 use crate::domain::{
     Cadence, ClaimId, Event, Function, Json, LockClaim, RateClaim, RateLimit, SingletonMode, Skip, SkipReason,
 };
-use crate::expression::{Expression, Scope};
 
 /// What to do about a run that wants a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,58 +35,47 @@ pub(super) struct Claims {
     pub(super) lock: Option<LockClaim>,
 }
 
-/// What a key comes to.
-pub(super) enum Key {
-    /// There is none.
-    None,
-    Value(Json),
-    Failed(String),
-}
-
 impl Claims {
     /// What the function asks of a run by this event.
     ///
     /// # Errors
     /// The key of the rate limit can't be evaluated: the event starts no run. A lock without a key is none.
-    pub(super) fn of(function: &Function, event: &Event) -> Result<Self, Skip> {
-        let body = OnceCell::new();
+    pub(super) fn of(function: &Function, subject: &Subject<'_>) -> Result<Self, Skip> {
         Ok(Self {
-            rate: Self::rate_of(function, event, &body)?,
-            lock: Self::lock_by(function, event, &body),
+            rate: Self::rate_of(function, subject)?,
+            lock: Self::lock_of(function, subject),
         })
     }
 
-    /// The rate limit of the function. `body` is the event's, as far as it has been parsed.
+    /// Those of a run that has passed the rate limit, or gets past it: the lock alone.
+    pub(super) fn past_the_rate_limit(function: &Function, subject: &Subject<'_>) -> Self {
+        Self {
+            rate: None,
+            lock: Self::lock_of(function, subject),
+        }
+    }
+
+    /// The rate limit of the function.
     ///
     /// # Errors
     /// As [`Claims::of`].
-    pub(super) fn rate_of(
-        function: &Function,
-        event: &Event,
-        body: &OnceCell<Value>,
-    ) -> Result<Option<RateClaim>, Skip> {
+    pub(super) fn rate_of(function: &Function, subject: &Subject<'_>) -> Result<Option<RateClaim>, Skip> {
         let Some(limit) = &function.flow.rate_limit else {
             return Ok(None);
         };
-        match evaluate(limit.key.as_deref(), event, body) {
-            Key::Failed(error) => Err(Skip {
-                event: event.id,
-                function: Some(function.id),
-                reason: SkipReason::ExpressionError,
-                detail: format!("the key of the rate limit: {error}"),
-            }),
+        match subject.key(limit.key.as_deref()) {
+            Key::Failed(error) => {
+                let detail = format!("the key of the rate limit: {error}");
+                Err(subject.skip(function, SkipReason::ExpressionError, detail))
+            }
             Key::Value(value) if value.as_str() == "false" => Ok(None),
-            Key::Value(value) => Ok(Some(rate_claim(function, event, limit, Some(&value)))),
-            Key::None => Ok(Some(rate_claim(function, event, limit, None))),
+            Key::Value(value) => Ok(Some(rate_claim(function, subject.event, limit, Some(&value)))),
+            Key::None => Ok(Some(rate_claim(function, subject.event, limit, None))),
         }
     }
 
     /// The lock of the function.
-    pub(super) fn lock_of(function: &Function, event: &Event) -> Option<LockClaim> {
-        Self::lock_by(function, event, &OnceCell::new())
-    }
-
-    fn lock_by(function: &Function, event: &Event, body: &OnceCell<Value>) -> Option<LockClaim> {
+    fn lock_of(function: &Function, subject: &Subject<'_>) -> Option<LockClaim> {
         let singleton = function.flow.singleton.as_ref()?;
         let expression = singleton.key.as_deref().unwrap_or_default();
         let claim = |value: Option<&Json>| {
@@ -98,14 +83,14 @@ impl Claims {
             LockClaim {
                 bucket: ClaimId::of_lock(function.id, key),
                 mode: singleton.mode,
-                at: event.received_at,
+                at: subject.event.received_at,
                 rule: rule("one run at a time", key) + ": held by run ",
                 refusal: None,
             }
         };
-        match evaluate(singleton.key.as_deref(), event, body) {
+        match subject.key(singleton.key.as_deref()) {
             Key::Failed(error) => {
-                tracing::warn!(function = %function.id, event = %event.id, error, "the key of a singleton");
+                tracing::warn!(function = %function.id, event = %subject.event.id, error, "the key of a singleton");
                 None
             }
             Key::Value(value) if value.as_str() == "false" => None,
@@ -129,16 +114,4 @@ fn rate_claim(function: &Function, event: &Event, limit: &RateLimit, value: Opti
         rule: rule(&rate_rule(limit.limit, limit.period), key) + "; the next one passes at ",
         refusal: None,
     }
-}
-
-/// The value of a key. `body` is the event's, as far as it has been parsed.
-pub(super) fn evaluate(key: Option<&str>, event: &Event, body: &OnceCell<Value>) -> Key {
-    let Some(source) = key else { return Key::None };
-    let body = body.get_or_init(|| event.body.to_tree());
-    let scope = Scope::of_event(body, event.received_at.to_datetime());
-    let value = Expression::compile(source, &["event"])
-        .map_err(|error| error.to_string())
-        .and_then(|expression| expression.value(&scope).map_err(|error| error.to_string()))
-        .and_then(|value| Json::from_value(&value).map_err(|error| error.to_string()));
-    value.map_or_else(Key::Failed, Key::Value)
 }

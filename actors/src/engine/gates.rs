@@ -1,32 +1,26 @@
 //! Which gates the runs of a function pass, and the numbers of its rules. Pure.
 
-use serde_json::Value;
-
+use super::subject::Subject;
 use crate::domain::{
-    ConcurrencyLimit, Event, FlowControl, Function, Gate, GateKind, Gates, Limit, Limits, Rate, RuleId, Scope, Throttle,
+    ConcurrencyLimit, FlowControl, Function, Gate, GateKind, Gates, Limit, Limits, Rate, RuleId, Scope, Throttle,
 };
-use crate::expression::{self, Expression};
+use crate::expression::Expression;
 
 /// What a throttle's key counts as if it can't be evaluated; a concurrency key then counts as empty.
 const NO_THROTTLE_KEY: &str = "<nil>";
 
-/// The gates of a run that `event` starts.
-#[must_use]
-pub fn gates(function: &Function, event: &Event) -> Gates {
+/// The gates of a run that an event starts.
+pub(super) fn gates(function: &Function, subject: &Subject<'_>) -> Gates {
     let flow = &function.flow;
     let slot_rules: Vec<_> = slot_rules(flow).collect();
     if flow.throttle.is_none() && slot_rules.is_empty() {
         return Gates::NONE;
     }
-    let throttle_key = flow.throttle.as_ref().and_then(|throttle| throttle.key.as_ref());
-    let has_key = throttle_key.is_some() || slot_rules.iter().any(|(_, limit)| limit.key.is_some());
-    let body = if has_key { event.body.to_tree() } else { Value::Null };
-    let scope = expression::Scope::of_event(&body, event.received_at.to_datetime());
     let value = |key: Option<&str>, otherwise: &str| match key {
         None => String::new(),
         Some(key) => Expression::compile(key, &["event"])
             .ok()
-            .and_then(|expression| expression.key(&scope).ok())
+            .and_then(|expression| expression.key(&subject.scope()).ok())
             .unwrap_or_else(|| otherwise.to_owned()),
     };
     let throttle = flow.throttle.iter().map(|throttle| {

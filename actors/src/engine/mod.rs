@@ -46,6 +46,7 @@ mod reply;
 pub mod rerun;
 pub mod retry;
 mod start;
+mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -55,7 +56,7 @@ use std::time::Duration;
 pub use admission::{Lock, lock};
 pub use dispatch::{Next, dispatch, is_due};
 pub(crate) use finish::refused_invoke;
-pub use gates::{gates, limits, run_limit};
+pub use gates::{limits, run_limit};
 pub use look_back::Search;
 pub use plan::invoke_key;
 pub use rerun::rerun;

@@ -7,10 +7,11 @@
 use indexmap::IndexMap;
 
 use super::admission::Claims;
-use super::start::{make_batch, new_run};
+use super::start::{make_batch, new_run, standstill};
+use super::subject::Subject;
 use crate::domain::{
-    EditedStep, Event, FlowControl, Function, FunctionMode, GatheringId, NewRun, RunId, Skip, SkipReason, Step, StepId,
-    StepState, Timestamp, limits,
+    EditedStep, Event, Function, GatheringId, NewRun, RunId, Skip, SkipReason, Step, StepId, StepState, Timestamp,
+    limits,
 };
 use crate::ports::{RunView, StepView};
 
@@ -154,23 +155,12 @@ pub fn rerun(
     now: Timestamp,
 ) -> Result<NewRun, Skip> {
     let first = events.first().expect("a run has an event");
-    if let FunctionMode::Draining { since } = function.mode {
-        return Err(Skip {
-            event: first.id,
-            function: Some(function.id),
-            reason: SkipReason::Draining,
-            detail: format!("the function is drained since {}", since.to_rfc3339()),
-        });
+    let subject = Subject::new(first);
+    if let Some((reason @ SkipReason::Draining, detail)) = standstill(function.mode) {
+        return Err(subject.skip(function, reason, detail));
     }
-    let unlimited = Function {
-        flow: FlowControl {
-            rate_limit: None,
-            ..function.flow.clone()
-        },
-        ..function.clone()
-    };
-    let claims = Claims::of(&unlimited, first)?;
-    let mut run = new_run(&unlimited, id, first, events, claims, now, now);
+    let claims = Claims::past_the_rate_limit(function, &subject);
+    let mut run = new_run(function, id, &subject, events, claims, now, now);
     if let Some(batch) = batch {
         make_batch(&mut run, batch);
     }

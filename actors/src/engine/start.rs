@@ -7,13 +7,14 @@ use serde_json::{Map, Value};
 use super::admission::Claims;
 use super::finish::refused_invoke;
 use super::gates::gates;
+use super::subject::Subject;
 use super::{deadline, gathering};
 use crate::domain::{
     Class, Event, EventId, Failure, Function, FunctionMode, Gathering, GatheringId, Job, JobId, JobKey, Join,
     JsonError, LockClaim, Lookup, NewRun, Priority, RunId, RunState, SingletonMode, Skip, SkipReason, Timestamp, Wait,
     WaitKey, WaitKind, limits,
 };
-use crate::expression::{Expression, Scope, time};
+use crate::expression::{Expression, time};
 
 /// What an event comes to that starts a function.
 #[derive(Debug)]
@@ -29,10 +30,11 @@ pub enum Start {
 /// # Errors
 /// The reason why it starts no run, whatever the store holds.
 pub fn begin(function: &Function, event: &Event, now: Timestamp) -> Result<Start, Skip> {
-    admit(function, event)?;
-    Ok(match gathering::join(function, event, now)? {
+    let subject = Subject::new(event);
+    admit(function, &subject)?;
+    Ok(match gathering::join(function, &subject, now)? {
         Some(join) => Start::Join(Box::new(join)),
-        None => Start::Run(Box::new(start(function, event, now)?)),
+        None => Start::Run(Box::new(started(function, &subject, now)?)),
     })
 }
 
@@ -43,11 +45,18 @@ pub fn begin(function: &Function, event: &Event, now: Timestamp) -> Result<Start
 /// # Errors
 /// The reason why it starts none, whatever the store holds.
 pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRun, Skip> {
-    admit(function, event)?;
-    let claims = Claims::of(function, event)?;
+    let subject = Subject::new(event);
+    admit(function, &subject)?;
+    started(function, &subject, now)
+}
+
+/// The run that the event starts of a function that starts runs.
+fn started(function: &Function, subject: &Subject<'_>, now: Timestamp) -> Result<NewRun, Skip> {
+    let event = subject.event;
+    let claims = Claims::of(function, subject)?;
     let id = RunId::derive(event.id, function.id);
     let events = std::slice::from_ref(event);
-    let mut run = new_run(function, id, event, events, claims, event.ts.max(now), now);
+    let mut run = new_run(function, id, subject, events, claims, event.ts.max(now), now);
     run.idempotency = event.has_own_id.then(|| event.external_id.clone());
     Ok(run)
 }
@@ -56,12 +65,13 @@ pub fn start(function: &Function, event: &Event, now: Timestamp) -> Result<NewRu
 /// its events came, and takes its keys from the first of them.
 pub(super) fn gathered(function: &Function, gathering: &Gathering, events: &[Event], now: Timestamp) -> Option<NewRun> {
     let event = events.first()?;
-    let claims = Claims {
-        rate: None,
-        lock: Claims::lock_of(function, event).map(|lock| LockClaim { at: now, ..lock }),
-    };
+    let subject = Subject::new(event);
+    let mut claims = Claims::past_the_rate_limit(function, &subject);
+    if let Some(lock) = &mut claims.lock {
+        lock.at = now;
+    }
     let id = RunId::of_gathering(gathering.id, now);
-    let mut run = new_run(function, id, event, events, claims, now, now);
+    let mut run = new_run(function, id, &subject, events, claims, now, now);
     if gathering.is_batch {
         make_batch(&mut run, gathering.id);
         return Some(run);
@@ -95,7 +105,7 @@ pub(super) fn make_batch(run: &mut NewRun, gathering: GatheringId) {
 pub(super) fn new_run(
     function: &Function,
     id: RunId,
-    event: &Event,
+    subject: &Subject<'_>,
     events: &[Event],
     Claims { rate, lock }: Claims,
     due: Timestamp,
@@ -103,9 +113,9 @@ pub(super) fn new_run(
 ) -> NewRun {
     let bodies: Arc<[_]> = events.iter().map(|event| event.body.clone()).collect();
     let ids = events.iter().map(|event| event.id).collect();
-    let mut state = RunState::new(id, function.id, event.name.clone(), ids, bodies);
-    state.priority = priority(function, event);
-    state.gates = gates(function, event);
+    let mut state = RunState::new(id, function.id, subject.event.name.clone(), ids, bodies);
+    state.priority = priority(function, subject);
+    state.gates = gates(function, subject);
     let job_id = JobId {
         run: id,
         key: JobKey::Start,
@@ -124,7 +134,7 @@ pub(super) fn new_run(
     state.jobs.extend(deadline.iter().map(|job| (job.id.key.clone(), 0)));
     state.lock = lock.as_ref().map(|lock| lock.bucket);
     NewRun {
-        waits: cancel_waits(function, event, id, now),
+        waits: cancel_waits(function, subject, id, now),
         state,
         job,
         deadline,
@@ -135,15 +145,10 @@ pub(super) fn new_run(
 }
 
 /// Whether the function starts runs at all in its mode.
-fn admit(function: &Function, event: &Event) -> Result<(), Skip> {
+fn admit(function: &Function, subject: &Subject<'_>) -> Result<(), Skip> {
     match standstill(function.mode) {
         None => Ok(()),
-        Some((reason, detail)) => Err(Skip {
-            event: event.id,
-            function: Some(function.id),
-            reason,
-            detail,
-        }),
+        Some((reason, detail)) => Err(subject.skip(function, reason, detail)),
     }
 }
 
@@ -164,23 +169,21 @@ pub(super) fn standstill(mode: FunctionMode) -> Option<(SkipReason, String)> {
 
 /// The head start of the run: what its function asks for, within bounds. An expression that gives no whole number asks for
 /// nothing.
-fn priority(function: &Function, event: &Event) -> Priority {
-    let class = if event.name == Event::SCHEDULED {
+fn priority(function: &Function, subject: &Subject<'_>) -> Priority {
+    let class = if subject.event.name == Event::SCHEDULED {
         Class::Normal
     } else {
         Class::High
     };
     let factor = function.flow.priority.as_deref().and_then(|source| {
         let expression = Expression::compile(source, &["event"]).ok()?;
-        let body = event.body.to_tree();
-        let scope = Scope::of_event(&body, event.received_at.to_datetime());
-        expression.integer(&scope).ok()
+        expression.integer(&subject.scope()).ok()
     });
     Priority::new(class, factor.unwrap_or(0))
 }
 
 /// One wait for each of the function's cancel rules that can match at all.
-fn cancel_waits(function: &Function, event: &Event, run: RunId, now: Timestamp) -> Vec<Wait> {
+fn cancel_waits(function: &Function, subject: &Subject<'_>, run: RunId, now: Timestamp) -> Vec<Wait> {
     let mut waits = Vec::with_capacity(function.flow.cancel.len());
     for (rule, place) in function.flow.cancel.iter().zip(0..) {
         let timeout = rule.timeout.as_deref().filter(|text| !text.is_empty());
@@ -203,7 +206,7 @@ fn cancel_waits(function: &Function, event: &Event, run: RunId, now: Timestamp) 
             .as_deref()
             .filter(|condition| !condition.trim().is_empty())
         {
-            let bound = Expression::compile(condition, &["event", "async"]).and_then(|e| e.bind(&event.body.to_tree()));
+            let bound = Expression::compile(condition, &["event", "async"]).and_then(|e| e.bind(subject.body()));
             // Registration refuses conditions that don't compile.
             let Ok(bound) = bound else { continue };
             if bound.constant == Some(false) {

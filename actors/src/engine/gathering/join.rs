@@ -3,17 +3,15 @@
 //! Clocks of instances differ, and may be set back. An event that joins never puts the start off further than it would by
 //! its own time, counted from then.
 
-use std::cell::OnceCell;
 use std::time::Duration;
-
-use serde_json::Value;
 
 use crate::domain::admission::shown;
 use crate::domain::{
-    ClaimId, DueBy, Event, Function, Gather, GatheringId, Join, Json, Skip, SkipReason, Standing, Timestamp, limits,
+    ClaimId, DueBy, Function, Gather, GatheringId, Join, Json, Skip, SkipReason, Standing, Timestamp, limits,
 };
-use crate::engine::admission::{Claims, Key, evaluate};
-use crate::expression::{Expression, Scope};
+use crate::engine::admission::Claims;
+use crate::engine::subject::{Key, Subject};
+use crate::expression::Expression;
 
 /// The bucket of debounced events whose key can't be evaluated.
 const INVALID: &str = "\"<invalid>\"";
@@ -22,10 +20,12 @@ const INVALID: &str = "\"<invalid>\"";
 ///
 /// # Errors
 /// The reason why it does neither, whatever the store holds.
-pub(in crate::engine) fn join(function: &Function, event: &Event, now: Timestamp) -> Result<Option<Join>, Skip> {
-    let flow = &function.flow;
-    let body = OnceCell::new();
-    let value = |key: Option<&str>| evaluate(key, event, &body);
+pub(in crate::engine) fn join(
+    function: &Function,
+    subject: &Subject<'_>,
+    now: Timestamp,
+) -> Result<Option<Join>, Skip> {
+    let (flow, event) = (&function.flow, subject.event);
     let new = |bucket, gather, key: Option<&Json>| Join {
         id: GatheringId::derive(now, event.id, function.id),
         function: function.id,
@@ -44,7 +44,7 @@ pub(in crate::engine) fn join(function: &Function, event: &Event, now: Timestamp
         if !batch
             .condition
             .as_deref()
-            .is_none_or(|condition| holds(condition, event, &body))
+            .is_none_or(|condition| holds(condition, subject))
         {
             return Ok(None);
         }
@@ -53,14 +53,10 @@ pub(in crate::engine) fn join(function: &Function, event: &Event, now: Timestamp
             timeout: batch.timeout,
         };
         let expression = batch.key.as_deref().unwrap_or_default();
-        let mut join = match value(batch.key.as_deref()) {
+        let mut join = match subject.key(batch.key.as_deref()) {
             Key::Failed(error) => {
-                return Err(Skip {
-                    event: event.id,
-                    function: Some(function.id),
-                    reason: SkipReason::ExpressionError,
-                    detail: format!("the key of the batch: {error}"),
-                });
+                let detail = format!("the key of the batch: {error}");
+                return Err(subject.skip(function, SkipReason::ExpressionError, detail));
             }
             Key::Value(key) => new(
                 ClaimId::of_batch(function.id, Some((expression, &key))),
@@ -80,7 +76,7 @@ pub(in crate::engine) fn join(function: &Function, event: &Event, now: Timestamp
         timeout: debounce.timeout,
     };
     let expression = debounce.key.as_deref().unwrap_or_default();
-    let key = match value(debounce.key.as_deref()) {
+    let key = match subject.key(debounce.key.as_deref()) {
         Key::Failed(error) => {
             tracing::warn!(function = %function.id, event = %event.id, error, "the key of a debounce");
             Some(Json::from_canonical(INVALID))
@@ -90,18 +86,16 @@ pub(in crate::engine) fn join(function: &Function, event: &Event, now: Timestamp
     };
     let bucket = ClaimId::of_debounce(function.id, key.as_ref().map(|key| (expression, key)));
     let mut join = new(bucket, gather, key.as_ref());
-    join.rate = Claims::rate_of(function, event, &body)?;
+    join.rate = Claims::rate_of(function, subject)?;
     Ok(Some(join))
 }
 
 /// Whether a condition is true of an event. One that can't be evaluated is not.
-fn holds(condition: &str, event: &Event, body: &OnceCell<Value>) -> bool {
+fn holds(condition: &str, subject: &Subject<'_>) -> bool {
     if condition.trim().is_empty() {
         return true;
     }
-    let body = body.get_or_init(|| event.body.to_tree());
-    let scope = Scope::of_event(body, event.received_at.to_datetime());
-    Expression::compile(condition, &["event"]).is_ok_and(|condition| condition.truth(&scope).unwrap_or(false))
+    Expression::compile(condition, &["event"]).is_ok_and(|condition| condition.truth(&subject.scope()).unwrap_or(false))
 }
 
 /// What an event does to the gatherings of its bucket.

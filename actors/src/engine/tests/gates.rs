@@ -6,8 +6,11 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::{NOW, event, function};
-use crate::domain::{ConcurrencyLimit, Function, Gate, GateKind, Gates, JobKey, Limit, Rate, Scope, StepId, Throttle};
-use crate::engine::{gates, limits, run_limit, start};
+use crate::domain::{
+    ConcurrencyLimit, Event, Function, Gate, GateKind, Gates, JobKey, Limit, Rate, Scope, StepId, Throttle,
+};
+use crate::engine::subject::Subject;
+use crate::engine::{limits, run_limit, start};
 
 fn limit(limit: u32, key: Option<&str>, scope: Scope) -> ConcurrencyLimit {
     ConcurrencyLimit {
@@ -15,6 +18,10 @@ fn limit(limit: u32, key: Option<&str>, scope: Scope) -> ConcurrencyLimit {
         key: key.map(str::to_owned),
         scope,
     }
+}
+
+fn gates(function: &Function, event: &Event) -> Gates {
+    crate::engine::gates::gates(function, &Subject::new(event))
 }
 
 fn limited(concurrency: Vec<ConcurrencyLimit>) -> Function {
