@@ -1,6 +1,7 @@
 //! Where the truth is kept: implementations of [`callboard_actors::ports::Store`].
 
 mod batch;
+mod paging;
 mod parts;
 mod search;
 

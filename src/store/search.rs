@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
-use callboard_actors::domain::{EventId, RunId, RunStatus, Timestamp};
+use callboard_actors::domain::{EventId, RunId, Timestamp};
 use callboard_actors::ports::{EventSearch, RunFilter, RunSearch, RunTime};
+
+use super::paging::or_all;
 
 /// Stands for a time that has not come, before all others.
 const NEVER: i64 = -1;
@@ -46,10 +48,7 @@ impl RunParameters {
             // A run starts and ends after it was created.
             RunTime::Started | RunTime::Ended => (Timestamp::MIN, until.after(CLOCK_SLACK)),
         };
-        let statuses = match &search.statuses[..] {
-            [] => &RunStatus::ALL[..],
-            some => some,
-        };
+        let statuses = or_all(&search.statuses);
         let (key, place) = match (search.after, search.ascending) {
             (Some(place), _) => (place.at.map_or(NEVER, Timestamp::as_millis), place.id),
             (None, true) => (NEVER - 1, RunId::first_at(Timestamp::MIN)),
@@ -157,5 +156,52 @@ impl EventParameters {
             from: from.as_millis(),
             until: until.as_millis(),
         }
+    }
+}
+
+/// The statements of searches for events: `PAGES` and `COUNTS`, each by how many names are wanted: none, which means all of
+/// them, one, or several. Their parameters are the bounds (1 to 4), whether the server's own events count and what the names
+/// of those begin with (5, 6), the names (7) and, of a page, the limit (8).
+macro_rules! event_statements {
+    (
+        from: $events:literal,
+        visible: $visible:literal,
+        named: [$all:literal, $one:literal, $several:literal], limit: $limit:literal
+    ) => {
+        pub(super) const PAGES: [&str; 3] = [
+            event_statements!(page: $events, $visible, $all, $limit),
+            event_statements!(page: $events, $visible, $one, $limit),
+            event_statements!(page: $events, $visible, $several, $limit),
+        ];
+        pub(super) const COUNTS: [&str; 3] = [
+            event_statements!(count: $events, $visible, $all),
+            event_statements!(count: $events, $visible, $one),
+            event_statements!(count: $events, $visible, $several),
+        ];
+    };
+    (page: $events:literal, $visible:literal, $named:literal, $limit:literal) => {
+        concat!(
+            "SELECT id, external_id, has_own_id, name, ts, received_at, body ",
+            event_statements!(where: $events, $visible, $named),
+            " ORDER BY id DESC LIMIT ",
+            $limit
+        )
+    };
+    (count: $events:literal, $visible:literal, $named:literal) => {
+        concat!("SELECT count(*) ", event_statements!(where: $events, $visible, $named))
+    };
+    (where: $events:literal, $visible:literal, $named:literal) => {
+        concat!($events, " AND ", $visible, " AND ", $named)
+    };
+}
+pub(super) use event_statements;
+
+/// The one of these statements that is about these names.
+pub(super) fn by_names(names: &[String], texts: [&'static str; 3]) -> &'static str {
+    let [all, one, several] = texts;
+    match names {
+        [] => all,
+        [_] => one,
+        _ => several,
     }
 }

@@ -9,7 +9,7 @@ use callboard_actors::ports::{AuditScope, Check, Finding, SAMPLES, StoreError};
 
 use super::readers::{Readers, Session};
 use super::rows::get_text;
-use super::sql_limit;
+use crate::store::paging::sql_limit;
 
 /// The statement of a check. Parameters: 1 the rows to look at and, where it is used, 2 the time before which
 /// something is overdue.

@@ -11,7 +11,7 @@ use super::cells::{Id as _, text};
 use super::gatherings;
 use super::readers::Readers;
 use super::rows::{event, get_id_or_null, get_named, get_text, summary};
-use super::sql_limit;
+use crate::store::paging::{page, sql_limit};
 
 /// How far the time in an event's id, which may be its sender's, is trusted to lie from when it was received. Events of
 /// clocks that are further off are missing from lists by time, and are purged that much later.
@@ -112,11 +112,7 @@ pub(super) async fn list(readers: &Readers, filter: &EventFilter) -> Result<Page
         query = query.bind(text(name).into_owned());
     }
     let rows = readers.single(|session| Box::pin(session.all(query))).await?;
-    let items = rows.iter().take(filter.limit).map(event).collect::<Result<_, _>>()?;
-    Ok(Page {
-        items,
-        has_more: rows.len() > filter.limit,
-    })
+    page(&rows, filter.limit, event)
 }
 
 pub(super) async fn view(readers: &Readers, id: EventId) -> Result<Option<EventView>, StoreError> {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::cells::Id as _;
 use super::readers::{Readers, Statement};
 use super::rows::{event, get, get_id, get_named, get_number, get_text_or_null, get_time, get_time_or_null};
-use super::sql_limit;
+use crate::store::paging::sql_limit;
 
 /// The columns of a gathering for [`gathering`].
 macro_rules! columns {

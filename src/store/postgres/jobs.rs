@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::cells::{Id as _, text};
 use super::readers::Readers;
 use super::rows::{gated, gates, get_number, get_text, get_text_or_null, get_time, job};
-use super::sql_limit;
+use crate::store::paging::sql_limit;
 
 /// Gates are kept with the run; jobs that only tell time have none, and don't ask for it.
 pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::cells::Id as _;
 use super::readers::{Readers, Session};
 use super::rows::{get_id, get_text, job};
-use super::sql_limit;
+use crate::store::paging::{page, sql_limit};
 
 pub(super) const LIST: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload, id, reason
     FROM callboard.dead_letters WHERE id >= $1 AND id < $2 AND ($3::uuid[] IS NULL OR function_id = ANY ($3))
@@ -37,10 +37,7 @@ pub(super) async fn list(readers: &Readers, filter: &DeadLetterFilter) -> Result
         .bind(functions)
         .bind(sql_limit(filter.limit.saturating_add(1)));
     let rows = readers.single(|session| Box::pin(session.all(query))).await?;
-    Ok(Page {
-        items: rows.iter().take(filter.limit).map(letter).collect::<Result<_, _>>()?,
-        has_more: rows.len() > filter.limit,
-    })
+    page(&rows, filter.limit, letter)
 }
 
 pub(super) async fn find(readers: &Readers, id: LetterId) -> Result<Option<DeadLetter>, StoreError> {

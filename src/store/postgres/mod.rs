@@ -405,8 +405,3 @@ impl Store for PostgresStore {
         answer.await.map(drop)
     }
 }
-
-/// A limit as PostgreSQL takes it.
-fn sql_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callboard_actors::domain::{Operation, OperationId, RunId, RunStatus, Timestamp};
+use callboard_actors::domain::{Operation, OperationId, RunId, Timestamp};
 use callboard_actors::ports::{Page, RunFilter, StoreError};
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use super::cells::{Id as _, text};
 use super::error::unreadable;
 use super::readers::Readers;
 use super::rows::{get_id, get_number, get_text};
-use super::sql_limit;
+use crate::store::paging::{Runs, page, sql_limit};
 
 /// How long operations are kept that have ended.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -107,10 +107,7 @@ pub(super) async fn list(
     let before = before.map_or(Uuid::max(), OperationId::cell);
     let query = sqlx::query(LIST).bind(before).bind(sql_limit(limit.saturating_add(1)));
     let rows = readers.single(|session| Box::pin(session.all(query))).await?;
-    Ok(Page {
-        items: rows.iter().take(limit).map(operation).collect::<Result<_, _>>()?,
-        has_more: rows.len() > limit,
-    })
+    page(&rows, limit, operation)
 }
 
 pub(super) async fn open(readers: &Readers) -> Result<Vec<Operation>, StoreError> {
@@ -124,24 +121,16 @@ fn operation(row: &PgRow) -> Result<Operation, StoreError> {
 }
 
 pub(super) async fn count_up_to(readers: &Readers, filter: &RunFilter) -> Result<u64, StoreError> {
-    let from = RunId::first_at(filter.from.unwrap_or(Timestamp::MIN)).cell();
-    let mut end = RunId::first_at(filter.until.unwrap_or(Timestamp::MAX));
-    if let Some(before) = filter.before {
-        end = end.min(before);
-    }
-    let statuses = match &filter.statuses[..] {
-        [] => &RunStatus::ALL[..],
-        some => some,
-    };
-    let is_unsuccessful = |status: &RunStatus| matches!(status, RunStatus::Failed | RunStatus::Cancelled);
+    let runs = Runs::of(filter);
     let sql = match &filter.functions {
         Some(_) => COUNT_OF,
-        None if statuses.iter().all(|status| !status.is_final()) => COUNT_OPEN,
-        None if statuses.iter().all(is_unsuccessful) => COUNT_UNSUCCESSFUL,
-        None => COUNT_ALL,
+        None => runs.narrowest(COUNT_ALL, COUNT_OPEN, COUNT_UNSUCCESSFUL),
     };
-    let names: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
-    let mut query = sqlx::query(sql).bind(from).bind(end.cell()).bind(names);
+    let names: Vec<&str> = runs.status_names().collect();
+    let mut query = sqlx::query(sql)
+        .bind(runs.from.cell())
+        .bind(runs.end.cell())
+        .bind(names);
     query = query.bind(sql_limit(filter.limit));
     if let Some(functions) = &filter.functions {
         let functions: Vec<Uuid> = functions.iter().map(|function| function.cell()).collect();

@@ -8,7 +8,7 @@ use callboard_actors::ports::StoreError;
 use uuid::Uuid;
 
 use super::cells::{Id as _, text};
-use super::readers::{Readers, Session};
+use super::readers::{Readers, Session, Statement};
 use super::rows::{get_id, get_number};
 
 /// Who changes the catalog waits for whoever does.
@@ -51,17 +51,23 @@ pub(super) const OPEN_RUNS: &str = "SELECT function_id, count(*) FROM callboard.
 
 /// See [`callboard_actors::ports::Store::set_function_mode`].
 pub(super) async fn set_mode(readers: &Readers, id: FunctionId, mode: FunctionMode) -> Result<bool, StoreError> {
-    let changed = readers.write(move |session| {
+    let set = sqlx::query(SET_MODE).bind(id.cell()).bind(mode.as_str());
+    change(readers, vec![set.bind(mode.since().map(Timestamp::as_millis))]).await
+}
+
+/// Carries out these statements, and raises the revision if the last one found a row. Answers whether it did.
+pub(super) async fn change(readers: &Readers, statements: Vec<Statement>) -> Result<bool, StoreError> {
+    let changed = readers.write(|session| {
         Box::pin(async move {
             session.all(sqlx::query(LOCK)).await?;
-            let set = sqlx::query(SET_MODE).bind(id.cell()).bind(mode.as_str());
-            let changed = session
-                .execute(set.bind(mode.since().map(Timestamp::as_millis)))
-                .await?;
-            if changed > 0 {
+            let mut found = 0;
+            for statement in statements {
+                found = session.execute(statement).await?;
+            }
+            if found > 0 {
                 session.execute(sqlx::query(RAISE_REVISION)).await?;
             }
-            Ok(changed > 0)
+            Ok(found > 0)
         })
     });
     changed.await
@@ -165,35 +171,13 @@ pub(super) async fn note_error(readers: &Readers, url: &str, error: Option<&str>
 
 /// See [`callboard_actors::ports::Store::set_breaker`].
 pub(super) async fn set_breaker(readers: &Readers, app: &str, breaker: Option<bool>) -> Result<bool, StoreError> {
-    let app = text(app).into_owned();
-    let set = readers.write(move |session| {
-        Box::pin(async move {
-            session.all(sqlx::query(LOCK)).await?;
-            let set = session
-                .execute(sqlx::query(SET_BREAKER).bind(app).bind(breaker))
-                .await?;
-            if set > 0 {
-                session.execute(sqlx::query(RAISE_REVISION)).await?;
-            }
-            Ok(set > 0)
-        })
-    });
-    set.await
+    let set = sqlx::query(SET_BREAKER).bind(text(app).into_owned()).bind(breaker);
+    change(readers, vec![set]).await
 }
 
 /// See [`callboard_actors::ports::Store::remove_app`].
 pub(super) async fn remove(readers: &Readers, url: &str) -> Result<bool, StoreError> {
     let url = text(url).into_owned();
-    let forgotten = readers.write(|session| {
-        Box::pin(async move {
-            session.all(sqlx::query(LOCK)).await?;
-            session.execute(sqlx::query(ARCHIVE_AT).bind(url.clone())).await?;
-            let forgotten = session.execute(sqlx::query(FORGET_AT).bind(url)).await?;
-            if forgotten > 0 {
-                session.execute(sqlx::query(RAISE_REVISION)).await?;
-            }
-            Ok(forgotten > 0)
-        })
-    });
-    forgotten.await
+    let archive = sqlx::query(ARCHIVE_AT).bind(url.clone());
+    change(readers, vec![archive, sqlx::query(FORGET_AT).bind(url)]).await
 }

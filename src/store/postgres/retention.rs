@@ -14,7 +14,7 @@ use super::events::CLOCK_SLACK;
 use super::gatherings;
 use super::readers::{Readers, Statement};
 use super::rows::get;
-use super::sql_limit;
+use crate::store::paging::sql_limit;
 
 /// A run that ended before then was created before then: that bounds the search.
 pub(super) const OLD_RUNS: &str = "SELECT id FROM callboard.runs

@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use callboard_actors::domain::{
-    Event, EventId, Gates, Job, JobId, Json, Lookup, Priority, RunStatus, Step, StepId, StepOp, StepState, Timestamp,
-    Wait, WaitKind,
+    Event, EventId, Gates, Job, JobId, Json, Lookup, Priority, RuleId, RunStatus, Step, StepId, StepOp, StepState,
+    Timestamp, Wait, WaitKind,
 };
 use callboard_actors::ports::{RunSummary, StoreError};
 use sqlx::postgres::PgRow;
@@ -149,6 +149,12 @@ pub(super) fn gated(mut job: Job, run: Option<String>) -> Result<Job, StoreError
         job.gates = gates(&run)?.of_job(&job.id.key, job.attempt);
     }
     Ok(job)
+}
+
+/// Which rule of a function.
+pub(super) fn get_rule(row: &PgRow, column: usize) -> Result<RuleId, StoreError> {
+    let text: &str = get(row, column)?;
+    text.parse().map_err(|error| unreadable("a rule", error))
 }
 
 /// A run's gates, from their text.

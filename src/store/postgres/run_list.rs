@@ -3,14 +3,13 @@
 //! A page is a range of an index, read backwards: all runs by id, one function's, the open ones or the unsuccessful ones.
 //! What the index does not tell is checked row by row.
 
-use callboard_actors::domain::{RunId, RunStatus, Timestamp};
 use callboard_actors::ports::{Page, RunFilter, RunSummary, StoreError};
 use uuid::Uuid;
 
 use super::cells::Id as _;
 use super::readers::Readers;
 use super::rows::summary;
-use super::sql_limit;
+use crate::store::paging::{Runs, page, sql_limit};
 
 /// A page under a condition. The parameters are the bounds, the statuses and the limit; then, if any, the functions.
 macro_rules! page {
@@ -44,16 +43,7 @@ pub(super) const OF_SOME: &str = concat!(
 const FUNCTIONS_AT_ONCE: usize = 8;
 
 pub(super) async fn list(readers: &Readers, filter: &RunFilter) -> Result<Page<RunSummary>, StoreError> {
-    let from = RunId::first_at(filter.from.unwrap_or(Timestamp::MIN)).cell();
-    let mut end = RunId::first_at(filter.until.unwrap_or(Timestamp::MAX));
-    if let Some(before) = filter.before {
-        end = end.min(before);
-    }
-    let statuses = match &filter.statuses[..] {
-        [] => &RunStatus::ALL[..],
-        some => some,
-    };
-    let is_unsuccessful = |status: &RunStatus| matches!(status, RunStatus::Failed | RunStatus::Cancelled);
+    let runs = Runs::of(filter);
     let sql = match &filter.functions {
         Some(functions) if functions.is_empty() => {
             return Ok(Page {
@@ -63,20 +53,18 @@ pub(super) async fn list(readers: &Readers, filter: &RunFilter) -> Result<Page<R
         }
         Some(functions) if functions.len() <= FUNCTIONS_AT_ONCE => OF_SOME,
         Some(_) => OF_MANY,
-        None if statuses.iter().all(|status| !status.is_final()) => OPEN,
-        None if statuses.iter().all(is_unsuccessful) => UNSUCCESSFUL,
-        None => ALL,
+        None => runs.narrowest(ALL, OPEN, UNSUCCESSFUL),
     };
-    let names: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
-    let mut query = sqlx::query(sql).bind(from).bind(end.cell()).bind(names);
+    let names: Vec<&str> = runs.status_names().collect();
+    let mut query = sqlx::query(sql)
+        .bind(runs.from.cell())
+        .bind(runs.end.cell())
+        .bind(names);
     query = query.bind(sql_limit(filter.limit.saturating_add(1)));
     if let Some(functions) = &filter.functions {
         let functions: Vec<Uuid> = functions.iter().map(|function| function.cell()).collect();
         query = query.bind(functions);
     }
     let rows = readers.single(|session| Box::pin(session.all(query))).await?;
-    let mut items = rows.iter().map(summary).collect::<Result<Vec<_>, _>>()?;
-    let has_more = items.len() > filter.limit;
-    items.truncate(filter.limit);
-    Ok(Page { items, has_more })
+    page(&rows, filter.limit, summary)
 }

@@ -6,10 +6,9 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::cells::{Id as _, text};
-use super::error::unreadable;
 use super::readers::{Readers, Session};
-use super::rows::{gates, get, get_id, get_number, get_text, get_text_or_null, get_time_or_null, job};
-use super::sql_limit;
+use super::rows::{gated, get, get_id, get_number, get_rule, get_text, get_text_or_null, get_time_or_null, job};
+use crate::store::paging::sql_limit;
 
 /// Runs looked at in one go.
 const PAGE: usize = 64;
@@ -199,22 +198,15 @@ fn waiting(row: &PgRow) -> Result<Waiting, StoreError> {
     Ok(Waiting {
         run: get_id::<RunId>(row, 0)?,
         function: get_id(row, 1)?,
-        rule: rule(row, 2)?,
+        rule: get_rule(row, 2)?,
         is_open: get(row, 3)?,
     })
 }
 
-fn rule(row: &PgRow, column: usize) -> Result<RuleId, StoreError> {
-    let text: &str = get(row, column)?;
-    text.parse().map_err(|error| unreadable("a rule", error))
-}
-
 /// What held it up in the queue it has passed.
 fn woken(row: &PgRow) -> Result<Job, StoreError> {
-    let mut job = job(row)?;
-    if let Some(run) = get_text_or_null(row, 7)? {
-        job.gates = gates(&run)?.of_job(&job.id.key, job.attempt).without_throttle();
-    }
+    let mut job = gated(job(row)?, get_text_or_null(row, 7)?)?;
+    job.gates = job.gates.without_throttle();
     Ok(job)
 }
 
@@ -230,7 +222,7 @@ pub(super) async fn of_function(readers: &Readers, function: FunctionId) -> Resu
                 oldest: get_time_or_null(row, 4)?,
                 next: None,
             };
-            Ok((rule(row, 0)?, flow))
+            Ok((get_rule(row, 0)?, flow))
         })
         .collect()
 }

@@ -9,8 +9,9 @@ use super::cells::{Id as _, text};
 use super::error::from_sqlx;
 use super::readers::{Readers, Statement};
 use super::rows::{event, get_number, summary};
-use super::{run_list, sql_limit};
-use crate::store::search::{self, Dialect, EventParameters, RunParameters};
+use super::run_list;
+use crate::store::paging::{page, sql_limit};
+use crate::store::search::{self, Dialect, EventParameters, RunParameters, by_names, event_statements};
 
 const DIALECT: Dialect = Dialect {
     mark: '$',
@@ -42,11 +43,7 @@ pub(super) async fn find_runs(readers: &Readers, search: &RunSearch) -> Result<P
         .bind(parameters.place.cell())
         .bind(sql_limit(search.limit.saturating_add(1)));
     let rows = readers.single(|session| Box::pin(session.all(query))).await?;
-    let items = rows.iter().take(search.limit).map(summary);
-    Ok(Page {
-        items: items.collect::<Result<_, _>>()?,
-        has_more: rows.len() > search.limit,
-    })
+    page(&rows, search.limit, summary)
 }
 
 /// The number that a statement answers.
@@ -60,51 +57,10 @@ pub(super) async fn count_runs(readers: &Readers, search: &RunSearch) -> Result<
     count(readers, statement(sql, search, &RunParameters::of(search))).await
 }
 
-macro_rules! events {
-    ($what:literal, $names:literal, $end:literal) => {
-        concat!(
-            "SELECT ",
-            $what,
-            " FROM callboard.events WHERE id > $1 AND id < $2 AND received_at >= $3 AND received_at < $4
-            AND ($5 OR NOT starts_with(name, $6)) AND ",
-            $names,
-            $end
-        )
-    };
-    (page: $names:literal) => {
-        events!(
-            "id, external_id, has_own_id, name, ts, received_at, body",
-            $names,
-            " ORDER BY id DESC LIMIT $8"
-        )
-    };
-    (count: $names:literal) => {
-        events!("count(*)", $names, "")
-    };
-}
-
-/// Pages, by how many names there are: none, which means all of them, one, or several.
-pub(super) const PAGES: [&str; 3] = [
-    events!(page: "$7::text[] IS NOT NULL"),
-    events!(page: "name = ($7::text[])[1]"),
-    events!(page: "name = ANY ($7)"),
-];
-
-/// Counts, by how many names there are: none, which means all of them, one, or several.
-pub(super) const COUNTS: [&str; 3] = [
-    events!(count: "$7::text[] IS NOT NULL"),
-    events!(count: "name = ($7::text[])[1]"),
-    events!(count: "name = ANY ($7)"),
-];
-
-/// The one of these statements that is about these names.
-fn by_names(names: &[String], texts: [&'static str; 3]) -> &'static str {
-    let [all, one, several] = texts;
-    match names {
-        [] => all,
-        [_] => one,
-        _ => several,
-    }
+event_statements! {
+    from: "FROM callboard.events WHERE id > $1 AND id < $2 AND received_at >= $3 AND received_at < $4",
+    visible: "($5 OR NOT starts_with(name, $6))",
+    named: ["$7::text[] IS NOT NULL", "name = ($7::text[])[1]", "name = ANY ($7)"], limit: "$8"
 }
 
 /// With the parameters 1 to 7.
@@ -125,11 +81,7 @@ pub(super) async fn find_events(readers: &Readers, search: &EventSearch) -> Resu
     let query = event_statement(by_names(&search.names, PAGES), search, true);
     let query = query.bind(sql_limit(search.limit.saturating_add(1)));
     let rows = readers.single(|session| Box::pin(session.all(query))).await?;
-    let items = rows.iter().take(search.limit).map(event);
-    Ok(Page {
-        items: items.collect::<Result<_, _>>()?,
-        has_more: rows.len() > search.limit,
-    })
+    page(&rows, search.limit, event)
 }
 
 pub(super) async fn count_events(readers: &Readers, search: &EventSearch) -> Result<u64, StoreError> {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::cells::{Id as _, NO_DIGEST, digest, text};
 use super::readers::Readers;
 use super::rows::{get_text_or_null, wait};
-use super::sql_limit;
+use crate::store::paging::sql_limit;
 
 /// The distinct paths of a name by jumping from one to the next in the index.
 pub(super) const PATHS: &str = "WITH RECURSIVE paths (path_id, path) AS (

@@ -12,7 +12,7 @@ use super::error::from_sqlx;
 use super::gatherings;
 use super::jsonb::Rows;
 use super::rows::{event, get, get_id, get_named, summary};
-use super::sql_limit;
+use crate::store::paging::{page, sql_limit};
 
 /// How far the time in an event's id, which may be its sender's, is trusted to lie from when it was received. Events of
 /// clocks that are further off are missing from lists by time, and are purged that much later.
@@ -92,11 +92,7 @@ pub(super) async fn list(readers: &SqlitePool, filter: &EventFilter) -> Result<P
         query = query.bind(name.as_str());
     }
     let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
-    let items = rows.iter().take(filter.limit).map(event).collect::<Result<_, _>>()?;
-    Ok(Page {
-        items,
-        has_more: rows.len() > filter.limit,
-    })
+    page(&rows, filter.limit, event)
 }
 
 pub(super) async fn named(

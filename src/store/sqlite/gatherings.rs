@@ -10,9 +10,9 @@ use super::commit::gatherings::{columns, gathering};
 use super::error::from_sqlx;
 use super::jsonb::Rows;
 use super::rows::{event, get_id, get_time_or_null};
-use super::sql_limit;
 use super::writer::Script;
 use super::writer::Writer;
+use crate::store::paging::sql_limit;
 
 pub(super) const DUE: &str = concat!(
     "SELECT ",

@@ -7,7 +7,7 @@ use sqlx::SqlitePool;
 use super::error::from_sqlx;
 use super::jsonb::Rows;
 use super::rows::{gated, gates, get, get_number, job};
-use super::sql_limit;
+use crate::store::paging::sql_limit;
 
 /// Gates are kept with the run; jobs that only tell time have none, and don't ask for it.
 pub(super) const DUE: &str = "SELECT run_id, key, function_id, attempt, due, priority, payload,

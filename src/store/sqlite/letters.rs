@@ -11,7 +11,7 @@ use sqlx::{SqliteConnection, SqlitePool};
 use super::error::from_sqlx;
 use super::jsonb::Rows;
 use super::rows::{get, get_id, job};
-use super::sql_limit;
+use crate::store::paging::{page, sql_limit};
 
 pub(super) const LIST: &str =
     "SELECT run_id, key, function_id, attempt, due, priority, payload, id, reason FROM dead_letters
@@ -38,10 +38,7 @@ pub(super) async fn list(readers: &SqlitePool, filter: &DeadLetterFilter) -> Res
         .bind(functions.map(|functions| Rows::of_texts(functions).into_bytes()))
         .bind(sql_limit(filter.limit.saturating_add(1)));
     let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
-    Ok(Page {
-        items: rows.iter().take(filter.limit).map(letter).collect::<Result<_, _>>()?,
-        has_more: rows.len() > filter.limit,
-    })
+    page(&rows, filter.limit, letter)
 }
 
 pub(super) async fn find(readers: &SqlitePool, id: LetterId) -> Result<Option<DeadLetter>, StoreError> {

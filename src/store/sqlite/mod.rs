@@ -410,8 +410,3 @@ impl Store for SqliteStore {
         Ok(())
     }
 }
-
-/// A limit as SQLite takes it.
-fn sql_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callboard_actors::domain::{Operation, OperationId, RunId, RunStatus, Timestamp};
+use callboard_actors::domain::{Operation, OperationId, RunId, Timestamp};
 use callboard_actors::ports::{Page, RunFilter, StoreError};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, SqlitePool};
@@ -10,8 +10,8 @@ use sqlx::{AssertSqlSafe, SqlitePool};
 use super::error::{from_sqlx, unreadable};
 use super::jsonb::Rows;
 use super::rows::{get, get_id, get_number};
-use super::sql_limit;
 use super::writer::{Script, Writer};
+use crate::store::paging::{Runs, page, sql_limit};
 
 /// How long operations are kept that have ended.
 const KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -97,10 +97,7 @@ pub(super) async fn list(
     let before = before.map_or_else(|| "a".to_owned(), |before| before.to_string());
     let query = sqlx::query(LIST).bind(before).bind(sql_limit(limit.saturating_add(1)));
     let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
-    Ok(Page {
-        items: rows.iter().take(limit).map(operation).collect::<Result<_, _>>()?,
-        has_more: rows.len() > limit,
-    })
+    page(&rows, limit, operation)
 }
 
 pub(super) async fn open(readers: &SqlitePool) -> Result<Vec<Operation>, StoreError> {
@@ -114,24 +111,15 @@ fn operation(row: &SqliteRow) -> Result<Operation, StoreError> {
 }
 
 pub(super) async fn count_up_to(readers: &SqlitePool, filter: &RunFilter) -> Result<u64, StoreError> {
-    let from = RunId::first_at(filter.from.unwrap_or(Timestamp::MIN)).to_string();
-    let mut end = RunId::first_at(filter.until.unwrap_or(Timestamp::MAX));
-    if let Some(before) = filter.before {
-        end = end.min(before);
-    }
-    let statuses = match &filter.statuses[..] {
-        [] => &RunStatus::ALL[..],
-        some => some,
-    };
-    let is_failed = |status: &RunStatus| matches!(status, RunStatus::Failed | RunStatus::Cancelled);
+    let runs = Runs::of(filter);
     let sql = match &filter.functions {
         Some(_) => COUNT_OF,
-        None if statuses.iter().all(|status| !status.is_final()) => COUNT_OPEN,
-        None if statuses.iter().all(is_failed) => COUNT_FAILED,
-        None => COUNT_ALL,
+        None => runs.narrowest(COUNT_ALL, COUNT_OPEN, COUNT_FAILED),
     };
-    let names = Rows::of_texts(statuses.iter().map(|status| status.as_str())).into_bytes();
-    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(from).bind(end.to_string());
+    let names = Rows::of_texts(runs.status_names()).into_bytes();
+    let mut query = sqlx::query(AssertSqlSafe(sql))
+        .bind(runs.from.to_string())
+        .bind(runs.end.to_string());
     query = query.bind(names).bind(sql_limit(filter.limit));
     if let Some(functions) = &filter.functions {
         query = query.bind(Rows::of_texts(functions).into_bytes());

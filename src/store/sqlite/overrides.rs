@@ -1,17 +1,17 @@
 //! Overrides of limits: rows of the catalog, whose revision rises with each change of them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use callboard_actors::domain::{FunctionId, LimitOverride, RuleId, Timestamp};
 use callboard_actors::ports::StoreError;
 use sqlx::sqlite::SqliteRow;
 
-use super::error::unreadable;
 use super::jsonb::Rows;
-use super::registration::RAISE_REVISION;
-use super::rows::{get, get_id, get_number, get_time};
+use super::registration::change;
+use super::rows::{get, get_id, get_number, get_rule, get_time};
 use super::writer::{Script, Writer};
+use crate::store::paging::sql_millis;
 
 pub(super) const ALL: &str = "SELECT function_id, rule, slots, period, burst, until FROM overrides";
 
@@ -31,7 +31,7 @@ pub(super) async fn put(writer: &Writer, revision: &AtomicU64, numbers: &LimitOv
         .shown(numbers.function)
         .shown(numbers.rule)
         .int(numbers.limit)
-        .int_or_null(numbers.period.map(millis))
+        .int_or_null(numbers.period.map(sql_millis))
         .int_or_null(numbers.burst.map(i64::from))
         .int(numbers.until.as_millis());
     let mut script = Script::default();
@@ -62,33 +62,14 @@ pub(super) async fn expire(writer: &Writer, revision: &AtomicU64, now: Timestamp
     change(writer, revision, script, expired).await
 }
 
-/// Answers whether the statement at this place changed anything.
-async fn change(writer: &Writer, revision: &AtomicU64, script: Script, place: usize) -> Result<bool, StoreError> {
-    let mut session = writer.session().await?;
-    let is_change = session.run(script, false).await?[place].changes > 0;
-    let mut script = Script::default();
-    if is_change {
-        script.add(RAISE_REVISION);
-    }
-    script.add("COMMIT");
-    session.run(script, true).await?;
-    revision.fetch_add(u64::from(is_change), Ordering::AcqRel);
-    Ok(is_change)
-}
-
-fn millis(period: Duration) -> i64 {
-    i64::try_from(period.as_millis()).unwrap_or(i64::MAX)
-}
-
 pub(super) fn numbers(row: &SqliteRow) -> Result<LimitOverride, StoreError> {
-    let rule: &str = get(row, 1)?;
     let small = |column| -> Result<Option<u64>, StoreError> {
         let number: Option<i64> = get(row, column)?;
         Ok(number.map(i64::unsigned_abs))
     };
     Ok(LimitOverride {
         function: get_id(row, 0)?,
-        rule: rule.parse().map_err(|error| unreadable("a rule", error))?,
+        rule: get_rule(row, 1)?,
         limit: get_number(row, 2)?,
         period: small(3)?.map(Duration::from_millis),
         burst: small(4)?.map(|burst| u32::try_from(burst).unwrap_or(u32::MAX)),

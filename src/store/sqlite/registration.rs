@@ -63,18 +63,8 @@ pub(super) async fn set_mode(
     row.int_or_null(mode.since().map(Timestamp::as_millis));
     let mut script = Script::default();
     script.add("BEGIN IMMEDIATE");
-    let set = script.with_rows(SET_MODE, rows);
-    let mut session = writer.session().await?;
-    let outcomes = session.run(script, false).await?;
-    let is_change = set.is_some_and(|set| outcomes[set].changes > 0);
-    let mut script = Script::default();
-    if is_change {
-        script.add(RAISE_REVISION);
-    }
-    script.add("COMMIT");
-    session.run(script, true).await?;
-    revision.fetch_add(u64::from(is_change), Ordering::AcqRel);
-    Ok(is_change)
+    let set = script.with(SET_MODE, rows.into_bytes());
+    change(writer, revision, script, set).await
 }
 
 /// See [`callboard_actors::ports::Store::open_runs`].
@@ -153,7 +143,13 @@ pub(super) async fn set_breaker(
 }
 
 /// Carries out a script that has begun a transaction, and raises the revision if its statement `decisive` found a row.
-async fn change(writer: &Writer, revision: &AtomicU64, script: Script, decisive: usize) -> Result<bool, StoreError> {
+/// Answers whether it did.
+pub(super) async fn change(
+    writer: &Writer,
+    revision: &AtomicU64,
+    script: Script,
+    decisive: usize,
+) -> Result<bool, StoreError> {
     let mut session = writer.session().await?;
     let is_known = session.run(script, false).await?[decisive].changes > 0;
     let mut script = Script::default();

@@ -12,8 +12,8 @@ use super::events::CLOCK_SLACK;
 use super::gatherings;
 use super::jsonb::Rows;
 use super::rows::get;
-use super::sql_limit;
 use super::writer::{Script, Writer};
+use crate::store::paging::sql_limit;
 
 /// A run that ended before then was created before then: that bounds the search.
 pub(super) const OLD_RUNS: &str = "SELECT id FROM runs

@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use callboard_actors::domain::{
-    Event, EventId, FunctionId, Gates, Job, JobId, Json, Priority, RunId, RunStatus, Step, StepId, StepOp, StepState,
-    Timestamp, Wait,
+    Event, EventId, FunctionId, Gates, Job, JobId, Json, Priority, RuleId, RunId, RunStatus, Step, StepId, StepOp,
+    StepState, Timestamp, Wait,
 };
 use callboard_actors::domain::{Lookup, WaitKind};
 use callboard_actors::ports::{RunSummary, StoreError};
@@ -146,6 +146,12 @@ pub(super) fn gated(mut job: Job, run: Option<&str>) -> Result<Job, StoreError> 
         job.gates = gates(run)?.of_job(&job.id.key, job.attempt);
     }
     Ok(job)
+}
+
+/// Which rule of a function.
+pub(super) fn get_rule(row: &SqliteRow, column: usize) -> Result<RuleId, StoreError> {
+    let text: &str = get(row, column)?;
+    text.parse().map_err(|error| unreadable("a rule", error))
 }
 
 /// A run's gates, from their text.

@@ -3,14 +3,14 @@
 //! A page is a range of an index, read backwards: all runs by id, one function's, the open ones or the failed ones. What
 //! the index does not tell is checked row by row.
 
-use callboard_actors::domain::{FunctionId, RunId, RunStatus, Timestamp};
+use callboard_actors::domain::FunctionId;
 use callboard_actors::ports::{Page, RunFilter, RunSummary, StoreError};
 use sqlx::{AssertSqlSafe, SqlitePool};
 
 use super::error::from_sqlx;
 use super::jsonb::Rows;
 use super::rows::summary;
-use super::sql_limit;
+use crate::store::paging::{Runs, sql_limit};
 
 /// A page under a condition; the parameters are anonymous, for the text may be repeated.
 macro_rules! page {
@@ -36,17 +36,9 @@ pub(super) const OF_FUNCTIONS: &str = page!("+function_id IN (SELECT value FROM 
 const FUNCTIONS_AT_ONCE: usize = 8;
 
 pub(super) async fn list(readers: &SqlitePool, filter: &RunFilter) -> Result<Page<RunSummary>, StoreError> {
-    let from = RunId::first_at(filter.from.unwrap_or(Timestamp::MIN)).to_string();
-    let mut end = RunId::first_at(filter.until.unwrap_or(Timestamp::MAX));
-    if let Some(before) = filter.before {
-        end = end.min(before);
-    }
-    let end = end.to_string();
-    let statuses = match &filter.statuses[..] {
-        [] => &RunStatus::ALL[..],
-        some => some,
-    };
-    let statuses_param = || Rows::of_texts(statuses.iter().map(|status| status.as_str())).into_bytes();
+    let runs = Runs::of(filter);
+    let (from, end) = (runs.from.to_string(), runs.end.to_string());
+    let statuses_param = || Rows::of_texts(runs.status_names()).into_bytes();
     let limit = sql_limit(filter.limit.saturating_add(1));
 
     let functions: Option<&[FunctionId]> = filter.functions.as_deref();
@@ -63,14 +55,7 @@ pub(super) async fn list(readers: &SqlitePool, filter: &RunFilter) -> Result<Pag
         functions => {
             let sql = match functions {
                 Some(_) => OF_FUNCTIONS,
-                None if statuses.iter().all(|status| !status.is_final()) => OPEN,
-                None if statuses
-                    .iter()
-                    .all(|status| matches!(status, RunStatus::Failed | RunStatus::Cancelled)) =>
-                {
-                    FAILED
-                }
-                None => ALL,
+                None => runs.narrowest(ALL, OPEN, FAILED),
             };
             let mut query = sqlx::query(sql).bind(from.as_str()).bind(end.as_str());
             if let Some(functions) = functions {

@@ -5,9 +5,9 @@ use callboard_actors::ports::{KeyFlow, PARKED, SlotClaim, SlotLimits, StoreError
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
-use super::error::{from_sqlx, unreadable};
+use super::error::from_sqlx;
 use super::jsonb::Rows;
-use super::rows::{gates, get, get_id, get_number, get_time_or_null, job};
+use super::rows::{gated, get, get_id, get_number, get_rule, get_time_or_null, job};
 use super::writer::{Script, Session, Writer};
 
 /// Runs looked at in one go; [`WAITING`] has the same number.
@@ -178,22 +178,15 @@ fn waiting(row: &SqliteRow) -> Result<Waiting, StoreError> {
     Ok(Waiting {
         run: get_id::<RunId>(row, 0)?,
         function: get_id(row, 1)?,
-        rule: rule(row, 2)?,
+        rule: get_rule(row, 2)?,
         is_open: get(row, 3)?,
     })
 }
 
-fn rule(row: &SqliteRow, column: usize) -> Result<RuleId, StoreError> {
-    let text: &str = get(row, column)?;
-    text.parse().map_err(|error| unreadable("a rule", error))
-}
-
 /// What held it up in the queue it has passed.
 fn job_of(row: &SqliteRow) -> Result<Job, StoreError> {
-    let mut job = job(row)?;
-    if let Some(run) = get::<Option<&str>>(row, 7)? {
-        job.gates = gates(run)?.of_job(&job.id.key, job.attempt).without_throttle();
-    }
+    let mut job = gated(job(row)?, get(row, 7)?)?;
+    job.gates = job.gates.without_throttle();
     Ok(job)
 }
 
@@ -212,7 +205,7 @@ pub(super) async fn of_function(
                 oldest: get_time_or_null(row, 4)?,
                 next: None,
             };
-            Ok((rule(row, 0)?, flow))
+            Ok((get_rule(row, 0)?, flow))
         })
         .collect()
 }

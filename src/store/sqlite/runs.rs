@@ -16,7 +16,7 @@ use super::rows::{
     event_ids, gates, get, get_id, get_id_or_null, get_json, get_json_or_null, get_key, get_named, get_number,
     get_time, get_time_or_null, job, step, summary, wait,
 };
-use super::sql_limit;
+use crate::store::paging::sql_limit;
 use crate::store::parts::Parts;
 
 /// Open runs by id. `event_id` and `event_ids` stand side by side.

@@ -8,8 +8,9 @@ use sqlx::{AssertSqlSafe, Row as _, Sqlite, SqlitePool, query::Query};
 use super::error::{from_sqlx, unreadable};
 use super::jsonb::Rows;
 use super::rows::{event, get_number, summary};
-use super::{run_list, sql_limit};
-use crate::store::search::{self, Dialect, EventParameters, RunParameters};
+use super::run_list;
+use crate::store::paging::{page, sql_limit};
+use crate::store::search::{self, Dialect, EventParameters, RunParameters, by_names, event_statements};
 
 const DIALECT: Dialect = Dialect {
     mark: '?',
@@ -42,11 +43,7 @@ pub(super) async fn find_runs(readers: &SqlitePool, search: &RunSearch) -> Resul
         .bind(parameters.place.to_string())
         .bind(sql_limit(search.limit.saturating_add(1)));
     let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
-    let items = rows.iter().take(search.limit).map(summary);
-    Ok(Page {
-        items: items.collect::<Result<_, _>>()?,
-        has_more: rows.len() > search.limit,
-    })
+    page(&rows, search.limit, summary)
 }
 
 pub(super) async fn count_runs(readers: &SqlitePool, search: &RunSearch) -> Result<u64, StoreError> {
@@ -56,51 +53,10 @@ pub(super) async fn count_runs(readers: &SqlitePool, search: &RunSearch) -> Resu
     get_number(&row, 0)
 }
 
-macro_rules! events {
-    ($what:literal, $names:literal, $end:literal) => {
-        concat!(
-            "SELECT ",
-            $what,
-            " FROM events WHERE id > ?1 AND id < ?2 AND received_at >= ?3 AND received_at < ?4
-            AND (?5 OR substr(name, 1, length(?6)) <> ?6) AND ",
-            $names,
-            $end
-        )
-    };
-    (page: $names:literal) => {
-        events!(
-            "id, external_id, has_own_id, name, ts, received_at, body",
-            $names,
-            " ORDER BY id DESC LIMIT ?8"
-        )
-    };
-    (count: $names:literal) => {
-        events!("count(*)", $names, "")
-    };
-}
-
-/// Pages, by how many names there are: none, which means all of them, one, or several.
-pub(super) const PAGES: [&str; 3] = [
-    events!(page: "?7 IS NOT NULL"),
-    events!(page: "name = ?7"),
-    events!(page: "name IN (SELECT value FROM jsonb_each(?7))"),
-];
-
-/// Counts, by how many names there are: none, which means all of them, one, or several.
-pub(super) const COUNTS: [&str; 3] = [
-    events!(count: "?7 IS NOT NULL"),
-    events!(count: "name = ?7"),
-    events!(count: "name IN (SELECT value FROM jsonb_each(?7))"),
-];
-
-/// The one of these statements that is about these names.
-fn by_names(names: &[String], texts: [&'static str; 3]) -> &'static str {
-    let [all, one, several] = texts;
-    match names {
-        [] => all,
-        [_] => one,
-        _ => several,
-    }
+event_statements! {
+    from: "FROM events WHERE id > ?1 AND id < ?2 AND received_at >= ?3 AND received_at < ?4",
+    visible: "(?5 OR substr(name, 1, length(?6)) <> ?6)",
+    named: ["?7 IS NOT NULL", "name = ?7", "name IN (SELECT value FROM jsonb_each(?7))"], limit: "?8"
 }
 
 /// With the parameters 1 to 7.
@@ -123,11 +79,7 @@ pub(super) async fn find_events(readers: &SqlitePool, search: &EventSearch) -> R
     let query = event_statement(by_names(&search.names, PAGES), search, true);
     let query = query.bind(sql_limit(search.limit.saturating_add(1)));
     let rows = query.fetch_all(readers).await.map_err(from_sqlx)?;
-    let items = rows.iter().take(search.limit).map(event);
-    Ok(Page {
-        items: items.collect::<Result<_, _>>()?,
-        has_more: rows.len() > search.limit,
-    })
+    page(&rows, search.limit, event)
 }
 
 pub(super) async fn count_events(readers: &SqlitePool, search: &EventSearch) -> Result<u64, StoreError> {

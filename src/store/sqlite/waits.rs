@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, SqlitePool};
 
 use super::error::from_sqlx;
 use super::rows::{get, get_id, wait};
-use super::sql_limit;
+use crate::store::paging::sql_limit;
 
 /// The distinct paths of a name by jumping from one to the next in the index. The first row stands for no path.
 pub(super) const PATHS: &str = "WITH RECURSIVE paths (path) AS (

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
 
 use callboard_actors::domain::{
     Accept, Advance, ClaimId, Event, EventId, Fire, FunctionId, Gather, GatheringId, Join, Json, NewRun, RateClaim,
@@ -15,6 +14,7 @@ use super::super::cells::{Id as _, digest, text};
 use super::columns::{Rows, rows};
 use super::effects::ROUTED_SKIPS;
 use crate::store::batch::Folded;
+use crate::store::paging::sql_millis;
 
 rows! {
     /// A run that moves on.
@@ -273,10 +273,9 @@ impl<'a> Claims<'a> {
         if let Some(claim) = &join.rate {
             self.limit(claim, join.id.cell(), join.event, join.function, skip_seq);
         }
-        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let (quiet, longest, size) = match join.gather {
-            Gather::Debounce { period, timeout } => (millis(period), timeout.map(millis), 0),
-            Gather::Batch { max_size, timeout } => (millis(timeout), None, i64::from(max_size)),
+            Gather::Debounce { period, timeout } => (sql_millis(period), timeout.map(sql_millis), 0),
+            Gather::Batch { max_size, timeout } => (sql_millis(timeout), None, i64::from(max_size)),
         };
         self.joins.push(Joining {
             id: join.id.cell(),
