@@ -1,7 +1,6 @@
 //! `/api/v1/functions/{id}/flow`: what is going on at a function's gates.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::web::Path;
@@ -12,7 +11,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::limits::{name_of, name_of_scope};
-use crate::error::{Code, Problem};
+use super::reading;
+use super::view::millis;
 use crate::http::answer::{ErrorBody, OwnError};
 use crate::http::state::State;
 
@@ -128,7 +128,6 @@ impl Rule {
 fn rules(function: &domain::Function) -> Vec<(RuleId, Rule)> {
     let numbers = engine::limits(function);
     let throttle = function.flow.throttle.iter().map(|throttle| {
-        let millis = |period: Duration| u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
         let shown = Rule {
             limit: Some(throttle.limit),
             period_ms: Some(millis(throttle.period)),
@@ -178,8 +177,7 @@ async fn run_slots(store: &dyn Store, function: FunctionId) -> Result<Vec<RuleFl
 pub(super) async fn get(path: Path<String>, state: State) -> Result<HttpResponse, OwnError> {
     let api = state.api()?;
     let catalog = api.catalog();
-    let unknown = || Problem::new(Code::UnknownFunction, format!("there is no function `{path}`"));
-    let function = catalog.find(&path).ok_or_else(unknown)?;
+    let function = catalog.find(&path).ok_or_else(|| reading::unknown_function(&path))?;
     let mut going_on = api.queue().flow(function.id).await.rules;
     going_on.extend(run_slots(&**api.store(), function.id).await?);
     let mut rules = rules(function);

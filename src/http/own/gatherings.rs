@@ -2,25 +2,14 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Path, Query};
-use callboard_actors::domain::{FunctionId, Gathering as StoredGathering, GatheringId};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use callboard_actors::domain::{Gathering as StoredGathering, GatheringId};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::reading;
+use super::reading::{self, PageQuery};
 use crate::error::{Code, Problem};
 use crate::http::answer::{ErrorBody, OwnError};
-use crate::http::state::{AppState, State};
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    /// Of the page before.
-    cursor: Option<String>,
-    /// 1 to 100.
-    #[param(value_type = Option<u8>)]
-    limit: Option<String>,
-}
+use crate::http::state::State;
 
 /// Events that one run will stand for.
 #[derive(Serialize, ToSchema)]
@@ -70,24 +59,17 @@ pub(super) struct Gatherings {
     cursor: Option<String>,
 }
 
-fn function(state: &AppState, id: &str) -> Result<FunctionId, Problem> {
-    let meant = reading::functions(&state.api()?.catalog(), Some(id), None)?.unwrap_or_default();
-    let unknown = || Problem::new(Code::UnknownFunction, format!("there is no function `{id}`"));
-    meant.first().copied().ok_or_else(unknown)
-}
-
 /// List the debounces and batches of a function that have not started their run.
 #[utoipa::path(
     get, path = "/api/v1/functions/{id}/gatherings", tag = "functions",
-    params(("id" = String, Path, description = "A function's slug or UUID."), ListQuery),
+    params(("id" = String, Path, description = "A function's slug or UUID."), PageQuery),
     responses((status = 200, body = Gatherings), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody))
 )]
-pub(super) async fn list(id: Path<String>, query: Query<ListQuery>, state: State) -> Result<HttpResponse, OwnError> {
-    let function = function(&state, &id)?;
-    let limit = reading::limit(reading::given(query.limit.as_ref()))?;
-    let cursor = reading::given(query.cursor.as_ref());
-    let after: Option<GatheringId> = cursor.map(|text| reading::id("cursor", text)).transpose()?;
-    let mut found = state.api()?.store().gatherings(function, after, limit + 1).await?;
+pub(super) async fn list(id: Path<String>, query: Query<PageQuery>, state: State) -> Result<HttpResponse, OwnError> {
+    let api = state.api()?;
+    let function = reading::function(&api.catalog(), &id)?;
+    let (after, limit) = query.read()?;
+    let mut found = api.store().gatherings(function, after, limit + 1).await?;
     let has_more = found.len() > limit;
     found.truncate(limit);
     let last = found.last().map(|gathering| gathering.id.to_string());
@@ -116,9 +98,9 @@ pub(super) struct Fired {
 )]
 pub(super) async fn fire(path: Path<(String, String)>, state: State) -> Result<HttpResponse, OwnError> {
     let (function_id, id) = path.into_inner();
-    let function = function(&state, &function_id)?;
-    let id: GatheringId = reading::id("gathering", &id)?;
     let api = state.api()?;
+    let function = reading::function(&api.catalog(), &function_id)?;
+    let id: GatheringId = reading::id("gathering", &id)?;
     let unknown = || Problem::new(Code::UnknownGathering, format!("there is no debounce or batch {id}"));
     let found = api.store().gathering(id).await?;
     let is_its = found.is_some_and(|found| found.gathering.function == function);

@@ -9,6 +9,8 @@ use callboard_actors::expression::duration;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::reading;
+use super::view::millis;
 use crate::error::{Code, Problem};
 use crate::http::answer::{ErrorBody, OwnError};
 use crate::http::body;
@@ -203,7 +205,7 @@ impl Numbers {
 /// The function of a path.
 fn function(state: &State, path: &str) -> Result<domain::Function, Problem> {
     let catalog = state.api()?.catalog();
-    let unknown = || Problem::new(Code::UnknownFunction, format!("there is no function `{path}`"));
+    let unknown = || reading::unknown_function(path);
     let id: FunctionId = catalog.find(path).ok_or_else(unknown)?.id;
     // As registered: an operator names rules, and their numbers are not what they are known by.
     catalog.registered(id).cloned().ok_or_else(unknown)
@@ -227,7 +229,6 @@ pub(super) async fn put(
     let body = body::read(&req, payload, &state).await?;
     let (numbers, rule) = body::parse::<Numbers>(&body)?.checked(&function, api.clock().now())?;
     api.override_limit(numbers.clone()).await?;
-    let millis = |period: Duration| u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
     Ok(HttpResponse::Ok().json(Override {
         rule: name_of(rule.kind),
         key: rule.key,

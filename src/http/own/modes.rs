@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{reading, view};
-use crate::error::{Code, Problem};
+use crate::error::Problem;
 use crate::http::answer::{ErrorBody, OwnError};
 use crate::http::state::{Api, State};
 
@@ -43,9 +43,7 @@ pub(super) async fn get(id: Path<String>, state: State) -> Result<HttpResponse, 
 async fn shown(api: &Arc<dyn Api>, id: FunctionId) -> Result<view::Function, Problem> {
     let open = open_runs(api, &[id]).await?;
     let catalog = api.catalog();
-    let function = catalog
-        .function(id)
-        .ok_or_else(|| Problem::new(Code::UnknownFunction, format!("there is no function `{id}`")))?;
+    let function = catalog.function(id).ok_or_else(|| reading::unknown_function(id))?;
     Ok(view::Function::of(function).with_open_runs(open.get(&id).copied()))
 }
 

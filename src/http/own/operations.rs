@@ -11,9 +11,10 @@ use callboard_actors::domain::{
 };
 use callboard_actors::orchestrator::OperationWish;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
-use super::{reading, runs, view};
+use super::reading::{self, PageQuery};
+use super::{runs, view};
 use crate::error::{Code, Problem};
 use crate::http::answer::{ErrorBody, OwnError};
 use crate::http::body;
@@ -197,17 +198,6 @@ pub(super) async fn begin(req: HttpRequest, payload: Payload, state: State) -> R
     Ok(HttpResponse::Created().json(Operation::of(&api.catalog(), &operation)))
 }
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    /// Of the page before.
-    cursor: Option<String>,
-    /// 1 to 100.
-    #[param(value_type = Option<u8>)]
-    limit: Option<String>,
-}
-
 /// A page of operations.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Operations {
@@ -219,14 +209,12 @@ pub(super) struct Operations {
 
 /// List operations, from new to old. Those that have ended are kept for 90 days.
 #[utoipa::path(
-    get, path = "/api/v1/operations", tag = "operations", params(ListQuery),
+    get, path = "/api/v1/operations", tag = "operations", params(PageQuery),
     responses((status = 200, body = Operations), (status = 400, body = ErrorBody))
 )]
-pub(super) async fn list(query: Query<ListQuery>, state: State) -> Result<HttpResponse, OwnError> {
+pub(super) async fn list(query: Query<PageQuery>, state: State) -> Result<HttpResponse, OwnError> {
     let api = state.api()?;
-    let before = reading::given(query.cursor.as_ref());
-    let before = before.map(|text| reading::id("cursor", text)).transpose()?;
-    let limit = reading::limit(reading::given(query.limit.as_ref()))?;
+    let (before, limit) = query.read()?;
     let page = api.store().operations(before, limit).await?;
     let last = page.items.last().map(|operation| operation.id.to_string());
     let catalog = api.catalog();

@@ -1,9 +1,12 @@
 //! What the list endpoints have in common: limits, cursors, filters.
 
+use std::fmt::Display;
 use std::str::FromStr;
 
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{FunctionId, Timestamp};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::error::{Code, Problem};
 use crate::http::sdk::stored_events::instant;
@@ -22,6 +25,29 @@ pub(super) fn limit(text: Option<&str>) -> Result<usize, Problem> {
     };
     let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
     limit.ok_or_else(|| invalid("limit", text, "a number from 1 to 100"))
+}
+
+/// Which page of a list without filters.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    /// Of the page before.
+    cursor: Option<String>,
+    /// 1 to 100.
+    #[param(value_type = Option<u8>)]
+    limit: Option<String>,
+}
+
+impl PageQuery {
+    /// What the page before ended with, and how many items to list.
+    ///
+    /// # Errors
+    /// When they are none.
+    pub(super) fn read<T: FromStr>(&self) -> Result<(Option<T>, usize), Problem> {
+        let cursor = given(self.cursor.as_ref()).map(|text| id("cursor", text)).transpose()?;
+        Ok((cursor, limit(given(self.limit.as_ref()))?))
+    }
 }
 
 /// An id of the path or of a cursor.
@@ -71,10 +97,7 @@ pub(super) fn functions(
         .map(|one| one.id)
         .collect();
     match function {
-        Some(function) if meant.is_empty() => {
-            let message = format!("there is no function `{function}`");
-            Err(Problem::new(Code::UnknownFunction, message))
-        }
+        Some(function) if meant.is_empty() => Err(unknown_function(function)),
         _ => Ok(Some(meant)),
     }
 }
@@ -88,8 +111,12 @@ pub(super) fn function(catalog: &Catalog, text: &str) -> Result<FunctionId, Prob
         return Ok(live.id);
     }
     let meant = functions(catalog, Some(text), None)?.unwrap_or_default();
-    let unknown = || Problem::new(Code::UnknownFunction, format!("there is no function `{text}`"));
-    meant.first().copied().ok_or_else(unknown)
+    meant.first().copied().ok_or_else(|| unknown_function(text))
+}
+
+/// There is no function of this slug or UUID.
+pub(super) fn unknown_function(text: impl Display) -> Problem {
+    Problem::new(Code::UnknownFunction, format!("there is no function `{text}`"))
 }
 
 /// A parameter that is not what it may be.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::reading;
-use crate::error::{Code, Problem};
+use super::view::millis;
+use crate::error::Problem;
 use crate::http::answer::{ErrorBody, OwnError};
 use crate::http::state::State;
 
@@ -107,7 +108,7 @@ impl Slot {
                 slot.run_id = Some(run.to_string());
                 slot.run_status = status.map(RunStatus::as_str);
                 slot.fired_at = Some(fired_at.to_rfc3339());
-                slot.late_ms = late.map(|late| u64::try_from(late.as_millis()).unwrap_or(u64::MAX));
+                slot.late_ms = late.map(millis);
             }
             Outcome::Skipped { reason, detail } => {
                 slot.status = "skipped";
@@ -166,10 +167,9 @@ pub(super) struct Slots {
 pub(super) async fn list(id: Path<String>, query: Query<ListQuery>, state: State) -> Result<HttpResponse, OwnError> {
     let api = state.api()?;
     let filter = query.filter()?;
-    let unknown = || Problem::new(Code::UnknownFunction, format!("there is no function `{id}`"));
-    let meant = reading::functions(&api.catalog(), Some(&id), None)?.unwrap_or_default();
-    let function = *meant.first().ok_or_else(unknown)?;
-    let page = api.slots(function, filter).await?.ok_or_else(unknown)?;
+    let function = reading::function(&api.catalog(), &id)?;
+    let page = api.slots(function, filter).await?;
+    let page = page.ok_or_else(|| reading::unknown_function(&id))?;
     Ok(HttpResponse::Ok().json(Slots {
         slots: page.slots.into_iter().map(Slot::of).collect(),
         upcoming: page.upcoming.iter().map(UpcomingSlot::of).collect(),

@@ -5,6 +5,8 @@
 mod breaker;
 mod pending;
 
+use std::time::Duration;
+
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
     Event as StoredEvent, Function as StoredFunction, FunctionId, FunctionMode, HistoryEntry, HistoryKind, JobKey,
@@ -25,7 +27,12 @@ fn rfc3339(at: Timestamp) -> String {
 }
 
 fn millis_between(from: Option<Timestamp>, to: Option<Timestamp>) -> Option<u64> {
-    Some(u64::try_from(to?.since(from?).as_millis()).unwrap_or(u64::MAX))
+    Some(millis(to?.since(from?)))
+}
+
+/// A length of time in milliseconds.
+pub(super) fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An event.
