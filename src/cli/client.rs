@@ -27,6 +27,25 @@ pub struct ServerArgs {
     pub signing_key: Option<String>,
 }
 
+/// Which page of a list.
+#[derive(Debug, Clone, Args)]
+pub struct PageArgs {
+    /// At most so many, 1 to 100
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    pub limit: u32,
+    /// Go on behind the page that ended with this one
+    #[arg(long, value_name = "ID")]
+    pub cursor: Option<String>,
+}
+
+impl PageArgs {
+    /// The same as parameters of a request.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let cursor = self.cursor.clone().map(|cursor| ("cursor", cursor));
+        cursor.into_iter().chain([("limit", self.limit.to_string())])
+    }
+}
+
 impl ServerArgs {
     /// Asks the server for what is at this path.
     ///
@@ -43,14 +62,6 @@ impl ServerArgs {
     /// As for [`Self::get`].
     pub async fn send(&self, method: Method, path: &str) -> Result<Value, Problem> {
         self.exchange(method, path, None).await
-    }
-
-    /// Posts a JSON body.
-    ///
-    /// # Errors
-    /// As for [`Self::get`].
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Problem> {
-        self.exchange(Method::POST, path, Some(body)).await
     }
 
     /// Sends a request with this body.

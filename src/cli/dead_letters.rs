@@ -10,7 +10,8 @@ use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use url::form_urlencoded::Serializer;
 
-use super::client::ServerArgs;
+use super::cell;
+use super::client::{PageArgs, ServerArgs};
 use crate::ambient::SystemClock;
 use crate::error::{Code, Problem};
 
@@ -63,12 +64,9 @@ pub struct ListArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
     pub filter: FilterArgs,
-    /// At most so many, 1 to 100
-    #[arg(long, value_name = "COUNT", default_value_t = 20)]
-    pub limit: u32,
-    /// Go on behind the page that ended with this one
-    #[arg(long, value_name = "ID")]
-    pub cursor: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its type")]
+    pub page: PageArgs,
     /// Print the answer as it is.
     #[arg(long)]
     pub json: bool,
@@ -136,8 +134,8 @@ pub async fn run(args: &DeadLettersArgs) -> Result<String, Problem> {
             let settled = server.send(Method::POST, &path(id, "/retry")).await?;
             Ok(format!(
                 "{} of run {} is tried again.\n",
-                text(&settled["job"]),
-                text(&settled["run_id"])
+                cell(&settled["job"]),
+                cell(&settled["run_id"])
             ))
         }
         Wish::Retry(args) => retry_all(args).await,
@@ -145,8 +143,8 @@ pub async fn run(args: &DeadLettersArgs) -> Result<String, Problem> {
             let settled = args.server.send(Method::DELETE, &path(&args.id, "")).await?;
             Ok(format!(
                 "{} is discarded; run {} has failed.\n",
-                text(&settled["job"]),
-                text(&settled["run_id"])
+                cell(&settled["job"]),
+                cell(&settled["run_id"])
             ))
         }
     }
@@ -161,8 +159,7 @@ fn path(id: &str, rest: &str) -> String {
 async fn list(args: &ListArgs) -> Result<String, Problem> {
     let query = Serializer::new(String::new())
         .extend_pairs(args.filter.pairs())
-        .extend_pairs(args.cursor.as_deref().map(|cursor| ("cursor", cursor)))
-        .append_pair("limit", &args.limit.to_string())
+        .extend_pairs(args.page.pairs())
         .finish();
     let page = args.server.get(&format!("{PATH}?{query}")).await?;
     Ok(if args.json {
@@ -223,22 +220,13 @@ fn render(page: &Value) -> String {
                 &letter["job"],
                 &letter["reason"],
             ]
-            .map(text),
+            .map(cell),
         );
     }
-    let mut shown = super::trimmed(&table);
-    if let Some(cursor) = page["cursor"].as_str() {
-        shown += &format!("There are more: --cursor {cursor}\n");
-    }
-    shown
+    super::paged(&table, page)
 }
 
 /// The first line of a text.
-fn text(value: &Value) -> String {
-    let line = value.as_str().and_then(|text| text.lines().next());
-    line.unwrap_or("-").to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -9,6 +9,7 @@ use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
+use super::cell;
 use super::client::ServerArgs;
 use crate::error::Problem;
 
@@ -111,8 +112,8 @@ fn told(outcome: &Value) -> String {
     };
     format!(
         "{} is {}{already}; {open}.\n",
-        text(&function["slug"]),
-        text(&function["mode"])
+        cell(&function["slug"]),
+        cell(&function["mode"])
     )
 }
 
@@ -126,24 +127,16 @@ pub(super) fn table(functions: &[Value]) -> String {
     for function in functions {
         let archived = if function["archived"] == true { ", archived" } else { "" };
         table.add_row([
-            text(&function["slug"]),
-            format!("{}{archived}", text(&function["mode"])),
-            text(&function["mode_since"]),
-            text(&function["open_runs"]),
-            text(&function["app"]),
-            text(&function["version"]),
-            text(&function["id"]),
+            cell(&function["slug"]),
+            format!("{}{archived}", cell(&function["mode"])),
+            cell(&function["mode_since"]),
+            cell(&function["open_runs"]),
+            cell(&function["app"]),
+            cell(&function["version"]),
+            cell(&function["id"]),
         ]);
     }
     super::trimmed(&table)
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.lines().next().unwrap_or_default().to_owned(),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

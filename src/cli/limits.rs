@@ -11,6 +11,7 @@ use comfy_table::{ContentArrangement, Table};
 use serde_json::{Map, Value, json};
 use url::form_urlencoded::{Serializer, byte_serialize};
 
+use super::cell;
 use super::client::ServerArgs;
 use crate::error::Problem;
 
@@ -139,9 +140,9 @@ pub async fn run(args: &LimitsArgs) -> Result<String, Problem> {
     } else if args.limit.is_some() {
         format!(
             "{} is {} until {}.\n",
-            text(&answer["rule"]),
-            text(&answer["limit"]),
-            text(&answer["until"])
+            cell(&answer["rule"]),
+            cell(&answer["limit"]),
+            cell(&answer["until"])
         )
     } else if args.end {
         let said = if answer["ended"] == true {
@@ -186,20 +187,12 @@ fn render(flow: &Value) -> String {
             "oldest_waiting",
             "overridden_until",
         ];
-        table.add_row(names.map(|name| text(&rule[name])));
+        table.add_row(names.map(|name| cell(&rule[name])));
     }
     super::trimmed(&table)
 }
 
 /// The first line of a text, or a number.
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.lines().next().unwrap_or("-").to_owned(),
-        Value::Number(number) => number.to_string(),
-        _ => "-".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

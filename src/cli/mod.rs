@@ -19,6 +19,7 @@ pub mod status;
 pub mod timeline;
 
 use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
 
 use crate::error::{Code, Problem};
 
@@ -98,6 +99,24 @@ pub fn explain(problem: &Problem) -> String {
 fn trimmed(table: &comfy_table::Table) -> String {
     let lines = table.lines().map(|line| line.trim().to_owned() + "\n");
     lines.collect()
+}
+
+/// What a table shows of a value: the first line of a text, and `-` of what is missing.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.lines().next().unwrap_or("-").to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// A table of a page, with how to see the next one.
+fn paged(table: &comfy_table::Table, page: &Value) -> String {
+    let mut shown = trimmed(table);
+    if let Some(cursor) = page["cursor"].as_str() {
+        shown += &format!("There are more: --cursor {cursor}\n");
+    }
+    shown
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use comfy_table::{ContentArrangement, Table};
 use serde_json::{Map, Value, json};
 use url::form_urlencoded::{Serializer, byte_serialize};
 
-use super::client::ServerArgs;
+use super::cell;
+use super::client::{PageArgs, ServerArgs};
 use crate::error::Problem;
 
 const PATH: &str = "/api/v1/operations";
@@ -98,12 +99,9 @@ pub struct BeginArgs {
 /// Arguments of `callboard operations list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// At most so many, 1 to 100
-    #[arg(long, value_name = "COUNT", default_value_t = 20)]
-    pub limit: u32,
-    /// Go on behind the page that ended with this one
-    #[arg(long, value_name = "ID")]
-    pub cursor: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its type")]
+    pub page: PageArgs,
     /// Print the answer as it is.
     #[arg(long)]
     pub json: bool,
@@ -132,7 +130,10 @@ pub struct OneArgs {
 pub async fn run(args: &OperationsArgs) -> Result<String, Problem> {
     match &args.command {
         Wish::Preview(args) => {
-            let count = args.server.post(&format!("{PATH}/preview"), &body(args)).await?;
+            let count = args
+                .server
+                .send_json(Method::POST, &format!("{PATH}/preview"), &body(args))
+                .await?;
             Ok(format!("{} runs.\n", counted(&count)))
         }
         Wish::Begin(args) => begin(args).await,
@@ -179,8 +180,8 @@ fn body(args: &WishArgs) -> Value {
 
 async fn begin(args: &BeginArgs) -> Result<String, Problem> {
     let server = &args.wish.server;
-    let mut operation = server.post(PATH, &body(&args.wish)).await?;
-    let path = path(&text(&operation["id"]), "");
+    let mut operation = server.send_json(Method::POST, PATH, &body(&args.wish)).await?;
+    let path = path(&cell(&operation["id"]), "");
     let mut told = String::new();
     while args.wait && operation["state"] == "running" {
         let line = progress(&operation);
@@ -195,10 +196,7 @@ async fn begin(args: &BeginArgs) -> Result<String, Problem> {
 }
 
 async fn list(args: &ListArgs) -> Result<String, Problem> {
-    let query = Serializer::new(String::new())
-        .extend_pairs(args.cursor.as_deref().map(|cursor| ("cursor", cursor)))
-        .append_pair("limit", &args.limit.to_string())
-        .finish();
+    let query = Serializer::new(String::new()).extend_pairs(args.page.pairs()).finish();
     let page = args.server.get(&format!("{PATH}?{query}")).await?;
     Ok(if args.json {
         format!("{page:#}\n")
@@ -213,8 +211,8 @@ fn shown(operation: &Value, as_json: bool) -> String {
     }
     let mut shown = format!(
         "{} {}: {}\n",
-        text(&operation["id"]),
-        text(&operation["state"]),
+        cell(&operation["id"]),
+        cell(&operation["state"]),
         progress(operation)
     );
     if let Some(error) = operation["last_error"].as_str() {
@@ -227,15 +225,15 @@ fn shown(operation: &Value, as_json: bool) -> String {
 fn progress(operation: &Value) -> String {
     format!(
         "{} of {} done, {} failed, {} skipped",
-        text(&operation["done"]),
+        cell(&operation["done"]),
         counted(&operation["total"]),
-        text(&operation["failed"]),
-        text(&operation["skipped"])
+        cell(&operation["failed"]),
+        cell(&operation["skipped"])
     )
 }
 
 fn counted(count: &Value) -> String {
-    let number = text(&count["count"]);
+    let number = cell(&count["count"]);
     match count["precision"].as_str() {
         Some("estimate") => format!("about {number}"),
         Some("at_least") => format!("at least {number}"),
@@ -258,30 +256,18 @@ fn render(page: &Value) -> String {
         ]);
     for operation in operations {
         table.add_row([
-            text(&operation["id"]),
-            text(&operation["created_at"]),
-            text(&operation["kind"]),
-            text(&operation["state"]),
+            cell(&operation["id"]),
+            cell(&operation["created_at"]),
+            cell(&operation["kind"]),
+            cell(&operation["state"]),
             counted(&operation["total"]),
-            text(&operation["done"]),
-            text(&operation["failed"]),
-            text(&operation["skipped"]),
-            text(&operation["ended_at"]),
+            cell(&operation["done"]),
+            cell(&operation["failed"]),
+            cell(&operation["skipped"]),
+            cell(&operation["ended_at"]),
         ]);
     }
-    let mut shown = super::trimmed(&table);
-    if let Some(cursor) = page["cursor"].as_str() {
-        shown += &format!("There are more: --cursor {cursor}\n");
-    }
-    shown
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.lines().next().unwrap_or_default().to_owned(),
-        other => other.to_string(),
-    }
+    super::paged(&table, page)
 }
 
 #[cfg(test)]

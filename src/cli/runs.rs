@@ -74,7 +74,10 @@ pub async fn run(args: &RunsArgs) -> Result<String, Problem> {
             })
         }
         Wish::Rerun(args) => {
-            let outcome = args.server.post(&path(&args.id, "/rerun"), &wish(args)?).await?;
+            let outcome = args
+                .server
+                .send_json(Method::POST, &path(&args.id, "/rerun"), &wish(args)?)
+                .await?;
             let id = outcome["id"].as_str().unwrap_or("-");
             Ok(format!("{id} does it again.\n"))
         }

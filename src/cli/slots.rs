@@ -11,6 +11,7 @@ use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
+use super::cell;
 use super::client::ServerArgs;
 use crate::error::Problem;
 
@@ -83,44 +84,35 @@ fn render(page: &Value, is_first: bool) -> String {
         let why = if slot["fires_at"] == slot["scheduled_at"] {
             "-".to_owned()
         } else {
-            format!("fires at {}", text(&slot["fires_at"]))
+            format!("fires at {}", cell(&slot["fires_at"]))
         };
         let cells = [
-            text(&slot["scheduled_at"]),
+            cell(&slot["scheduled_at"]),
             "to come".to_owned(),
             why,
-            text(&Value::Null),
-            text(&Value::Null),
+            cell(&Value::Null),
+            cell(&Value::Null),
         ];
-        table.add_row(cells.into_iter().chain([text(&slot["schedule"])]));
+        table.add_row(cells.into_iter().chain([cell(&slot["schedule"])]));
     }
     for slot in slots {
-        let cells = [text(&slot["scheduled_at"]), text(&slot["status"]), why(slot)];
-        let rest = [&slot["run_id"], &slot["run_status"], &slot["schedule"]].map(text);
+        let cells = [cell(&slot["scheduled_at"]), cell(&slot["status"]), why(slot)];
+        let rest = [&slot["run_id"], &slot["run_status"], &slot["schedule"]].map(cell);
         table.add_row(cells.into_iter().chain(rest));
     }
-    let mut shown = super::trimmed(&table);
-    if let Some(cursor) = page["cursor"].as_str() {
-        shown += &format!("There are more: --cursor {cursor}\n");
-    }
-    shown
+    super::paged(&table, page)
 }
 
 /// Why a slot's status is what it is.
 fn why(slot: &Value) -> String {
     match (slot["late_ms"].as_u64(), slot["detail"].as_str()) {
         (Some(millis), _) => format!("by {}s", Duration::from_millis(millis).as_secs()),
-        (None, Some(_)) => format!("{}: {}", text(&slot["reason"]), text(&slot["detail"])),
-        (None, None) => text(&slot["reason"]),
+        (None, Some(_)) => format!("{}: {}", cell(&slot["reason"]), cell(&slot["detail"])),
+        (None, None) => cell(&slot["reason"]),
     }
 }
 
 /// The first line of a text.
-fn text(value: &Value) -> String {
-    let line = value.as_str().and_then(|text| text.lines().next());
-    line.unwrap_or("-").to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
