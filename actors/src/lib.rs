@@ -40,6 +40,7 @@
 //! ```
 
 pub mod assignment;
+mod batched;
 pub mod breaker;
 pub mod catalog;
 pub mod consumer;

@@ -54,14 +54,14 @@ impl Outside {
             return Ok(Some(false));
         }
         let is_done = link::advance(&self.book, &self.metrics, of, expected, changes).await?;
-        if let Some(left) = run_slots::left_by(&next).filter(|_| is_done) {
+        if let Some(bucket) = run_slots::left_by(&next).filter(|_| is_done) {
             let passing = PassOn {
                 store: Arc::clone(&self.store),
                 queue: Arc::clone(&self.queue),
                 catalog,
                 metrics: self.metrics.clone(),
             };
-            passing.pass(left, self.clock.now()).await;
+            passing.pass(&[bucket], self.clock.now()).await;
         }
         Ok(Some(is_done))
     }

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
-use crate::domain::{RunId, RunState, Timestamp};
+use crate::domain::{BucketId, RunState, Timestamp};
 use crate::metrics::Metrics;
 use crate::ports::{Origin, Queue, Store};
 
-/// Runs let in by the end of one, at the most: more than one only where a limit has risen.
+/// Runs let in by the end of one, on average at the most: more than one only where a limit has risen.
 const ADMITTED: usize = 64;
 
 /// Where slots are passed on.
@@ -21,33 +21,23 @@ pub(crate) struct PassOn {
     pub(crate) metrics: Metrics,
 }
 
-/// What a run leaves that is in this state from now on: itself and what it counted with, if it has ended and had a slot to
-/// hold.
-pub(crate) fn left_by(run: &RunState) -> Option<Left> {
+/// What a run counted with that is in this state from now on, if it has ended and had a slot to hold.
+pub(crate) fn left_by(run: &RunState) -> Option<BucketId> {
     let gate = run.gates.run_slot().filter(|_| run.status.is_final())?;
-    Some(Left {
-        run: run.id,
-        bucket: gate.bucket,
-    })
-}
-
-/// What a run has left.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Left {
-    run: RunId,
-    bucket: crate::domain::BucketId,
+    Some(gate.bucket)
 }
 
 impl PassOn {
-    /// Lets in who waits for what a run has left.
-    pub(crate) async fn pass(self, Left { run, bucket }: Left, now: Timestamp) {
-        let limits = self.catalog.slot_limits();
-        let admitted = self.store.admit(Some(bucket), limits, now, ADMITTED).await;
+    /// Lets in who waits for what runs have left that counted in these buckets.
+    pub(crate) async fn pass(self, buckets: &[BucketId], now: Timestamp) {
+        let (limits, most) = (self.catalog.slot_limits(), ADMITTED * buckets.len());
+        let admitted = self.store.admit(Some(buckets), limits, now, most).await;
         match self.metrics.store_errors.watch(admitted) {
             Ok(jobs) if jobs.is_empty() => {}
             Ok(jobs) => drop(self.queue.push(jobs, Origin::Sweep).await),
             Err(error) => {
-                tracing::warn!(%run, %error, "the slot of a run that has ended is passed on by the next sweep");
+                let count = buckets.len();
+                tracing::warn!(count, %error, "slots of runs that have ended are passed on by the next sweep");
             }
         }
     }

@@ -13,14 +13,24 @@ impl Goals {
     pub(crate) fn throughput(self, workload: Workload) -> Option<Limit> {
         let (must, aim) = match (self.0, workload) {
             (Backend::Embedded, Workload::NoStep) => (3000.0, 6000.0),
-            (Backend::Embedded, Workload::OneStep) => (2000.0, 4000.0),
+            (Backend::Embedded, Workload::OneStep | Workload::EveryOption) => (2000.0, 4000.0),
             (Backend::Embedded, Workload::TenSteps) => (700.0, 1300.0),
             (Backend::Production, Workload::NoStep) => (2500.0, 5000.0),
-            (Backend::Production, Workload::OneStep) => (1800.0, 3500.0),
+            (Backend::Production, Workload::OneStep | Workload::EveryOption) => (1800.0, 3500.0),
             (Backend::Production, Workload::TenSteps) => (550.0, 1100.0),
-            (_, Workload::Keyed | Workload::Sleep | Workload::SlowStep | Workload::Wait) => return None,
+            _ => return None,
         };
         Some(Limit::at_least(must).aim(aim))
+    }
+
+    /// What a run costs all parts together against one of [`Workload::OneStep`] in the same bench.
+    pub(crate) fn cost(workload: Workload) -> Option<Limit> {
+        (workload == Workload::Keyed).then(|| Limit::at_most(1.3))
+    }
+
+    /// Milliseconds from an acknowledgement to the first call while another function has a hundred thousand runs waiting.
+    pub(crate) fn fairness() -> Limit {
+        Limit::at_most(1_000.0)
     }
 
     /// Milliseconds from an acknowledgement to the first call at low load, p50 and p99.

@@ -60,18 +60,52 @@ impl Load {
         } else {
             workload.event(number)
         };
+        self.deliver(event, number..number + 1).await
+    }
+
+    /// Sends `count` events in arrays of `size`, with `senders` requests at a time.
+    pub(crate) async fn arrays(
+        &self,
+        workload: Workload,
+        count: usize,
+        size: usize,
+        senders: usize,
+    ) -> anyhow::Result<()> {
+        let mut sends = stream::iter((0..count).step_by(size))
+            .map(|sent| async move {
+                let numbers: Vec<usize> = {
+                    let mut ledger = self.ledger.borrow_mut();
+                    (sent..count.min(sent + size))
+                        .map(|_| ledger.begin(workload).0)
+                        .collect()
+                };
+                let events: Vec<String> = numbers.iter().map(|number| workload.event(*number)).collect();
+                let range = numbers[0]..numbers[0] + numbers.len();
+                self.deliver(format!("[{}]", events.join(",")), range).await
+            })
+            .buffer_unordered(senders);
+        while let Some(sent) = sends.next().await {
+            sent?;
+        }
+        Ok(())
+    }
+
+    /// Sends one body, until it is accepted, and books the acknowledgement of the runs it starts.
+    async fn deliver(&self, body: String, numbers: Range<usize>) -> anyhow::Result<()> {
         for attempt in 0..SEND_ATTEMPTS {
-            let server = &self.servers[(number + attempt) % self.servers.len()];
+            let server = &self.servers[(numbers.start + attempt) % self.servers.len()];
             let target = format!("{server}/e/{}", self.event_key);
             let request = self.client.post(&target).content_type("application/json");
-            let mut response = match request.send_body(event.clone()).await {
+            let mut response = match request.send_body(body.clone()).await {
                 Ok(response) => response,
                 Err(_) if self.fails_over => continue,
                 Err(error) => bail!("POST {target}: {error}"),
             };
             match response.status() {
                 StatusCode::OK => {
-                    self.ledger.borrow_mut().acknowledge(number);
+                    let mut ledger = self.ledger.borrow_mut();
+                    numbers.for_each(|number| ledger.acknowledge(number));
+                    drop(ledger);
                     // Read to the end, or the connection cannot be used again.
                     let _ = response.body().await;
                     return Ok(());
@@ -87,7 +121,7 @@ impl Load {
                 }
             }
         }
-        bail!("an event was refused {SEND_ATTEMPTS} times in a row")
+        bail!("events were refused {SEND_ATTEMPTS} times in a row")
     }
 
     /// Sends one event that starts no run.

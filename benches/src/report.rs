@@ -91,6 +91,8 @@ pub(crate) struct Report {
     /// Counts that are not what they have to be, in words.
     faults: Vec<String>,
     counts: Vec<(&'static str, Counts, u64)>,
+    /// CPU time in milliseconds that a run of a scenario costs all parts together.
+    costs: Vec<(&'static str, f64)>,
 }
 
 impl Report {
@@ -131,6 +133,18 @@ impl Report {
             self.fault(scenario, number, what);
         }
         self.counts.push((scenario, counts, completed));
+    }
+
+    /// Notes what a run costs all parts together, for [`Report::cost_against`].
+    pub(crate) fn cost(&mut self, scenario: &'static str, milliseconds: Option<f64>) {
+        self.costs
+            .extend(milliseconds.map(|milliseconds| (scenario, milliseconds)));
+    }
+
+    /// What a run of `scenario` costs against one of `other`; None unless both were measured, and for a scenario with itself.
+    pub(crate) fn cost_against(&self, scenario: &str, other: &str) -> Option<f64> {
+        let of = |wanted: &str| Some(self.costs.iter().find(|(name, _)| *name == wanted)?.1);
+        (scenario != other).then_some(of(scenario)? / of(other)?)
     }
 
     /// Notes a count that has to be zero.
@@ -222,6 +236,16 @@ mod tests {
         assert_eq!(ceiling.verdict(10.1), Verdict::Missed);
         assert_eq!(ceiling.verdict(10.0), Verdict::Must);
         assert_eq!(ceiling.verdict(3.0), Verdict::Aim);
+    }
+
+    #[test]
+    fn costs_are_compared_once_both_are_known() {
+        let mut report = Report::default();
+        report.cost("dear", Some(3.0));
+        assert_eq!(report.cost_against("dear", "cheap"), None);
+        report.cost("cheap", Some(2.0));
+        assert_eq!(report.cost_against("dear", "cheap"), Some(1.5));
+        assert_eq!(report.cost_against("cheap", "cheap"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Promises: each scenario leaves no run behind that was not waited for or given up.
 //! Never: mixes the figures of two scenarios; each looks only at the runs it started.
 
+mod fairness;
 mod idle;
 mod latency;
 mod recovery;
@@ -30,8 +31,12 @@ pub(crate) enum Scenario {
     TenSteps,
     /// Like `one-step`, with 10,000 concurrency keys.
     Keyed,
+    /// Like `one-step`, with every option of flow control on.
+    EveryOption,
     Latency,
     Sleepers,
+    /// A hundred functions beside one with a hundred thousand runs waiting.
+    Fairness,
     /// Only when asked for: it takes minutes.
     Waiters,
     /// One of two instances is killed; only with `--backend production`.
@@ -41,14 +46,16 @@ pub(crate) enum Scenario {
 impl Scenario {
     /// In this order: the idle server has to be fresh, what the sleepers leave behind must not disturb the others, and after
     /// the recovery an instance is missing.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Idle,
         Self::Latency,
         Self::NoStep,
         Self::OneStep,
         Self::TenSteps,
         Self::Keyed,
+        Self::EveryOption,
         Self::Sleepers,
+        Self::Fairness,
         Self::Waiters,
         Self::Recovery,
     ];
@@ -85,6 +92,8 @@ impl Stage<'_> {
             Scenario::OneStep => throughput::measure(self, Workload::OneStep).await,
             Scenario::TenSteps => throughput::measure(self, Workload::TenSteps).await,
             Scenario::Keyed => throughput::measure(self, Workload::Keyed).await,
+            Scenario::EveryOption => throughput::measure(self, Workload::EveryOption).await,
+            Scenario::Fairness => fairness::measure(self).await,
             Scenario::Sleepers => sleepers::measure(self).await,
             Scenario::Waiters => waiters::measure(self).await,
             Scenario::Recovery => recovery::measure(self).await,

@@ -150,7 +150,7 @@ impl Listeners for Deaf {
 /// A run as it is when the app's first reply has been decided upon.
 fn waiter(function: &Function, n: usize, place: usize) -> anyhow::Result<(Event, NewRun)> {
     let now = now()?;
-    let incoming = serde_json::from_value(json!({ "name": Workload::Wait.trigger(), "data": { "n": n } }))?;
+    let incoming = serde_json::from_value(json!({ "name": "bench/wait", "data": { "n": n } }))?;
     // The place makes ids unique within a millisecond; they sort as events do that come one after another.
     let event = Event::accept(incoming, EventId::new(now, (place as u128) << 40 | 1), now)?;
     let Ok(mut run) = engine::start(function, &event, now) else {

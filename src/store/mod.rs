@@ -4,6 +4,7 @@ mod batch;
 mod paging;
 mod parts;
 mod search;
+mod slots;
 
 pub mod postgres;
 pub mod sqlite;

@@ -14,7 +14,7 @@
 //! hand goes back to the queue by itself (see [`Assignment`]).
 
 mod call;
-mod loader;
+mod local;
 mod run_slot;
 mod search;
 mod slot;
@@ -36,11 +36,11 @@ use crate::engine::{self, Context as Deciding, Input, Next, RetryPolicy};
 use crate::kernel::{AddressBook, Boot, Observation, Supervised};
 use crate::link;
 use crate::metrics::Metrics;
-use crate::ports::{Clock, Invoker, Lease, Queue, Random, Store};
+use crate::ports::{Clock, Lease, Queue, Random, Store};
 use crate::run_cache::RunCache;
 use crate::run_slots;
 use crate::supervisor::{RestChild, Supervisor};
-pub use loader::Loader;
+pub use local::Local;
 use slot::{Slot, Task};
 
 /// An executor that has had nothing to do for so long is put to rest.
@@ -93,15 +93,6 @@ pub struct Parts {
     pub fetch_timeout: Duration,
     /// How long before a wait was set its event may have come.
     pub look_back: Option<Duration>,
-}
-
-/// What lives on the executor's thread and can't leave it.
-#[derive(Debug, Clone)]
-pub struct Local {
-    /// Calls apps.
-    pub invoker: Rc<dyn Invoker>,
-    /// Reads run states, many at a time.
-    pub loader: Rc<Loader>,
 }
 
 /// The actor.
@@ -175,7 +166,7 @@ impl Executor {
 
     /// Reads a run's state from the store.
     fn load(&self, run: RunId, ctx: &mut Context<Self>) {
-        let loaded = Rc::clone(&self.local.loader).load(run);
+        let loaded = Rc::clone(&self.local.states).ask(run);
         let then = loaded.into_actor(self).map(move |loaded, executor: &mut Self, ctx| {
             let Some(slot) = executor.slots.get_mut(&run) else {
                 return;

@@ -1,16 +1,15 @@
 //! Run slots: a run that is about to make its first call takes one or is parked, and one that has ended lets the next in.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use super::Executor;
 use super::slot::Task;
 use crate::assignment::Assignment;
-use crate::domain::{Function, JobKey, RunState};
+use crate::domain::{BucketId, Function, JobKey, RunState};
 use crate::engine;
 use crate::ports::SlotClaim;
-use crate::run_slots::{Left, PassOn};
 
 /// What a run has to hold before its first call, if anything.
 pub(super) fn claim(run: &RunState, function: &Function, job: &JobKey) -> Option<SlotClaim> {
@@ -37,8 +36,7 @@ impl Executor {
         let run = claim.run;
         let Some(slot) = self.slots.get_mut(&run) else { return };
         slot.is_busy = true;
-        let (store, metrics) = (Arc::clone(&self.parts.store), self.parts.metrics.clone());
-        let taken = async move { metrics.store_errors.watch(store.take_slot(&claim).await) };
+        let taken = Rc::clone(&self.local.slots).ask(claim);
         let then = taken.into_actor(self).map(move |taken, executor: &mut Self, ctx| {
             let Some(slot) = executor.slots.get_mut(&run) else {
                 return;
@@ -63,13 +61,7 @@ impl Executor {
     }
 
     /// A run has ended: who waits for its slot has room.
-    pub(super) fn pass_slot_on(&self, left: Left) {
-        let passing = PassOn {
-            store: Arc::clone(&self.parts.store),
-            queue: Arc::clone(&self.parts.queue),
-            catalog: self.parts.catalog.current(),
-            metrics: self.parts.metrics.clone(),
-        };
-        actix::spawn(passing.pass(left, self.parts.clock.now()));
+    pub(super) fn pass_slot_on(&self, bucket: BucketId) {
+        actix::spawn(Rc::clone(&self.local.ends).ask(bucket));
     }
 }

@@ -28,7 +28,7 @@ use crate::catalog::SharedCatalog;
 use crate::consumer::{self, Consumer, executor_name};
 use crate::domain::{FunctionId, GateKind, Node};
 use crate::engine::RetryPolicy;
-use crate::executor::{self, Executor, Loader, Local};
+use crate::executor::{self, Executor, Local};
 use crate::janitor::{self, Janitor, Retention};
 use crate::kernel::credit::Limits;
 use crate::kernel::{ChildSpec, Credits, GiveUp, Placement, RestartKind, RestartPolicy, Supervised};
@@ -412,10 +412,7 @@ fn executor_spec(
         let (parts, invoker) = (parts.clone(), Arc::clone(&invoker));
         let factory = move |boot| {
             let local = LOCAL.with_borrow_mut(|local| {
-                let make = || Local {
-                    invoker: invoker.build(),
-                    loader: Loader::new(Arc::clone(&parts.store), parts.metrics.clone()).into(),
-                };
+                let make = || Local::new(&parts, invoker.build());
                 local.get_or_insert_with(make).clone()
             });
             Executor::new(id, boot, parts.clone(), local)

@@ -28,7 +28,7 @@ pub use queue::{
     Flow, KeyFlow, Lease, LimitTable, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats, RuleFlow,
 };
 pub use random::Random;
-pub use run_slots::{PARKED, RunSlots, SlotClaim, SlotLimits, Waiting};
+pub use run_slots::{PARKED, RunSlots, SlotClaim, SlotLimits, Standing, Waiting};
 pub use search::{EventSearch, RunPlace, RunSearch, RunTime, Search};
 pub use slots::{CronEnd, CronGap, CronMark, GapReason, SlotBook, TickView};
 pub use store::{

@@ -3,8 +3,8 @@
 //! A run's slot is the store's, not the queue's, because it is held over everything that a run does: sleeps, waits,
 //! restarts, the loss of the queue. A slot is a row that names its run, and counts as long as the run has not ended, so no
 //! path on which a run ends can forget to give it back, and nothing has to be put right after a crash: what counts is
-//! what is true. Nobody pays for it but the starts of functions that have such a limit: one more transaction before the
-//! first call, one after the end. A slot held in the queue would have to be told of each end, found again after each
+//! what is true. Nobody pays for it but the runs of functions that have such a limit: a share in one more transaction
+//! before the first call, and in one after the end. A slot held in the queue would have to be told of each end, found again after each
 //! loss, and compared with the store for ends that nobody told.
 //!
 //! A start that finds no slot is *parked*: its job is put off to [`PARKED`] in the same transaction, so that nobody looks at
@@ -88,18 +88,44 @@ impl SlotLimits {
     }
 }
 
+/// Who is in a bucket when slots of it are claimed, but for the claimants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Open runs that hold a slot.
+    pub held: usize,
+    /// The rank and run of the oldest open one that waits.
+    pub first: Option<(Timestamp, RunId)>,
+}
+
+impl Standing {
+    /// Whose claims are granted, of runs that hold no slot of this bucket yet: the oldest first, and nobody overtakes one who
+    /// has to wait.
+    pub fn grant<'a>(mut self, claims: impl IntoIterator<Item = &'a SlotClaim>) -> Vec<RunId> {
+        let mut claims: Vec<_> = claims.into_iter().collect();
+        claims.sort_unstable_by_key(|claim| (claim.rank, claim.run));
+        let mut goes = |claim: &SlotClaim| {
+            let is_first = self.first.is_none_or(|first| (claim.rank, claim.run) <= first);
+            let has_room = self.held < usize::try_from(claim.limit).unwrap_or(usize::MAX);
+            self.held += 1;
+            is_first && has_room
+        };
+        let granted = claims.into_iter().take_while(|claim| goes(claim));
+        granted.map(|claim| claim.run).collect()
+    }
+}
+
 /// The part of a store that is about run slots.
 #[async_trait]
 pub trait RunSlots {
-    /// Whether the run has a slot now: it had one, or there was one. Otherwise its start is parked. A run that has ended needs
-    /// none and gets the answer `true`.
-    async fn take_slot(&self, claim: &SlotClaim) -> Result<bool, StoreError>;
+    /// Whether each of the runs has a slot now: it had one, or there was one ([`Standing::grant`]). Otherwise its start is
+    /// parked. A run that has ended needs none and gets the answer `true`. All in one transaction.
+    async fn take_slots(&self, claims: &[SlotClaim]) -> Result<Vec<bool>, StoreError>;
 
-    /// Gives slots to runs that wait, the oldest of a bucket first, as far as the limits allow: in one bucket, or in all. Answers
-    /// their jobs, due at `now`. In all buckets at most `most` runs are given one; slots of runs that have ended go.
+    /// Gives slots to runs that wait, the oldest of a bucket first, as far as the limits allow: in these buckets, or in all.
+    /// Answers their jobs, due at `now`: of at most `most` runs. Slots of runs that have ended go.
     async fn admit(
         &self,
-        bucket: Option<BucketId>,
+        buckets: Option<&[BucketId]>,
         limits: &SlotLimits,
         now: Timestamp,
         most: usize,

@@ -6,6 +6,7 @@ use actix_rt::time::sleep;
 use anyhow::Context as _;
 
 use super::Stage;
+use crate::goals::Goals;
 use crate::installation::Part;
 use crate::ledger::Micros;
 use crate::process::{ProcessId, machine_cpu_ms};
@@ -52,9 +53,15 @@ pub(super) async fn measure(stage: &mut Stage<'_>, workload: Workload) -> anyhow
         let figure = Figure::new(name, "throughput", "runs/s", Some(runs / seconds));
         report.add(figure.limit(plan.goals.throughput(workload)));
         let used = cpu_after.since(&cpu_before);
+        let whole_cost = used.parts.iter().copied().sum::<Option<f64>>();
+        report.cost(name, whole_cost.map(|used| used / runs.max(1.0)));
         for (part, used) in parts.iter().zip(&used.parts) {
             let cpu = used.map(|used| used / runs.max(1.0));
             report.add(Figure::new(name, format!("{} CPU per run", part.name), "ms", cpu));
+        }
+        if let Some(ratio) = report.cost_against(name, Workload::OneStep.id()) {
+            let figure = Figure::new(name, "CPU per run against one-step", "x", Some(ratio));
+            report.add(figure.limit(Goals::cost(workload)));
         }
         let cpu = used.own.map(|used| used / runs.max(1.0));
         report.add(Figure::new(name, "app and load CPU per run", "ms", cpu));

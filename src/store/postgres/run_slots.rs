@@ -1,7 +1,7 @@
 //! Run slots: see the port. Whatever decides about a bucket holds its lock, from before it counts to its commit.
 
 use callboard_actors::domain::{BucketId, FunctionId, Job, RuleId, RunId, Timestamp};
-use callboard_actors::ports::{KeyFlow, PARKED, SlotClaim, SlotLimits, StoreError, Waiting};
+use callboard_actors::ports::{KeyFlow, PARKED, SlotClaim, SlotLimits, Standing, StoreError, Waiting};
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
@@ -9,34 +9,50 @@ use super::cells::{Id as _, text};
 use super::readers::{Readers, Session};
 use super::rows::{gated, get, get_id, get_number, get_rule, get_text, get_text_or_null, get_time_or_null, job};
 use crate::store::paging::sql_limit;
+use crate::store::slots::Taking;
 
 /// Runs looked at in one go.
 const PAGE: usize = 64;
 /// Buckets looked at in one sweep.
 const BUCKETS: usize = 1_000;
 
-const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+/// Names of buckets in ascending order, so that no two wait for each other.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(name) FROM unnest($1::bigint[]) AS name";
 
-/// A run that has ended finds no row of its own and asks for nothing.
-pub(super) const TAKE: &str = "INSERT INTO callboard.run_slots
-        (run_id, bucket, function_id, created_at, rank, rule, key, held)
-    SELECT $1, $2, $3, $4, $5, $6, $7,
-        (SELECT count(*) FROM callboard.run_slots AS other
-            JOIN callboard.runs ON runs.id = other.run_id AND runs.ended_at IS NULL
-            WHERE other.bucket = $2 AND other.held AND other.run_id <> $1) < $8
-        AND NOT EXISTS (SELECT FROM callboard.run_slots AS other
-            JOIN callboard.runs ON runs.id = other.run_id AND runs.ended_at IS NULL
-            WHERE other.bucket = $2 AND NOT other.held AND (other.rank, other.run_id) < ($5, $1))
-    WHERE EXISTS (SELECT FROM callboard.runs WHERE id = $1 AND ended_at IS NULL)
-    ON CONFLICT (run_id) DO UPDATE SET held = run_slots.held OR excluded.held
-    RETURNING held";
+/// Who is in the buckets, by their places, but for the claimants that wait.
+pub(super) const STANDING: &str = "SELECT asked.place - 1,
+        (SELECT count(*) FROM callboard.run_slots AS slot
+            JOIN callboard.runs ON runs.id = slot.run_id AND runs.ended_at IS NULL
+            WHERE slot.bucket = asked.bucket AND slot.held),
+        first.rank, first.run_id
+    FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (bucket, place) LEFT JOIN LATERAL (
+        SELECT slot.rank, slot.run_id FROM callboard.run_slots AS slot
+            JOIN callboard.runs ON runs.id = slot.run_id AND runs.ended_at IS NULL
+            WHERE slot.bucket = asked.bucket AND NOT slot.held AND slot.run_id <> ALL ($2)
+            ORDER BY slot.rank, slot.run_id LIMIT 1) AS first ON true";
 
-pub(super) const PARK: &str = "UPDATE callboard.jobs SET due = $2 WHERE run_id = $1 AND key = 'start'";
+/// The claimants that have not ended, and whether they hold a slot.
+pub(super) const CLAIMANTS: &str = "SELECT id, coalesce(held, false) FROM callboard.runs
+    LEFT JOIN callboard.run_slots ON run_id = id WHERE id = ANY ($1) AND ended_at IS NULL";
+
+const PUT: &str = "INSERT INTO callboard.run_slots (run_id, bucket, function_id, created_at, rank, rule, key, held)
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::bool[])
+    ON CONFLICT (run_id) DO UPDATE SET held = excluded.held";
+
+/// In the order in which everybody locks jobs.
+pub(super) const PARK: &str = "WITH start AS MATERIALIZED (
+        SELECT run_id, key FROM callboard.jobs WHERE run_id = ANY ($1) AND key = 'start'
+            ORDER BY run_id, key FOR UPDATE)
+    UPDATE callboard.jobs SET due = $2 FROM start WHERE jobs.run_id = start.run_id AND jobs.key = start.key";
 
 /// Those of runs that have ended count no more.
 pub(super) const CLEAR: &str = "DELETE FROM callboard.run_slots
-    WHERE bucket = $1 AND held AND NOT EXISTS (
+    WHERE bucket = ANY ($1) AND held AND NOT EXISTS (
         SELECT FROM callboard.runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)";
+
+/// Of some buckets those where somebody waits.
+pub(super) const CROWDED: &str = "SELECT bucket FROM unnest($1::uuid[]) AS asked (bucket)
+    WHERE EXISTS (SELECT FROM callboard.run_slots AS slot WHERE slot.bucket = asked.bucket AND NOT slot.held)";
 
 const CLEAR_ALL: &str = "DELETE FROM callboard.run_slots WHERE NOT EXISTS (
     SELECT FROM callboard.runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)";
@@ -80,54 +96,91 @@ fn cell(bucket: BucketId) -> Uuid {
     Uuid::from_u128(bucket.to_bits())
 }
 
-async fn lock(session: &mut Session, bucket: Uuid) -> Result<(), StoreError> {
-    let name = format!("callboard.run_slots.{bucket}");
-    session.all(sqlx::query(LOCK).bind(name)).await.map(drop)
+/// Any number that is different for every bucket serves as the name of its lock.
+async fn lock(session: &mut Session, buckets: &[Uuid]) -> Result<(), StoreError> {
+    let mut names: Vec<i64> = buckets
+        .iter()
+        .map(|bucket| bucket.as_u64_pair().1.cast_signed())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    session.all(sqlx::query(LOCK).bind(names)).await.map(drop)
 }
 
-pub(super) async fn take(readers: &Readers, claim: &SlotClaim) -> Result<bool, StoreError> {
-    let (bucket, run) = (cell(claim.bucket), claim.run.cell());
-    let taking = sqlx::query(TAKE)
-        .bind(run)
-        .bind(bucket)
-        .bind(claim.function.cell())
-        .bind(claim.run.at().as_millis())
-        .bind(claim.rank.as_millis())
-        .bind(claim.rule.to_string())
-        .bind(text(&claim.key).into_owned())
-        .bind(i64::from(claim.limit));
+pub(super) async fn take(readers: &Readers, claims: &[SlotClaim]) -> Result<Vec<bool>, StoreError> {
+    let all = claims.to_vec();
     let taken = readers.write(move |session| {
         Box::pin(async move {
-            lock(session, bucket).await?;
-            let row = session.optional(taking).await?;
-            let is_held = row.map_or(Ok(true), |row| get(&row, 0))?;
-            if !is_held {
-                let park = sqlx::query(PARK).bind(run).bind(PARKED.as_millis());
+            let taking = Taking::of(&all);
+            let (runs, buckets) = (taking.runs(), taking.buckets());
+            let (runs, buckets) = (cells(runs), buckets.map(cell).collect::<Vec<_>>());
+            lock(session, &buckets).await?;
+            let standing = sqlx::query(STANDING).bind(buckets).bind(runs.clone());
+            let standings = session.all(standing).await?;
+            let standings = standings.iter().map(standing_of).collect::<Result<_, _>>()?;
+            let claimants = session.all(sqlx::query(CLAIMANTS).bind(runs)).await?;
+            let claimants = claimants.iter().map(|row| Ok((get_id(row, 0)?, get(row, 1)?)));
+            let taken = taking.decide(&standings, &claimants.collect::<Result<_, StoreError>>()?);
+            put(session, &taken.fresh).await?;
+            let parked = cells(taken.parked());
+            if !parked.is_empty() {
+                let park = sqlx::query(PARK).bind(parked).bind(PARKED.as_millis());
                 session.execute(park).await?;
             }
-            Ok(is_held)
+            Ok(taken.answers(&all))
         })
     });
     taken.await
 }
 
+fn cells(runs: impl Iterator<Item = RunId>) -> Vec<Uuid> {
+    runs.map(|run| run.cell()).collect()
+}
+
+fn standing_of(row: &PgRow) -> Result<(usize, Standing), StoreError> {
+    let rank = get_time_or_null(row, 2)?;
+    let first = rank.map(|rank| Ok::<_, StoreError>((rank, get_id(row, 3)?)));
+    let standing = Standing {
+        held: get_number(row, 1)?,
+        first: first.transpose()?,
+    };
+    Ok((get_number(row, 0)?, standing))
+}
+
+async fn put(session: &mut Session, fresh: &[(&SlotClaim, bool)]) -> Result<(), StoreError> {
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    let claims = || fresh.iter().map(|(claim, _)| claim);
+    let put = sqlx::query(PUT)
+        .bind(cells(claims().map(|claim| claim.run)))
+        .bind(claims().map(|claim| cell(claim.bucket)).collect::<Vec<_>>())
+        .bind(claims().map(|claim| claim.function.cell()).collect::<Vec<_>>())
+        .bind(claims().map(|claim| claim.run.at().as_millis()).collect::<Vec<_>>())
+        .bind(claims().map(|claim| claim.rank.as_millis()).collect::<Vec<_>>())
+        .bind(claims().map(|claim| claim.rule.to_string()).collect::<Vec<_>>())
+        .bind(claims().map(|claim| text(&claim.key).into_owned()).collect::<Vec<_>>())
+        .bind(fresh.iter().map(|(_, is_held)| *is_held).collect::<Vec<_>>());
+    session.execute(put).await.map(drop)
+}
+
 pub(super) async fn admit(
     readers: &Readers,
-    bucket: Option<BucketId>,
+    buckets: Option<&[BucketId]>,
     limits: &SlotLimits,
     now: Timestamp,
     most: usize,
 ) -> Result<Vec<Job>, StoreError> {
-    let buckets = match bucket {
-        Some(bucket) => vec![cell(bucket)],
-        None => loose(readers, limits).await?,
-    };
+    if let Some(buckets) = buckets {
+        let buckets: Vec<_> = buckets.iter().copied().map(cell).collect();
+        return admit_in(readers, buckets, limits.clone(), now, most).await;
+    }
     let mut jobs = Vec::new();
-    for bucket in buckets {
+    for bucket in loose(readers, limits).await? {
         if jobs.len() >= most {
             break;
         }
-        jobs.extend(admit_in(readers, bucket, limits.clone(), now, most - jobs.len()).await?);
+        jobs.extend(admit_in(readers, vec![bucket], limits.clone(), now, most - jobs.len()).await?);
     }
     Ok(jobs)
 }
@@ -153,45 +206,61 @@ async fn loose(readers: &Readers, limits: &SlotLimits) -> Result<Vec<Uuid>, Stor
 
 async fn admit_in(
     readers: &Readers,
-    bucket: Uuid,
+    buckets: Vec<Uuid>,
     limits: SlotLimits,
     now: Timestamp,
     most: usize,
 ) -> Result<Vec<Job>, StoreError> {
     let admitted = readers.write(move |session| {
         Box::pin(async move {
-            lock(session, bucket).await?;
-            session.execute(sqlx::query(CLEAR).bind(bucket)).await?;
-            let mut held: usize = match session.optional(sqlx::query(HELD).bind(bucket)).await? {
-                Some(row) => get_number(&row, 0)?,
-                None => 0,
-            };
+            lock(session, &buckets).await?;
+            session.execute(sqlx::query(CLEAR).bind(buckets.clone())).await?;
             let mut jobs = Vec::new();
-            loop {
-                let page = sqlx::query(WAITING).bind(bucket).bind(sql_limit(PAGE));
-                let page: Vec<_> = session.all(page).await?.iter().map(waiting).collect::<Result<_, _>>()?;
-                let count = limits.admitted(held, &page, most - jobs.len());
-                let (open, ended): (Vec<_>, Vec<_>) = page[..count].iter().partition(|of| of.is_open);
-                let runs = |of: &[&Waiting]| of.iter().map(|of| of.run.cell()).collect::<Vec<_>>();
-                if !ended.is_empty() {
-                    session.execute(sqlx::query(DROP).bind(runs(&ended))).await?;
-                }
-                if !open.is_empty() {
-                    held += open.len();
-                    session.execute(sqlx::query(GIVE).bind(runs(&open))).await?;
-                    let wake = sqlx::query(WAKE).bind(runs(&open));
-                    let wake = wake.bind(now.as_millis()).bind(PARKED.as_millis());
-                    for row in session.all(wake).await? {
-                        jobs.push(woken(&row)?);
-                    }
-                }
-                if count < PAGE {
-                    return Ok(jobs);
-                }
+            for row in session.all(sqlx::query(CROWDED).bind(buckets)).await? {
+                let bucket = get(&row, 0)?;
+                jobs.extend(admit_one(session, bucket, &limits, now, most.saturating_sub(jobs.len())).await?);
             }
+            Ok(jobs)
         })
     });
     admitted.await
+}
+
+/// In one bucket whose lock is held.
+async fn admit_one(
+    session: &mut Session,
+    bucket: Uuid,
+    limits: &SlotLimits,
+    now: Timestamp,
+    most: usize,
+) -> Result<Vec<Job>, StoreError> {
+    let mut held: usize = match session.optional(sqlx::query(HELD).bind(bucket)).await? {
+        Some(row) => get_number(&row, 0)?,
+        None => 0,
+    };
+    let mut jobs = Vec::new();
+    loop {
+        let page = sqlx::query(WAITING).bind(bucket).bind(sql_limit(PAGE));
+        let page: Vec<_> = session.all(page).await?.iter().map(waiting).collect::<Result<_, _>>()?;
+        let count = limits.admitted(held, &page, most - jobs.len());
+        let (open, ended): (Vec<_>, Vec<_>) = page[..count].iter().partition(|of| of.is_open);
+        let runs = |of: &[&Waiting]| cells(of.iter().map(|of| of.run));
+        if !ended.is_empty() {
+            session.execute(sqlx::query(DROP).bind(runs(&ended))).await?;
+        }
+        if !open.is_empty() {
+            held += open.len();
+            session.execute(sqlx::query(GIVE).bind(runs(&open))).await?;
+            let wake = sqlx::query(WAKE).bind(runs(&open));
+            let wake = wake.bind(now.as_millis()).bind(PARKED.as_millis());
+            for row in session.all(wake).await? {
+                jobs.push(woken(&row)?);
+            }
+        }
+        if count < PAGE {
+            return Ok(jobs);
+        }
+    }
 }
 
 fn waiting(row: &PgRow) -> Result<Waiting, StoreError> {

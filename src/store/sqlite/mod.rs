@@ -181,18 +181,18 @@ impl Overrides for SqliteStore {
 
 #[async_trait]
 impl RunSlots for SqliteStore {
-    async fn take_slot(&self, claim: &SlotClaim) -> Result<bool, StoreError> {
-        run_slots::take(&self.writer, claim).await
+    async fn take_slots(&self, claims: &[SlotClaim]) -> Result<Vec<bool>, StoreError> {
+        run_slots::take(&self.writer, claims).await
     }
 
     async fn admit(
         &self,
-        bucket: Option<BucketId>,
+        buckets: Option<&[BucketId]>,
         limits: &SlotLimits,
         now: Timestamp,
         most: usize,
     ) -> Result<Vec<Job>, StoreError> {
-        run_slots::admit(&self.writer, bucket, limits, now, most).await
+        run_slots::admit(&self.writer, buckets, limits, now, most).await
     }
 
     async fn run_slots(&self, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError> {

@@ -1,7 +1,7 @@
 //! Run slots: see the port. All of a decision happens in one session of the connection that writes.
 
 use callboard_actors::domain::{BucketId, FunctionId, Job, RuleId, RunId, Timestamp};
-use callboard_actors::ports::{KeyFlow, PARKED, SlotClaim, SlotLimits, StoreError, Waiting};
+use callboard_actors::ports::{KeyFlow, PARKED, SlotClaim, SlotLimits, Standing, StoreError, Waiting};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
@@ -9,27 +9,38 @@ use super::error::from_sqlx;
 use super::jsonb::Rows;
 use super::rows::{gated, get, get_id, get_number, get_rule, get_time_or_null, job};
 use super::writer::{Script, Session, Writer};
+use crate::store::slots::Taking;
 
 /// Runs looked at in one go; [`WAITING`] has the same number.
 const PAGE: usize = 64;
 
-/// A run that has ended finds no row of its own and asks for nothing.
-const TAKE: &str = "INSERT INTO run_slots (run_id, bucket, function_id, created_at, rank, rule, key, held)
-    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6,
-        (SELECT count(*) FROM run_slots AS other JOIN runs ON runs.id = other.run_id AND runs.ended_at IS NULL
-            WHERE other.bucket = value->>1 AND other.held AND other.run_id <> value->>0) < value->>7
-        AND NOT EXISTS (SELECT 1 FROM run_slots AS other JOIN runs ON runs.id = other.run_id AND runs.ended_at IS NULL
-            WHERE other.bucket = value->>1 AND NOT other.held
-            AND (other.rank, other.run_id) < (value->>4, value->>0))
-    FROM jsonb_each(?) WHERE EXISTS (SELECT 1 FROM runs WHERE id = value->>0 AND ended_at IS NULL)
-    ON CONFLICT (run_id) DO UPDATE SET held = run_slots.held OR excluded.held
-    RETURNING held";
+/// Who is in the buckets of the first row, by their places, but for the claimants of the second that wait.
+const STANDING: &str = "SELECT asked.key, (SELECT count(*) FROM run_slots AS slot
+            JOIN runs ON runs.id = slot.run_id AND runs.ended_at IS NULL
+            WHERE slot.bucket = asked.value AND slot.held), first.rank, first.run_id
+    FROM jsonb_each(?, '$[0]') AS asked LEFT JOIN run_slots AS first ON first.run_id = (
+        SELECT slot.run_id FROM run_slots AS slot JOIN runs ON runs.id = slot.run_id AND runs.ended_at IS NULL
+            WHERE slot.bucket = asked.value AND NOT slot.held
+            AND slot.run_id NOT IN (SELECT value FROM jsonb_each(asked.json, '$[1]'))
+            ORDER BY slot.rank, slot.run_id LIMIT 1)";
+
+/// The claimants that have not ended, and whether they hold a slot.
+const CLAIMANTS: &str = "SELECT id, coalesce(held, 0) FROM runs LEFT JOIN run_slots ON run_id = id
+    WHERE id IN (SELECT value FROM jsonb_each(?)) AND ended_at IS NULL";
+
+const PUT: &str = "INSERT INTO run_slots (run_id, bucket, function_id, created_at, rank, rule, key, held)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
+    FROM jsonb_each(?) WHERE true ON CONFLICT (run_id) DO UPDATE SET held = excluded.held";
 
 const PARK: &str = "UPDATE jobs SET due = value->>1 FROM jsonb_each(?) WHERE run_id = value->>0 AND jobs.key = 'start'";
 
 /// Those of runs that have ended count no more.
-const CLEAR: &str = "DELETE FROM run_slots WHERE bucket = ? AND held
+const CLEAR: &str = "DELETE FROM run_slots WHERE bucket IN (SELECT value FROM jsonb_each(?)) AND held
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)";
+
+/// Of some buckets those where somebody waits.
+const CROWDED: &str = "SELECT value FROM jsonb_each(?)
+    WHERE EXISTS (SELECT 1 FROM run_slots WHERE bucket = value AND NOT held)";
 
 const CLEAR_ALL: &str = "DELETE FROM run_slots
     WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)";
@@ -64,52 +75,77 @@ const OF_FUNCTION: &str = "SELECT rule, slot.key, sum(held), sum(is_mine AND NOT
         AND EXISTS (SELECT 1 FROM runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)) AS slot
     GROUP BY bucket, rule, slot.key";
 
-pub(super) async fn take(writer: &Writer, claim: &SlotClaim) -> Result<bool, StoreError> {
-    let mut rows = Rows::new();
-    rows.row()
-        .shown(claim.run)
-        .shown(claim.bucket)
-        .shown(claim.function)
-        .int(claim.run.at().as_millis())
-        .int(claim.rank.as_millis())
-        .shown(claim.rule)
-        .text(&claim.key)
-        .int(claim.limit);
+pub(super) async fn take(writer: &Writer, claims: &[SlotClaim]) -> Result<Vec<bool>, StoreError> {
+    let taking = Taking::of(claims);
+    let mut both = Rows::new();
+    taking.buckets().fold(both.row(), |row, bucket| row.shown(bucket));
+    taking.runs().fold(both.row(), |row, run| row.shown(run));
     let mut session = writer.session().await?;
     let mut script = Script::default();
     script.add("BEGIN IMMEDIATE");
-    let taken = script.with(TAKE, rows.into_bytes());
+    let standings = script.with(STANDING, both.into_bytes());
+    let claimants = script.with(CLAIMANTS, Rows::of_texts(taking.runs()).into_bytes());
     let outcomes = session.run(script, false).await?;
-    let is_held = outcomes[taken].rows.first().map_or(Ok(true), |row| get(row, 0))?;
-    let mut script = Script::default();
-    if !is_held {
-        let mut parked = Rows::new();
-        parked.row().shown(claim.run).int(PARKED.as_millis());
-        script.with(PARK, parked.into_bytes());
+    let standings = outcomes[standings]
+        .rows
+        .iter()
+        .map(standing_of)
+        .collect::<Result<_, _>>()?;
+    let claimants = outcomes[claimants]
+        .rows
+        .iter()
+        .map(|row| Ok((get_id(row, 0)?, get(row, 1)?)));
+    let taken = taking.decide(&standings, &claimants.collect::<Result<_, StoreError>>()?);
+
+    let (mut put, mut parked) = (Rows::new(), Rows::new());
+    for (claim, is_held) in &taken.fresh {
+        put.row()
+            .shown(claim.run)
+            .shown(claim.bucket)
+            .shown(claim.function)
+            .int(claim.run.at().as_millis())
+            .int(claim.rank.as_millis())
+            .shown(claim.rule)
+            .text(&claim.key)
+            .int(*is_held);
     }
+    for run in taken.parked() {
+        parked.row().shown(run).int(PARKED.as_millis());
+    }
+    let mut script = Script::default();
+    script.with_rows(PUT, put);
+    script.with_rows(PARK, parked);
     script.add("COMMIT");
     session.run(script, true).await?;
-    Ok(is_held)
+    Ok(taken.answers(claims))
+}
+
+fn standing_of(row: &SqliteRow) -> Result<(usize, Standing), StoreError> {
+    let rank = get_time_or_null(row, 2)?;
+    let first = rank.map(|rank| Ok::<_, StoreError>((rank, get_id(row, 3)?)));
+    let standing = Standing {
+        held: get_number(row, 1)?,
+        first: first.transpose()?,
+    };
+    Ok((get_number(row, 0)?, standing))
 }
 
 pub(super) async fn admit(
     writer: &Writer,
-    bucket: Option<BucketId>,
+    buckets: Option<&[BucketId]>,
     limits: &SlotLimits,
     now: Timestamp,
     most: usize,
 ) -> Result<Vec<Job>, StoreError> {
-    let buckets = match bucket {
-        Some(bucket) => vec![bucket.to_string()],
-        None => loose(writer, limits).await?,
-    };
+    if let Some(buckets) = buckets {
+        return admit_in(writer, Rows::of_texts(buckets), limits, now, most).await;
+    }
     let mut jobs = Vec::new();
-    for bucket in buckets {
+    for bucket in loose(writer, limits).await? {
         if jobs.len() >= most {
             break;
         }
-        let mut session = writer.session().await?;
-        jobs.extend(admit_in(&mut session, &bucket, limits, now, most - jobs.len()).await?);
+        jobs.extend(admit_in(writer, Rows::of_texts([bucket]), limits, now, most - jobs.len()).await?);
     }
     Ok(jobs)
 }
@@ -129,6 +165,33 @@ async fn loose(writer: &Writer, limits: &SlotLimits) -> Result<Vec<String>, Stor
 }
 
 async fn admit_in(
+    writer: &Writer,
+    buckets: Rows,
+    limits: &SlotLimits,
+    now: Timestamp,
+    most: usize,
+) -> Result<Vec<Job>, StoreError> {
+    let buckets = buckets.into_bytes();
+    let mut session = writer.session().await?;
+    let mut script = Script::default();
+    script.add("BEGIN IMMEDIATE");
+    script.with(CLEAR, buckets.clone());
+    let crowded = script.with(CROWDED, buckets);
+    let outcomes = session.run(script, false).await?;
+    let mut jobs = Vec::new();
+    for row in &outcomes[crowded].rows {
+        let bucket: String = get(row, 0)?;
+        let admitted = admit_one(&mut session, &bucket, limits, now, most.saturating_sub(jobs.len()));
+        jobs.extend(admitted.await?);
+    }
+    let mut script = Script::default();
+    script.add("COMMIT");
+    session.run(script, true).await?;
+    Ok(jobs)
+}
+
+/// In one bucket, within the transaction.
+async fn admit_one(
     session: &mut Session<'_>,
     bucket: &str,
     limits: &SlotLimits,
@@ -136,8 +199,6 @@ async fn admit_in(
     most: usize,
 ) -> Result<Vec<Job>, StoreError> {
     let mut script = Script::default();
-    script.add("BEGIN IMMEDIATE");
-    script.with(CLEAR, bucket.to_owned());
     let counted = script.with(HELD, bucket.to_owned());
     let outcomes = session.run(script, false).await?;
     let row = outcomes[counted].rows.first();
@@ -149,6 +210,9 @@ async fn admit_in(
         let outcomes = session.run(script, false).await?;
         let page: Vec<_> = outcomes[asked].rows.iter().map(waiting).collect::<Result<_, _>>()?;
         let count = limits.admitted(held, &page, most - jobs.len());
+        if count == 0 {
+            return Ok(jobs);
+        }
         let (open, ended): (Vec<&Waiting>, Vec<_>) = page[..count].iter().partition(|of| of.is_open);
         let runs = |of: &[&Waiting]| Rows::of_texts(of.iter().map(|of| of.run));
         let mut wake = Rows::new();
@@ -156,19 +220,15 @@ async fn admit_in(
             wake.row().shown(of.run).int(now.as_millis()).int(PARKED.as_millis());
         }
         held += open.len();
-        let is_last = count < PAGE;
         let mut script = Script::default();
         script.with_rows(DROP, runs(&ended));
         script.with_rows(GIVE, runs(&open));
         let woken = script.with_rows(WAKE, wake);
-        if is_last {
-            script.add("COMMIT");
-        }
-        let outcomes = session.run(script, is_last).await?;
+        let outcomes = session.run(script, false).await?;
         for row in woken.map_or(&[][..], |woken| &outcomes[woken].rows[..]) {
             jobs.push(job_of(row)?);
         }
-        if is_last {
+        if count < PAGE {
             return Ok(jobs);
         }
     }

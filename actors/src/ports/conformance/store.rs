@@ -139,6 +139,7 @@ macro_rules! store_conformance {
             numbers_of_slots_count_at_once
             a_run_that_has_ended_needs_no_slot
             many_may_wait_for_a_slot
+            slots_are_taken_by_many_at_once
             overrides_are_part_of_the_catalog
             operations_are_kept_as_they_are
             runs_are_counted_up_to_a_limit

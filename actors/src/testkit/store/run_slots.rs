@@ -23,6 +23,24 @@ impl super::Inner {
         claims
     }
 
+    /// As if it were the only claim.
+    fn take_slot(&mut self, claim: &SlotClaim) {
+        if !self.is_open(claim.run) {
+            self.run_slots.remove(&claim.run);
+            return;
+        }
+        let others = self.slots_in(claim.bucket, true);
+        let held = others.iter().filter(|of| of.run != claim.run).count();
+        let first = self.slots_in(claim.bucket, false).into_iter().next();
+        let is_first = first.is_none_or(|of| (of.rank, of.run) >= (claim.rank, claim.run));
+        let has_room = is_first && held < usize::try_from(claim.limit).expect("small");
+        let row = self.run_slots.entry(claim.run).or_insert((claim.clone(), false));
+        row.1 |= has_room;
+        if !row.1 {
+            self.put_off(claim.run, PARKED);
+        }
+    }
+
     fn put_off(&mut self, run: RunId, due: Timestamp) -> Option<Job> {
         let jobs = self.jobs.values_mut();
         let mut start = jobs.filter(|job| job.id.run == run && job.id.key == JobKey::Start);
@@ -35,28 +53,20 @@ impl super::Inner {
 
 #[async_trait]
 impl RunSlots for FakeStore {
-    async fn take_slot(&self, claim: &SlotClaim) -> Result<bool, StoreError> {
+    async fn take_slots(&self, claims: &[SlotClaim]) -> Result<Vec<bool>, StoreError> {
         let mut inner = self.lock();
-        if !inner.is_open(claim.run) {
-            return Ok(true);
+        let mut by_age: Vec<_> = claims.iter().collect();
+        by_age.sort_by_key(|claim| (claim.rank, claim.run));
+        for claim in by_age {
+            inner.take_slot(claim);
         }
-        let others = inner.slots_in(claim.bucket, true);
-        let held = others.iter().filter(|of| of.run != claim.run).count();
-        let first = inner.slots_in(claim.bucket, false).into_iter().next();
-        let is_first = first.is_none_or(|of| (of.rank, of.run) >= (claim.rank, claim.run));
-        let has_room = is_first && held < usize::try_from(claim.limit).expect("small");
-        let row = inner.run_slots.entry(claim.run).or_insert((claim.clone(), false));
-        row.1 |= has_room;
-        let is_held = row.1;
-        if !is_held {
-            inner.put_off(claim.run, PARKED);
-        }
-        Ok(is_held)
+        let has_slot = |claim: &SlotClaim| inner.run_slots.get(&claim.run).is_none_or(|(_, is_held)| *is_held);
+        Ok(claims.iter().map(has_slot).collect())
     }
 
     async fn admit(
         &self,
-        bucket: Option<BucketId>,
+        chosen: Option<&[BucketId]>,
         limits: &SlotLimits,
         now: Timestamp,
         most: usize,
@@ -72,7 +82,7 @@ impl RunSlots for FakeStore {
             inner.run_slots.remove(&run);
         }
         let mut buckets: Vec<_> = inner.run_slots.values().map(|(of, _)| of.bucket).collect();
-        buckets.retain(|of| bucket.is_none_or(|bucket| bucket == *of));
+        buckets.retain(|of| chosen.is_none_or(|chosen| chosen.contains(of)));
         buckets.sort_unstable();
         buckets.dedup();
         let mut jobs = Vec::new();

@@ -8,10 +8,10 @@ use super::backends::{FakeStore, Read};
 
 #[async_trait]
 impl RunSlots for FakeStore {
-    async fn take_slot(&self, _: &SlotClaim) -> Read<bool> {
+    async fn take_slots(&self, _: &[SlotClaim]) -> Read<Vec<bool>> {
         Err(StoreError::Refused("the API never writes".to_owned()))
     }
-    async fn admit(&self, _: Option<BucketId>, _: &SlotLimits, _: Timestamp, _: usize) -> Read<Vec<Job>> {
+    async fn admit(&self, _: Option<&[BucketId]>, _: &SlotLimits, _: Timestamp, _: usize) -> Read<Vec<Job>> {
         Err(StoreError::Refused("the API never writes".to_owned()))
     }
     async fn run_slots(&self, _: FunctionId) -> Read<Vec<(RuleId, KeyFlow)>> {

@@ -48,7 +48,7 @@ async fn work(store: PostgresStore, field: Arc<Field>) {
             tokio::task::yield_now().await;
             continue;
         };
-        if !sure!(store.take_slot(&claim)) {
+        if !sure!(store.take_slots(std::slice::from_ref(&claim)))[0] {
             continue;
         }
         let held = field.held.fetch_add(1, Ordering::SeqCst) + 1;
@@ -64,7 +64,7 @@ async fn work(store: PostgresStore, field: Arc<Field>) {
         sure!(store.commit(&end));
         field.ended.fetch_add(1, Ordering::SeqCst);
         let now = Timestamp::from_millis(1_750_000_200_001);
-        let admitted = sure!(store.admit(Some(claim.bucket), &limits, now, 64));
+        let admitted = sure!(store.admit(Some(&[claim.bucket]), &limits, now, 64));
         let admitted = admitted.iter().map(|job| {
             let mut claims = field.claims.iter();
             let claim = claims.find(|claim| claim.run == job.id.run);

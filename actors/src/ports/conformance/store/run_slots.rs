@@ -38,7 +38,7 @@ async fn begin_one(store: &Shared, millis: i64) -> SlotClaim {
 }
 
 async fn take(store: &Shared, claim: &SlotClaim) -> bool {
-    store.take_slot(claim).await.expect("answers")
+    store.take_slots(std::slice::from_ref(claim)).await.expect("answers")[0]
 }
 
 async fn end(store: &Shared, run: RunId) {
@@ -57,7 +57,8 @@ fn limits(of: &[(&SlotClaim, u32)]) -> SlotLimits {
 }
 
 async fn admit(store: &Shared, bucket: Option<BucketId>, limits: &SlotLimits) -> Vec<Job> {
-    store.admit(bucket, limits, at(900), 100).await.expect("answers")
+    let buckets = bucket.as_ref().map(std::slice::from_ref);
+    store.admit(buckets, limits, at(900), 100).await.expect("answers")
 }
 
 fn runs(jobs: &[Job]) -> Vec<RunId> {
@@ -231,4 +232,41 @@ pub async fn many_may_wait_for_a_slot(store: Shared) {
     assert_eq!(sorted(most(10, 91).await), waiting[..10]);
     assert_eq!(sorted(most(1_000, 91).await), waiting[10..90]);
     assert_eq!(sorted(most(1_000, 1_000).await), waiting[90..]);
+}
+
+/// Claims that come together are decided from old to young, each bucket for itself, and nobody's twice.
+pub async fn slots_are_taken_by_many_at_once(store: Shared) {
+    let x = |millis| begin(&store, "one", millis, Scope::Fn, "x");
+    let y = |millis| begin(&store, "one", millis, Scope::Fn, "y");
+    let (holds, ended, waits) = (x(1).await, x(2).await, x(5).await);
+    let (old, young, youngest) = (x(3).await, x(6).await, x(7).await);
+    let (other, last) = (y(8).await, y(9).await);
+    assert!(take(&store, &holds).await);
+    assert!(!take(&store, &waits).await);
+    end(&store, ended.run).await;
+
+    let of_three = |claim: &SlotClaim| SlotClaim {
+        limit: 3,
+        ..claim.clone()
+    };
+    let claims = [&youngest, &last, &holds, &young, &other, &ended, &old, &young].map(of_three);
+    let taken = store.take_slots(&claims).await.expect("answers");
+    // Of the three slots of x one is taken and one goes to the oldest; before the young ones somebody waits. Of y two are free.
+    assert_eq!(taken, [false, true, true, false, true, true, true, false]);
+    assert_eq!(store.take_slots(&claims).await.expect("answers"), taken);
+    let mut parked: Vec<_> = runs(&admit(&store, None, &SlotLimits::default()).await);
+    parked.sort_unstable();
+    assert_eq!(parked, [waits.run, young.run, youngest.run]);
+
+    for run in [holds.run, old.run, last.run] {
+        end(&store, run).await;
+    }
+    let four = limits(&[(&holds, 4)]);
+    let both = [holds.bucket, other.bucket];
+    let admitted = store.admit(Some(&both), &four, at(900), 100).await.expect("answers");
+    assert!(admitted.is_empty(), "nobody waits");
+    let flows = store.run_slots(holds.function).await.expect("answers");
+    let mut in_use: Vec<_> = flows.into_iter().map(|(_, flow)| (flow.key, flow.in_use)).collect();
+    in_use.sort();
+    assert_eq!(in_use, [("x".to_owned(), 3), ("y".to_owned(), 1)]);
 }
