@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use actix::ArbiterHandle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::Orchestrator;
 use crate::breaker::{self, Breakers};
@@ -142,6 +142,9 @@ pub enum BuildError {
     /// A child could not be started.
     #[error("the process tree did not start: {0}")]
     Tree(#[from] Refusal),
+    /// The thread that does the work is gone.
+    #[error("the work thread ended before it began")]
+    Work,
     /// The supervisor's thread is gone.
     #[error("the supervisor did not start")]
     Supervisor,
@@ -154,6 +157,26 @@ thread_local! {
 
 /// Runs of a throttled function that are looked at for when they were started.
 const STARTS: usize = 1_000;
+
+/// Reads the catalog for the first time, and tells the queue of it. A queue elsewhere has its connections on the thread that
+/// first asks it, so that this has to be the work thread: on another, each exchange would cross over and back.
+async fn begin(world: World, registrar: registrar::Parts) -> Result<(), StoreError> {
+    registrar::refresh(&registrar).await?;
+    recall(&world, &registrar.catalog).await
+}
+
+/// Runs `task` on the thread of an arbiter.
+async fn on<F>(arbiter: &ArbiterHandle, task: F) -> Result<(), BuildError>
+where
+    F: Future<Output = Result<(), StoreError>> + Send + 'static,
+{
+    let (reply, outcome) = oneshot::channel();
+    arbiter.spawn(async move {
+        // Whoever started the process has given up.
+        let _ = reply.send(task.await);
+    });
+    Ok(outcome.await.map_err(|_| BuildError::Work)??)
+}
 
 /// Tells a queue that begins anew what throttles have let through before, as far as the youngest runs tell.
 async fn recall(world: &World, catalog: &SharedCatalog) -> Result<(), StoreError> {
@@ -204,8 +227,7 @@ pub async fn build(
         metrics: metrics.clone(),
         breakers: breakers.clone(),
     };
-    registrar::refresh(&registrar).await?;
-    recall(&world, &catalog).await?;
+    on(&work, begin(world.clone(), registrar.clone())).await?;
 
     let (dice, wall) = (Arc::clone(&world.random), Arc::clone(&world.clock));
     let sources = Sources {
@@ -424,4 +446,28 @@ fn executor_spec(
             .with_order(3)
             .with_stop_grace(grace)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::{Arbiter, System};
+
+    use super::*;
+    use crate::testkit::{FakeApp, Rig};
+
+    #[test]
+    fn the_queue_lives_where_the_work_is_done() {
+        System::new().block_on(async {
+            let work = Arbiter::new();
+            let (sender, thread) = oneshot::channel();
+            work.spawn_fn(move || {
+                let _ = sender.send(std::thread::current().id());
+            });
+            let app = FakeApp::new(|call| unreachable!("there is no function: {call:?}"));
+            let rig = Rig::on_two_threads(Vec::new(), app, work.handle()).await;
+            assert_eq!(rig.queue.thread(), thread.await.ok());
+            assert_ne!(rig.queue.thread(), Some(std::thread::current().id()));
+            rig.orchestrator.drain(Duration::from_secs(1)).await;
+        });
+    }
 }

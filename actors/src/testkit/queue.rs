@@ -1,8 +1,9 @@
 //! The queue's contract and not a word more: it wakes nobody whom the port does not promise to wake.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -40,10 +41,12 @@ pub(crate) struct FakeQueue {
     lost: Notify,
     is_shared: AtomicBool,
     lag_ms: AtomicU64,
+    first_asked_on: OnceLock<ThreadId>,
 }
 
 impl FakeQueue {
     fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
+        self.first_asked_on.get_or_init(|| std::thread::current().id());
         let mut inner = self.inner.lock().expect("no panic under the lock");
         let before = inner.next_due();
         let outcome = work(&mut inner);
@@ -58,6 +61,11 @@ impl FakeQueue {
     /// The jobs it knows.
     pub(crate) fn jobs(&self) -> Vec<Job> {
         self.with(|inner| inner.entries.values().map(|entry| entry.job.clone()).collect())
+    }
+
+    /// The thread where a queue elsewhere would have its connections.
+    pub(crate) fn thread(&self) -> Option<ThreadId> {
+        self.first_asked_on.get().copied()
     }
 
     /// The numbers it was told last.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use actix::{Arbiter, System};
+use actix::{Arbiter, ArbiterHandle, System};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
@@ -145,7 +145,24 @@ impl Rig {
         Self::up(store, app, settings, false, Arc::new(VirtualClock::new())).await
     }
 
+    /// With the work on a thread of its own, as a daemon has it.
+    pub(crate) async fn on_two_threads(functions: Vec<Function>, app: FakeApp, work: ArbiterHandle) -> Self {
+        let (store, clock) = (Arc::new(FakeStore::with(functions)), Arc::new(VirtualClock::new()));
+        Self::up_on(work, store, app, Settings::default(), false, clock).await
+    }
+
     async fn up(
+        store: Arc<FakeStore>,
+        app: FakeApp,
+        settings: Settings,
+        is_shared: bool,
+        clock: Arc<VirtualClock>,
+    ) -> Self {
+        Self::up_on(Arbiter::current(), store, app, settings, is_shared, clock).await
+    }
+
+    async fn up_on(
+        work: ArbiterHandle,
         store: Arc<FakeStore>,
         app: FakeApp,
         settings: Settings,
@@ -163,8 +180,7 @@ impl Rig {
             node: node(),
             is_shared,
         };
-        let here = Arbiter::current();
-        let orchestrator = build(world, settings, &here, here.clone())
+        let orchestrator = build(world, settings, &Arbiter::current(), work)
             .await
             .expect("the tree comes up");
         Self {
