@@ -77,7 +77,7 @@ fn a_debounce_keeps_the_event_that_happened_last(#[values(Ts4, Python)] sdk: Sdk
 fn a_debounce_waits_no_longer_than_its_timeout(#[values(Ts4, Python)] sdk: Sdk) {
     let stage = Stage::of_its_own(sdk);
     let data = json!({"key": unique("key")});
-    let line = "callboard_gatherings_fired_total{due_by=\"timeout\"} 1";
+    let line = "callboard_gatherings_fired_total{kind=\"debounce\",due_by=\"timeout\"} 1";
     wait_for("a start while events keep coming", DEADLINE, || {
         stage.server.send_all(&events("debounce", &data, 1));
         let metrics = stage.server.get("/metrics").expect(200).text();
