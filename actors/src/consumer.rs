@@ -3,7 +3,7 @@
 //! A permit travels with each job and returns when its outcome is durable, so work in flight is bounded however much is
 //! ready (P6). Executors are started when the first job for them comes; while one is down its jobs are handed back. A job
 //! over which an executor has died three times is handed out once more, to be given up. Calls of a paused function are
-//! dropped from the queue when they come up; the store keeps them.
+//! dropped from the queue when they come up, the store keeps them; those with gates go back to where the queue holds them.
 //!
 //! Started last and stopped first: whatever it hands out has somebody to do it.
 
@@ -219,7 +219,8 @@ impl Feed {
     }
 
     /// Drops the calls of paused functions from the queue; answers the other leases. In this order: a call that is noted
-    /// before it is dropped might be brought again in between, and dropped then.
+    /// before it is dropped might be brought again in between, and dropped then. What has gates was handed out at the very
+    /// moment at which they were shut: it goes back behind them and keeps the turn that it has had at a throttle.
     async fn park(&self, mut leases: Vec<Lease>) -> Vec<Lease> {
         let catalog = self.parts.parked.catalog();
         if catalog.paused().is_empty() {
@@ -228,6 +229,11 @@ impl Feed {
         let is_held = |lease: &mut Lease| lease.job.id.key.is_call() && catalog.is_paused(lease.job.function);
         let held: Vec<Lease> = leases.extract_if(.., is_held).collect();
         for lease in held {
+            if !lease.job.gates.is_empty() {
+                let due = lease.job.due;
+                self.parts.queue.release(&lease.job.id, lease.epoch, due).await;
+                continue;
+            }
             self.parts.queue.acknowledge(&lease.job.id, lease.epoch).await;
             self.parts.parked.add(lease.job.function);
         }

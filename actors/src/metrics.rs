@@ -8,6 +8,7 @@
 //! is archived are dropped.
 
 mod instrument;
+mod operations;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::domain::{Change, DueBy, FunctionId, HistoryKind, Reply, RunStatus, Sk
 use crate::ports::StoreError;
 
 pub use instrument::{Counter, Histogram, Reading};
+pub use operations::{OfKind, OperationMetrics};
 
 /// Functions with series of their own, at the most.
 pub const FUNCTIONS: usize = 500;
@@ -98,6 +100,8 @@ pub struct Instruments {
     pub commits: CommitMetrics,
     /// The scheduler.
     pub scheduler: SchedulerMetrics,
+    /// Operations on many runs.
+    pub operations: OperationMetrics,
     /// What the store could not do for the actors.
     pub store_errors: StoreErrors,
 }
@@ -186,23 +190,32 @@ pub struct EventMetrics {
     pub skips: Skips,
     /// Times an event has joined a gathering of a function.
     pub gathered: Counter,
-    /// Gatherings that have ended here, by what made them due.
+    /// Gatherings that have ended here.
     pub fired: Fired,
 }
 
-/// Gatherings that have ended, counted by what made them due.
+/// Gatherings that have ended, counted by what they were and by what made them due.
 #[derive(Debug, Default)]
-pub struct Fired([Counter; DueBy::ALL.len()]);
+pub struct Fired {
+    debounces: [Counter; DueBy::ALL.len()],
+    batches: [Counter; DueBy::ALL.len()],
+}
 
 impl Fired {
     /// Counts one.
-    pub fn count(&self, by: DueBy) {
-        self.0[by as usize].increment();
+    pub fn count(&self, is_batch: bool, by: DueBy) {
+        let counters = if is_batch { &self.batches } else { &self.debounces };
+        counters[by as usize].increment();
     }
 
-    /// How many of each.
-    pub fn all(&self) -> impl Iterator<Item = (DueBy, u64)> {
-        DueBy::ALL.into_iter().zip(self.0.iter().map(Counter::value))
+    /// How many of each: whether they are batches, what made them due. A debounce is never full, and a batch has no period.
+    pub fn all(&self) -> impl Iterator<Item = (bool, DueBy, u64)> {
+        let of = |is_batch, counters: &[Counter; DueBy::ALL.len()], never| {
+            let counts = counters.each_ref().map(Counter::value);
+            let all = DueBy::ALL.into_iter().zip(counts).filter(move |(by, _)| *by != never);
+            all.map(move |(by, count)| (is_batch, by, count))
+        };
+        of(false, &self.debounces, DueBy::Full).chain(of(true, &self.batches, DueBy::Period))
     }
 }
 

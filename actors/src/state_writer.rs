@@ -448,7 +448,7 @@ fn count(metrics: &Metrics, write: &Write, written: &Written) {
             let gathered = joins.len().saturating_sub(left_out.len());
             events.gathered.add(u64::try_from(gathered).unwrap_or(0));
             if let Write::Fire(fire) = write {
-                events.fired.count(fire.due_by);
+                events.fired.count(fire.is_batch, fire.due_by);
             }
         }
         Written::Lost if is_from_outside => metrics.events.known.increment(),

@@ -7,6 +7,7 @@ pub mod dev;
 pub mod doctor;
 pub mod flags;
 pub mod functions;
+pub mod gatherings;
 pub mod health;
 pub mod limits;
 pub mod migrate;
@@ -57,6 +58,8 @@ pub enum Command {
     /// Show a function's limits and who waits for them, and give them other numbers for a time.
     #[command(after_help = limits::EXAMPLES)]
     Limits(limits::LimitsArgs),
+    /// List the debounces and batches of a function that have not started their run, and start one at once.
+    Gatherings(gatherings::GatheringsArgs),
     /// Show when a function's crons ran or did not, and why, and when they run next.
     Slots(slots::SlotsArgs),
     /// Check the database against what is promised, without changing anything.

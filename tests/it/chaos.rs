@@ -9,6 +9,7 @@ mod audit;
 mod cluster;
 mod database;
 mod faults;
+mod gatherings;
 mod load;
 mod workflow;
 

@@ -2,6 +2,7 @@
 //! goes on with; and what befalls one is made good by the others.
 
 mod failures;
+mod flow;
 mod sharing;
 mod surroundings;
 mod verbs;

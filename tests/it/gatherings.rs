@@ -3,6 +3,7 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 
+use crate::support::command::{callboard, stderr, stdout};
 use crate::support::fake::{FakeApp, Reply};
 use crate::support::installation::Installation;
 use crate::support::sdk::Sdk::{self, Python, Ts3, Ts4};
@@ -77,7 +78,7 @@ fn a_debounce_keeps_the_event_that_happened_last(#[values(Ts4, Python)] sdk: Sdk
 fn a_debounce_waits_no_longer_than_its_timeout(#[values(Ts4, Python)] sdk: Sdk) {
     let stage = Stage::of_its_own(sdk);
     let data = json!({"key": unique("key")});
-    let line = "callboard_gatherings_fired_total{due_by=\"timeout\"} 1";
+    let line = "callboard_gatherings_fired_total{kind=\"debounce\",due_by=\"timeout\"} 1";
     wait_for("a start while events keep coming", DEADLINE, || {
         stage.server.send_all(&events("debounce", &data, 1));
         let metrics = stage.server.get("/metrics").expect(200).text();
@@ -229,6 +230,77 @@ fn a_batch_is_bounded_by_its_bytes() {
         (&held["events"], &held["kind"]),
         (&json!(1), &json!("batch")),
         "{held:#}"
+    );
+}
+
+/// What an operator sees and does by the command line; and what becomes of it when the function is paused.
+#[rstest]
+fn an_operator_sees_what_is_gathered_and_starts_it(#[values(Ts4, Python)] sdk: Sdk) {
+    let stage = Stage::of_its_own(sdk);
+    let (server, slug) = (&stage.server, stage.app.slug("batch-if"));
+    let ask = |arguments: &[&str]| callboard(&[arguments, &["--url", &server.url()]].concat());
+    let list = || stdout(&ask(&["gatherings", "list", &slug, "--limit", "1"]));
+    assert_eq!(list(), "There are none.\n");
+    let batched = |key: &str| json!({"key": key, "batched": true});
+    let one = server.send_all(&events("batch-if", &batched("one"), 2));
+    let other = server.send_all(&events("batch-if", &batched("other"), 1));
+    let held = gathered(server, &slug);
+    let [first, second] = [0, 1].map(|n| text(&held[n]["id"]));
+    let shown = list();
+    let line: Vec<&str> = shown.lines().nth(1).expect("a line").split_whitespace().collect();
+    assert_eq!(line[..3], [&*first, "batch", "2"], "{shown}");
+    assert_eq!(line[line.len() - 2..], ["timeout", "\"one\""], "{shown}");
+    assert!(shown.ends_with(&format!("--cursor {first}\n")), "{shown}");
+    let next = stdout(&ask(&["gatherings", "list", &slug, "--cursor", &first]));
+    assert!(
+        next.lines().nth(1).is_some_and(|line| line.starts_with(&second)),
+        "{next}"
+    );
+
+    let told = stdout(&ask(&["gatherings", "fire", &slug, &first]));
+    let run = told
+        .strip_suffix(" runs with 2 events.\n")
+        .unwrap_or_else(|| panic!("{told}"));
+    let view = server.wait_for_status(run, "completed");
+    assert_eq!(ids(&view), one);
+    let again = stderr(&ask(&["gatherings", "fire", &slug, &first]));
+    assert!(again.contains("CB-1313"), "{again}");
+
+    // What is held goes on being held in a pause; what fires in it starts nothing, and its events say why.
+    stdout(&ask(&["functions", "pause", &slug]));
+    assert_eq!(gathered(server, &slug).len(), 1);
+    let told = stdout(&ask(&["gatherings", "fire", &slug, &second]));
+    assert!(told.starts_with("No run was started with 1 event"), "{told}");
+    assert_eq!(server.wait_for_skip(&other[0], &slug)["reason"], "paused");
+    stdout(&ask(&["functions", "resume", &slug]));
+    assert_eq!(list(), "There are none.\n");
+}
+
+/// What was gathered before a pause is not what is triggered in it: it starts if the function goes on in time, with all
+/// that had joined; what is sent during the pause does not join.
+#[test]
+fn what_a_function_has_gathered_waits_out_a_short_pause() {
+    let server = Server::start();
+    let app = FakeApp::start(|call| Reply::done(&json!(call.json()["events"].as_array().map(Vec::len))));
+    let mut function = app.function("fn", &format!("{}/go", app.id()), 0);
+    function["batchEvents"] = json!({"maxSize": 3, "timeout": "1h"});
+    app.register(&server, &[function]);
+    let slug = slug(&app, "fn");
+    let mode = |wish: &str| {
+        let path = format!("/api/v1/functions/{slug}/{wish}");
+        server.post(&path, &json!({})).expect(200);
+    };
+    let before = [server.send(&app.event()), server.send(&app.event())];
+    mode("pause");
+    let during = server.send(&app.event());
+    assert_eq!(server.wait_for_skip(&during, &slug)["reason"], "paused");
+    assert_eq!(gathered(&server, &slug)[0]["events"], 2);
+    mode("resume");
+    let after = server.send(&app.event());
+    let view = server.wait_for_status(&server.wait_for_start(&after), "completed");
+    assert_eq!(
+        (ids(&view), &view["output"]),
+        ([&before[..], &[after]].concat(), &json!(3))
     );
 }
 

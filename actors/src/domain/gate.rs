@@ -73,6 +73,7 @@ struct Set {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     rules: Vec<(RuleId, Limit)>,
+    is_shut: bool,
 }
 
 /// The number of a rule.
@@ -289,10 +290,22 @@ impl Limits {
         limits
     }
 
+    /// The same of a function that is paused: nothing that has gates passes them.
+    #[must_use]
+    pub fn shut(self) -> Self {
+        Self { is_shut: true, ..self }
+    }
+
+    /// Whether nothing that has gates passes them, whatever the numbers.
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        self.is_shut
+    }
+
     /// Whether nothing is limited.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.rules.is_empty() && !self.is_shut
     }
 
     /// The number of a rule; a rule that the function has no more has none, and lets everything through.

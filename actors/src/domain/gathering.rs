@@ -150,6 +150,8 @@ pub struct Fire {
     pub gathering: GatheringId,
     /// Its bucket.
     pub bucket: ClaimId,
+    /// Whether it is a batch.
+    pub is_batch: bool,
     /// Why it was due.
     pub due_by: DueBy,
     /// The version that was read.

@@ -20,6 +20,9 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Cancel, Self::Replay, Self::RetryFailed];
+
     /// Its name, as stored and shown.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -33,9 +36,7 @@ impl OperationKind {
     /// From its name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Cancel, Self::Replay, Self::RetryFailed]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
     /// The statuses of runs that it can be about.

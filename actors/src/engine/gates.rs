@@ -40,7 +40,8 @@ pub(super) fn gates(function: &Function, subject: &Subject<'_>) -> Gates {
     Gates::new(throttle.chain(slots).collect())
 }
 
-/// The numbers of a function's rules, as far as they are the queue's.
+/// The numbers of a function's rules, as far as they are the queue's. While it is paused its gates are shut: a call that
+/// may not be made would spend its turn at a throttle.
 #[must_use]
 pub fn limits(function: &Function) -> Limits {
     let flow = &function.flow;
@@ -50,7 +51,12 @@ pub fn limits(function: &Function) -> Limits {
         .map(|throttle| (throttle.rule(), Limit::Rate(rate(throttle))));
     let slots = slot_rules(flow).filter(|(kind, _)| *kind != GateKind::RunSlot);
     let slots = slots.map(|(kind, limit)| (limit.rule(kind), Limit::Slots(limit.limit)));
-    Limits::new(throttle.chain(slots))
+    let limits = Limits::new(throttle.chain(slots));
+    if function.mode.is_paused() {
+        limits.shut()
+    } else {
+        limits
+    }
 }
 
 /// How many runs of a function may be between their first call and their end for one value of a key, and under which rule;

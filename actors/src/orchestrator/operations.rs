@@ -96,6 +96,7 @@ impl Orchestrator {
         };
         self.store.put_operation(&operation).await?;
         tracing::info!(operation = %operation.id, kind = kind.as_str(), total = total.count, "an operation begins");
+        self.metrics.operations.begun(kind, total);
         self.operations_changed.notify_one();
         Ok(operation)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::domain::{Function, FunctionMode, JobKey, RunStatus, SkipReason};
+use crate::domain::{ConcurrencyLimit, Function, FunctionMode, JobKey, RunStatus, Scope, SkipReason};
 use crate::orchestrator::{Cancelled, Settings};
 use crate::testkit::{Answer, EPOCH, FakeApp, FakeStore, Rig, function, ran, returned, steps, virtually};
 
@@ -90,6 +90,42 @@ fn runs_of_a_paused_function_wait_and_go_on_where_they_were() {
         assert!(rig.now().since(asked) < Duration::from_secs(1), "at once");
         let attempts: Vec<_> = rig.app.seen().into_iter().map(|call| call.attempt).collect();
         assert_eq!(attempts, [0, 0]);
+    });
+}
+
+/// What has gates stays in the queue behind them: it is not handed out to be dropped, which would cost it its turn at a throttle.
+#[test]
+fn what_has_gates_waits_behind_them() {
+    virtually(async {
+        let mut function = function("one", "order/paid");
+        function.flow.concurrency = vec![ConcurrencyLimit {
+            limit: 1,
+            key: None,
+            scope: Scope::Fn,
+        }];
+        let (release, held) = tokio::sync::oneshot::channel();
+        let mut held = Some(held);
+        let app = FakeApp::new(move |call| match (call.stack.len(), held.take()) {
+            (0, Some(held)) => Answer::Held(held),
+            _ => Answer::Now(returned(&json!("done"))),
+        });
+        let rig = Rig::new(vec![function.clone()], app).await;
+        let run = rig.start(&function, "order/paid", &json!({})).await;
+        rig.until("it is called", |rig| rig.app.in_flight() == 1).await;
+        set(&rig, &function, PAUSED).await;
+        assert!(rig.queue.limits().functions.iter().all(|(_, limits)| limits.is_shut()));
+        release.send(ran("a")).expect("somebody waits");
+        rig.until("the step is recorded", |rig| {
+            rig.store.run(run).is_some_and(|run| run.stack.len() == 1)
+        })
+        .await;
+        rig.pass(Duration::from_secs(600)).await;
+        assert_eq!(rig.app.seen().len(), 1, "the app is left alone");
+        let waiting: Vec<_> = rig.queue.jobs().into_iter().map(|job| job.id.key).collect();
+        assert_eq!((waiting, rig.queue.leased()), (vec![JobKey::Discover("a".into())], 0));
+        set(&rig, &function, FunctionMode::Active).await;
+        assert_eq!(rig.ended(run).await, "completed");
+        assert_eq!(rig.app.seen().len(), 2);
     });
 }
 

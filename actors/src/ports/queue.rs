@@ -11,7 +11,8 @@
 //! leases that live never hold more slots of a bucket than the rule of any of them allows when it is given, and starts
 //! never go faster than their throttle. A job whose gate is shut waits *at the gate*: it is ready, but counts as not
 //! there for everything that hands out or wakes, so jobs with other keys and other functions go on. When the gate opens,
-//! the oldest run that waits goes first. Until the queue has been told the numbers of all functions once, all gates
+//! the oldest run that waits goes first. All gates of a function may be [shut](crate::domain::Limits::shut), whatever its
+//! numbers. Until the queue has been told the numbers of all functions once, all gates
 //! are shut; and after it has lost what it held, until nobody can be at work any more whom it does not know.
 //!
 //! What the queue can't do it leaves undone: a push answers that the jobs were spilled, a lease that there are none.
@@ -102,7 +103,7 @@ pub struct PartitionStats {
 pub struct LimitTable {
     /// Later tables have higher revisions.
     pub revision: u64,
-    /// The functions that have rules.
+    /// The functions that have rules, and those whose gates are shut.
     pub functions: Vec<(FunctionId, Limits)>,
 }
 

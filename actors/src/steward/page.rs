@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Parts, count};
-use crate::domain::{EventId, Item, Operation, OperationKind, OperationState, RunId, RunStatus, Timestamp};
+use crate::domain::{EventId, Item, Operation, OperationKind, OperationState, Progress, RunId, RunStatus, Timestamp};
 use crate::engine::Input;
 use crate::orchestrator::{Cancelled, Refusal};
 use crate::ports::{DeadLetterFilter, RunSummary, StoreError};
@@ -34,9 +34,10 @@ fn page_size(operation: &Operation) -> usize {
 
 /// Does the next page of an operation, or ends it. Answers how many items it had.
 pub(super) async fn work(parts: &Parts, mut operation: Operation) -> Result<usize, StoreError> {
+    let mut counted = operation.progress;
     if operation.page.is_empty() {
         list(parts, &mut operation).await?;
-        if !note(parts, &mut operation).await? {
+        if !note(parts, &mut operation, &mut counted).await? {
             // Somebody has stopped it, or is at it.
             return Ok(0);
         }
@@ -58,16 +59,23 @@ pub(super) async fn work(parts: &Parts, mut operation: Operation) -> Result<usiz
     }
     if !items.is_empty() {
         operation.page_at = None;
-        note(parts, &mut operation).await?;
+        note(parts, &mut operation, &mut counted).await?;
     }
     Ok(items.len())
 }
 
-/// Writes an operation down as it is now. Answers whether it was as it was known.
-async fn note(parts: &Parts, operation: &mut Operation) -> Result<bool, StoreError> {
+/// Writes an operation down as it is now, and counts how far it has come beyond what was `counted`. Answers whether it was as
+/// it was known.
+async fn note(parts: &Parts, operation: &mut Operation, counted: &mut Progress) -> Result<bool, StoreError> {
     let expected = operation.version;
     operation.version += 1;
-    parts.outside.store.update_operation(operation, expected).await
+    let is_noted = parts.outside.store.update_operation(operation, expected).await?;
+    if is_noted {
+        let from = std::mem::replace(counted, operation.progress);
+        let metrics = &parts.outside.metrics.operations;
+        metrics.progressed(operation.kind, from, operation.progress);
+    }
+    Ok(is_noted)
 }
 
 /// Makes out what is next.

@@ -8,6 +8,7 @@ use crate::domain::{
     FunctionMode, Operation, OperationFilter, OperationId, OperationKind, OperationState, Precision, Progress, RunId,
     RunStatus,
 };
+use crate::metrics::Counter;
 use crate::orchestrator::{OperationWish, Refusal, Settings};
 use crate::ports::OperationBook as _;
 use crate::testkit::{Answer, EPOCH, FakeApp, Rig, function, returned, steps, virtually};
@@ -198,6 +199,14 @@ fn failed_runs_are_done_again_once_and_at_a_rate() {
         };
         let third = begin(&rig, wish(OperationKind::Replay, filter)).await;
         assert_eq!(ended(&rig, third.id).await.progress, done(30, 0));
+        let metrics = rig.orchestrator.metrics();
+        let counted = |kind| {
+            let of = metrics.operations.of(kind);
+            [&of.begun, &of.counted, &of.done, &of.failed, &of.skipped].map(Counter::value)
+        };
+        assert_eq!(counted(OperationKind::RetryFailed), [2, 30, 30, 0, 30]);
+        assert_eq!(counted(OperationKind::Replay), [1, 30, 30, 0, 0]);
+        assert_eq!(counted(OperationKind::Cancel), [0; 5]);
     });
 }
 

@@ -126,6 +126,15 @@ impl Inner {
         counts
     }
 
+    /// The functions whose gates are shut.
+    fn shut(&self) -> Vec<FunctionId> {
+        let functions = self.table.functions.iter();
+        functions
+            .filter(|(_, limits)| limits.is_shut())
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
     fn partitions(&self) -> Vec<PartitionStats> {
         let mut partitions = HashMap::new();
         for entry in self.entries.values() {
@@ -146,8 +155,10 @@ impl Inner {
 
     fn next_due(&self) -> Option<Timestamp> {
         let leased = self.leased_by_function();
+        let shut = self.shut();
         let blocked = |entry: &Entry| {
-            self.per_function > 0 && leased.get(&entry.job.function).copied().unwrap_or(0) >= self.per_function
+            is_shut(&shut, &entry.job)
+                || self.per_function > 0 && leased.get(&entry.job.function).copied().unwrap_or(0) >= self.per_function
         };
         let free = self
             .entries
@@ -173,6 +184,10 @@ impl Inner {
         self.entries.get(id).filter(|entry| is_current(entry))?;
         self.entries.remove(id)
     }
+}
+
+fn is_shut(shut: &[FunctionId], job: &Job) -> bool {
+    !job.gates.is_empty() && shut.contains(&job.function)
 }
 
 #[async_trait]
@@ -217,10 +232,12 @@ impl Queue for FakeQueue {
             inner.now = Some(now);
             inner.per_function = per_function;
             let mut counts = inner.leased_by_function();
+            let shut = inner.shut();
             let mut leases = Vec::new();
             for entry in inner.entries.values_mut() {
                 let count = counts.entry(entry.job.function).or_default();
-                if leases.len() == max || entry.lease.is_some() || entry.not_before > now || *count >= per_function {
+                let is_held = entry.lease.is_some() || entry.not_before > now || is_shut(&shut, &entry.job);
+                if leases.len() == max || is_held || *count >= per_function {
                     continue;
                 }
                 *count += 1;

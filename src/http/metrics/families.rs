@@ -3,6 +3,8 @@
 //! docs/operations.md lists them; a test compares. Labels are bounded: functions by the orchestrator's metrics, the rest
 //! by what is written here.
 
+mod operations;
+
 use std::collections::BTreeMap;
 use std::fmt::Result;
 use std::sync::Arc;
@@ -56,6 +58,7 @@ impl Collector for Sample {
         self.queue(&mut text)?;
         self.writer(&mut text)?;
         self.scheduler(&mut text)?;
+        self.operations(&mut text)?;
         self.tree(&mut text)?;
         self.store(&mut text)
     }
@@ -110,7 +113,10 @@ impl Sample {
         text.counters(
             "callboard_gatherings_fired",
             "Debounces and batches that have ended, by what made them due.",
-            events.fired.all().map(|(by, count)| ([("due_by", by.as_str())], count)),
+            events.fired.all().map(|(is_batch, by, count)| {
+                let kind = if is_batch { "batch" } else { "debounce" };
+                ([("kind", kind), ("due_by", by.as_str())], count)
+            }),
         )?;
         text.counters(
             "callboard_intake_refusals",

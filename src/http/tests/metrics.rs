@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use callboard_actors::domain::FunctionId;
+use callboard_actors::domain::{DueBy, FunctionId, OperationKind};
 use callboard_actors::ports::{Counts, PartitionStats, QueueStats};
 use tokio::time::Instant;
 
@@ -72,6 +72,8 @@ async fn numbers_stand_where_they_are_looked_for() {
     server.metrics.function(of).call.record_micros(Duration::from_millis(2));
     server.metrics.calls.hand_off.record_micros(Duration::from_micros(600));
     server.metrics.commits.batch.record(3);
+    server.metrics.operations.of(OperationKind::Replay).done.add(4);
+    server.metrics.events.fired.count(true, DueBy::Full);
     server.post("/e/key", "[").await;
     server.post("/api/v1/events", r#"{"name":""}"#).await;
     let found = scrape(&server).await;
@@ -105,6 +107,12 @@ async fn numbers_stand_where_they_are_looked_for() {
         ("callboard_queue_oldest_lease_seconds", 3.0),
         ("callboard_queue_spilled_jobs_total", 11.0),
         ("callboard_store_errors_total{kind=\"full\"}", 0.0),
+        ("callboard_operations_runs_total{kind=\"replay\",outcome=\"done\"}", 4.0),
+        ("callboard_gatherings_fired_total{kind=\"batch\",due_by=\"full\"}", 1.0),
+        (
+            "callboard_gatherings_fired_total{kind=\"debounce\",due_by=\"period\"}",
+            0.0,
+        ),
         ("callboard_child_restarts_total{child=\"router\"}", 3.0),
         ("callboard_child_up{child=\"router\"}", 1.0),
         ("callboard_catalog_apps", 1.0),

@@ -311,6 +311,7 @@ impl Gatehouse {
     /// Whether a gate lets one more through, under the numbers of a function.
     pub(super) fn is_open(&self, bucket: &Bucket, rule: RuleId, limits: &Limits, now: Timestamp) -> bool {
         self.revision.is_some()
+            && !limits.is_shut()
             && match limits.of(rule) {
                 None => true,
                 Some(Limit::Slots(slots)) => bucket.held < usize::try_from(slots).unwrap_or(usize::MAX),

@@ -26,7 +26,7 @@ pub(super) fn timestamp(text: &str) -> Option<Timestamp> {
     text.parse().ok().map(Timestamp::from_millis)
 }
 
-/// A function's numbers, as the scripts read them.
+/// A function's numbers, as the scripts read them; with `!` behind them if its gates are shut.
 pub(super) fn limits(limits: &Limits) -> String {
     let mut text = String::new();
     for (rule, limit) in limits.iter() {
@@ -34,6 +34,9 @@ pub(super) fn limits(limits: &Limits) -> String {
             Limit::Slots(slots) => write!(text, "{rule}s{slots}:0;"),
             Limit::Rate(rate) => write!(text, "{rule}r{}:{};", rate.interval(), rate.capacity()),
         };
+    }
+    if limits.is_shut() {
+        text.push('!');
     }
     text
 }

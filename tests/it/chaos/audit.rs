@@ -23,6 +23,11 @@ pub(super) struct Account {
     pub(super) late: usize,
     /// Ticks of the cron.
     pub(super) ticks: i64,
+    /// Runs of the function that has batches, and those of them that have as many events as may be.
+    pub(super) batches: usize,
+    pub(super) full_batches: usize,
+    /// Runs of the function that is debounced.
+    pub(super) settled: usize,
     pub(super) violations: Vec<String>,
 }
 
@@ -30,11 +35,14 @@ impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} events acknowledged, {} runs, {} steps of user code, {} ticks, {} executions repeated, {} of them late, {} violations",
+            "{} events acknowledged, {} runs, {} steps of user code, {} ticks, {} batches ({} full), {} runs after quiet, {} executions repeated, {} of them late, {} violations",
             self.acknowledged,
             self.runs,
             self.steps,
             self.ticks,
+            self.batches,
+            self.full_batches,
+            self.settled,
             self.repeated,
             self.late,
             self.violations.len()
@@ -56,6 +64,7 @@ impl Account {
         };
         account.violations.append(&mut workflow.book().violations);
         account.events(database, workflow, sent);
+        account.gatherings(database, workflow, sent);
         account.rules(database);
         account.invokes(database, workflow);
         account.steps(database, workflow);
@@ -85,7 +94,7 @@ impl Account {
         full
     }
 
-    fn blame(&mut self, violation: String) {
+    pub(super) fn blame(&mut self, violation: String) {
         self.violations.push(violation);
     }
 
@@ -146,7 +155,7 @@ impl Account {
 
     /// What holds of every database at rest.
     fn rules(&mut self, database: &Database) {
-        const RULES: [(&str, &str); 12] = [
+        const RULES: [(&str, &str); 13] = [
             (
                 "runs that never end",
                 "SELECT count(*) FROM runs WHERE ended_at IS NULL",
@@ -157,6 +166,7 @@ impl Account {
             ),
             ("jobs left over", "SELECT count(*) FROM jobs"),
             ("waits left over", "SELECT count(*) FROM waits"),
+            ("gatherings left over", "SELECT count(*) FROM gatherings"),
             ("events left in the outbox", "SELECT count(*) FROM unrouted"),
             ("dead letters", "SELECT count(*) FROM dead_letters"),
             (

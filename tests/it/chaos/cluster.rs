@@ -72,6 +72,10 @@ fn nothing_is_lost_and_nothing_done_twice_whatever_befalls_an_installation() {
     );
     assert!(account.violations.is_empty(), "{account}\n{}", diagnosis());
     assert!(full > 0, "no lane was ever full, so no limit was tried: {account}");
+    assert!(
+        account.full_batches > 0,
+        "no batch was ever full, so no size was tried: {account}"
+    );
     // What operators have to look with must come to the same.
     let url = installation.database();
     let doctor = command::callboard(&["doctor", "--database-url", url, "--overdue-after", "0"]);

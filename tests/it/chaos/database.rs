@@ -11,12 +11,16 @@ use crate::support::server::Server;
 /// What makes PostgreSQL's tables look like SQLite's: ids are texts, and nothing has a schema's name.
 const VIEWS: &str = "
     CREATE TEMP VIEW functions AS SELECT id::text AS id, slug FROM callboard.functions;
-    CREATE TEMP VIEW events AS SELECT callboard.ulid(id) AS id, external_id, name, ts FROM callboard.events;
+    CREATE TEMP VIEW events AS SELECT callboard.ulid(id) AS id, external_id, name, ts, received_at, body
+        FROM callboard.events;
     CREATE TEMP VIEW unrouted AS SELECT callboard.ulid(event_id) AS event_id FROM callboard.unrouted;
     CREATE TEMP VIEW skips AS SELECT callboard.ulid(event_id) AS event_id, function_id::text AS function_id, reason
         FROM callboard.skips;
     CREATE TEMP VIEW runs AS SELECT callboard.ulid(id) AS id, function_id::text AS function_id,
         callboard.ulid(event_id) AS event_id, status, event_name, ended_at, output FROM callboard.runs;
+    CREATE TEMP VIEW run_events AS SELECT callboard.ulid(event_id) AS event_id, callboard.ulid(run_id) AS run_id
+        FROM callboard.run_events;
+    CREATE TEMP VIEW gatherings AS SELECT callboard.ulid(id) AS id, due FROM callboard.gatherings;
     CREATE TEMP VIEW steps AS SELECT callboard.ulid(run_id) AS run_id, step_id, op, position, ended_at, memo,
         (extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000)::bigint AS committed_at FROM callboard.steps;
     CREATE TEMP VIEW history AS SELECT callboard.ulid(run_id) AS run_id, step_id, kind, at FROM callboard.history;
@@ -115,7 +119,8 @@ impl Database {
 
     /// Whether nothing is under way.
     pub(super) fn is_quiet(&self) -> bool {
-        let under_way = "SELECT (SELECT count(*) FROM runs WHERE ended_at IS NULL) + (SELECT count(*) FROM unrouted)";
+        let under_way = "SELECT (SELECT count(*) FROM runs WHERE ended_at IS NULL)
+            + (SELECT count(*) FROM unrouted) + (SELECT count(*) FROM gatherings)";
         self.count(under_way) == 0
     }
 
@@ -126,8 +131,9 @@ impl Database {
         let lines = self.rows(sql, Row::shown);
         let unrouted = self.count("SELECT count(*) FROM unrouted");
         let open = self.count("SELECT count(*) FROM runs WHERE ended_at IS NULL");
+        let gathering = self.count("SELECT count(*) FROM gatherings");
         format!(
-            "{unrouted} unrouted, {open} open runs (run, status, event, job, due):\n  {}",
+            "{unrouted} unrouted, {gathering} gatherings, {open} open runs (run, status, event, job, due):\n  {}",
             lines.join("\n  ")
         )
     }

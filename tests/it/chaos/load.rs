@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -16,8 +16,10 @@ use crate::support::server::{EVENT_KEY, Server};
 
 /// Senders at a time.
 const SENDERS: u64 = 3;
-/// Among how many keys of a limit the events are spread.
+/// Among how many keys of a limit, and of batches, the events are spread.
 const LANES: u64 = 3;
+/// Successive events of a sender that are about the same.
+const OF_A_TOPIC: u64 = 8;
 /// How long a sender waits for an answer if there is another server to try.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -58,6 +60,8 @@ impl Doors {
 pub(super) struct Sent {
     /// The server's id.
     pub(super) id: String,
+    /// Its number: no other event has it.
+    pub(super) n: u64,
     /// Whether it fits the function that is fussy.
     pub(super) even: bool,
     /// Its sender's id, if it was sent until it was acknowledged, and perhaps arrived before.
@@ -90,7 +94,7 @@ impl Load {
                     let even = n.is_multiple_of(2);
                     // Some senders insist, as SDKs do, with an id that makes it safe; others send once.
                     let key = (!dice.roll().is_multiple_of(3)).then(|| format!("load-{n}"));
-                    let mut event = json!({ "name": "load/go", "data": { "n": n, "even": even, "lane": n % LANES } });
+                    let mut event = event(n);
                     if let Some(key) = &key {
                         event["id"] = json!(key);
                     }
@@ -100,7 +104,7 @@ impl Load {
                         let is_refused = answer.as_ref().is_ok_and(|answer| answer.status == 503);
                         refused.fetch_add(u64::from(is_refused), Ordering::Relaxed);
                         if let Some(id) = answer.ok().and_then(|answer| acknowledged(answer.status, &answer.body)) {
-                            sent.push(Sent { id, even, key });
+                            sent.push(Sent { id, n, even, key });
                             break;
                         }
                         if key.is_none() || is_over.load(Ordering::Relaxed) {
@@ -133,6 +137,15 @@ impl Load {
             .flat_map(|sender| sender.join().expect("a sender does not panic"))
             .collect()
     }
+}
+
+/// The event with this number. Its time is its sender's, so that of two events of a topic the later one has the larger number,
+/// however long a server sits on one of them.
+fn event(n: u64) -> Value {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let ts = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+    let data = json!({ "n": n, "even": n.is_multiple_of(2), "lane": n % LANES, "topic": n / OF_A_TOPIC });
+    json!({ "name": "load/go", "ts": ts, "data": data })
 }
 
 fn acknowledged(status: u16, body: &[u8]) -> Option<String> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use callboard_actors::domain::RunId;
 use serde_json::{Value, json};
 
+use super::gatherings::{BATCHED, Gathered, SETTLED};
 use super::load::Doors;
 use crate::support::DEADLINE;
 use crate::support::fake::{Call, FakeApp, Reply};
@@ -51,6 +52,8 @@ pub(super) struct Book {
     pub(super) violations: Vec<String>,
     /// The calls of the function that is limited, other than those that were held up on the way.
     pub(super) visits: Vec<Visit>,
+    /// What each run of the functions that gather events was called with.
+    pub(super) gathered: HashMap<String, Gathered>,
     under_way: usize,
     mood: Mood,
 }
@@ -105,27 +108,27 @@ impl Workflow {
     }
 
     fn register(&self, server: &Server, tick_trigger: &Value) {
-        let function = |name, event| self.app.function(name, event, self.retries);
+        let function = |name: &str, event: &str| self.app.function(name, event, self.retries);
         let mut fussy = function("fussy", "load/go");
         fussy["triggers"] = json!([{ "event": "load/go", "expression": "event.data.even == true" }]);
         let mut narrow = function(NARROW, "load/go");
         narrow["concurrency"] = json!([{ "limit": WIDTH, "key": "event.data.lane" }]);
+        let gathering = super::gatherings::functions(function);
         let mut tick = function("tick", "load/never");
         tick["triggers"] = json!([tick_trigger]);
-        self.app.register(
-            server,
-            &[
-                function("mixed", "load/go"),
-                function("short", "load/go"),
-                narrow,
-                fussy,
-                function("child", "load/never"),
-                tick,
-            ],
-        );
+        let others = [
+            function("mixed", "load/go"),
+            function("short", "load/go"),
+            narrow,
+            fussy,
+            function("child", "load/never"),
+            tick,
+        ];
+        let functions: Vec<Value> = others.into_iter().chain(gathering).collect();
+        self.app.register(server, &functions);
     }
 
-    /// The slugs of the functions that the event starts, with whether its data has to be even for it.
+    /// The slugs of the functions that each event starts by itself, with whether its data has to be even for it.
     pub(super) fn triggered(&self) -> [(String, bool); 4] {
         [("mixed", false), ("short", false), (NARROW, false), ("fussy", true)]
             .map(|(name, even)| (self.slug(name), even))
@@ -197,11 +200,16 @@ impl Shared {
             return self.execute(&run, target, call, at);
         }
         let function = call.function().rsplit('-').next().unwrap_or_default();
+        if matches!(function, BATCHED | SETTLED) {
+            self.book().gather(&run, function == BATCHED, &body);
+        }
         match function {
             "mixed" => self.mixed(&run, &body, call, at),
             // What a run puts out is what it was told of its steps.
-            "short" | "child" | "fussy" | "tick" | NARROW if call.has_step("only") => Reply::done(&body["steps"]),
-            "short" | "child" | "fussy" | "tick" => self.execute(&run, "only", call, at),
+            "short" | "child" | "fussy" | "tick" | NARROW | BATCHED | SETTLED if call.has_step("only") => {
+                Reply::done(&body["steps"])
+            }
+            "short" | "child" | "fussy" | "tick" | BATCHED | SETTLED => self.execute(&run, "only", call, at),
             NARROW => {
                 let reply = self.execute(&run, "only", call, at);
                 if at - begun(call, at) <= HELD_UP {

@@ -25,6 +25,7 @@ pub fn fire(gathered: &Gathered, function: Option<&Function>, now: Timestamp) ->
     let mut fire = Fire {
         gathering: gathering.id,
         bucket: gathering.bucket,
+        is_batch: gathering.is_batch,
         due_by: gathering.standing.due_by,
         version: gathering.version,
         runs: Vec::new(),

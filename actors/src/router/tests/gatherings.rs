@@ -30,9 +30,10 @@ fn batching() -> Function {
     function
 }
 
-fn fired(rig: &Rig) -> Vec<(DueBy, u64)> {
+/// Whether they are batches, by what they were due, and how many.
+fn fired(rig: &Rig) -> Vec<(bool, DueBy, u64)> {
     let all = rig.orchestrator.metrics().events.fired.all();
-    all.filter(|(_, count)| *count > 0).collect()
+    all.filter(|(_, _, count)| *count > 0).collect()
 }
 
 #[test]
@@ -57,7 +58,7 @@ fn a_debounce_starts_once_with_the_last_event() {
             skips,
             [(sent[0], SkipReason::Debounced), (sent[1], SkipReason::Debounced)]
         );
-        assert_eq!(fired(&rig), [(DueBy::Period, 2)]);
+        assert_eq!(fired(&rig), [(false, DueBy::Period, 2)]);
         assert_eq!(rig.orchestrator.metrics().events.gathered.value(), 4);
     });
 }
@@ -72,7 +73,7 @@ fn a_debounce_waits_no_longer_than_its_timeout() {
             rig.pass(Duration::from_secs(4)).await;
         }
         assert_eq!(rig.store.runs()[0].created_at().since(began).as_secs(), 25);
-        assert_eq!(fired(&rig), [(DueBy::Timeout, 1)]);
+        assert_eq!(fired(&rig), [(false, DueBy::Timeout, 1)]);
     });
 }
 
@@ -94,7 +95,7 @@ fn a_full_batch_starts_at_once_and_the_rest_by_and_by() {
         let mut causes: Vec<_> = rig.store.runs().iter().map(|run| run.event_ids.clone()).collect();
         causes.sort();
         assert_eq!(causes[1], sent[3..]);
-        assert_eq!(fired(&rig), [(DueBy::Timeout, 1), (DueBy::Full, 1)]);
+        assert_eq!(fired(&rig), [(true, DueBy::Timeout, 1), (true, DueBy::Full, 1)]);
     });
 }
 

@@ -217,6 +217,7 @@ impl State {
             let shown = first.filter(|_| is_open());
             if shown.is_none()
                 && first.is_some()
+                && !partition.limits.is_shut()
                 && let Some(Limit::Rate(rate)) = partition.limits.of(stand.rule)
             {
                 timer = Some(rate.opens_at(bucket.mark));
@@ -311,6 +312,7 @@ impl State {
                 flow.oldest = flow.oldest.into_iter().chain(oldest).min();
                 if let Some(Limit::Rate(rate)) = limits.of(pass.rule)
                     && !line.jobs.is_empty()
+                    && !limits.is_shut()
                 {
                     flow.next = Some(rate.opens_at(bucket.mark)).filter(|next| *next > self.now);
                 }

@@ -69,7 +69,7 @@ local function flow(keys, given)
         local of = found_by[bucket]
         local record = call('HGET', run_of(of.field), key_of(of.field))
         local version = record and parse(record).version or ''
-        local rate = limits and limits[of.rule]
+        local rate = limits and not limits.shut and limits[of.rule]
         local opens = ''
         if of.kind == 't' and of.waiting > 0 and type(rate) == 'table' then
             local at = opens_at(bucket, fn, rate)

@@ -45,7 +45,8 @@ local function count_ready(fn, by)
     ready_changed[fn] = true
 end
 
--- The numbers of a function's rules, by rule: so many slots, or { interval, capacity }. nil if they are not there.
+-- The numbers of a function's rules, by rule: so many slots, or { interval, capacity }; `shut` if nothing passes. nil if they
+-- are not there.
 local limits_known
 local function limits_of(fn)
     local known = limits_known[fn]
@@ -57,6 +58,7 @@ local function limits_of(fn)
             for rule, kind, one, two in gmatch(found[2] or '', '(%x+)(%a)(%d+):(%d+);') do
                 known[rule] = kind == 's' and tonumber(one) or { tonumber(one), tonumber(two) }
             end
+            known.shut = sub(found[2] or '', -1) == '!'
         else
             lacks_limits = true
         end
@@ -174,7 +176,7 @@ end
 
 local function is_open(kind, rule, bucket, fn)
     local limits = limits_of(fn)
-    if not limits then
+    if not limits or limits.shut then
         return false
     end
     local limit = limits[rule]
@@ -244,7 +246,7 @@ local function wait_at(kind, rule, bucket, fn, tuple, score)
     call('ZADD', waiting_at(bucket, fn), score, tuple)
     if kind == 't' then
         local limits = limits_of(fn)
-        local rate = limits and limits[rule]
+        local rate = limits and not limits.shut and limits[rule]
         if rate then
             call('ZADD', OPENS, opens_at(bucket, fn, rate), rule .. bucket .. fn)
         end
@@ -289,7 +291,7 @@ local function offer(kind, rule, bucket, fn)
     if kind == 't' then
         if offer_to(kind, rule, bucket, fn) then
             local limits = limits_of(fn)
-            local rate = limits and limits[rule]
+            local rate = limits and not limits.shut and limits[rule]
             if rate then
                 call('ZADD', OPENS, opens_at(bucket, fn, rate), rule .. bucket .. fn)
             end

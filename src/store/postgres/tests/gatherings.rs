@@ -75,6 +75,7 @@ fn firing(gathered: &Gathered) -> Write {
     Write::Fire(Fire {
         gathering: gathered.gathering.id,
         bucket: gathered.gathering.bucket,
+        is_batch: gathered.gathering.is_batch,
         due_by: gathered.gathering.standing.due_by,
         version: gathered.gathering.version,
         runs: Vec::new(),

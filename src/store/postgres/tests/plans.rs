@@ -359,6 +359,7 @@ fn firing(gathering: &Gathering) -> Write {
     Write::Fire(Fire {
         gathering: gathering.id,
         bucket: gathering.bucket,
+        is_batch: gathering.is_batch,
         due_by: DueBy::Request,
         version: gathering.version,
         runs: Vec::new(),

@@ -14,7 +14,9 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use super::gates::{KEYED, Rule, SHARED, THROTTLE, WHOLE, table};
 use super::{at, function, run};
-use crate::domain::{BucketId, Gate, GateKind, Gates, Job, JobId, JobKey, Limit, Priority, Rate, StepId, Timestamp};
+use crate::domain::{
+    BucketId, Gate, GateKind, Gates, Job, JobId, JobKey, Limit, Limits, Priority, Rate, StepId, Timestamp,
+};
 use crate::ports::{Lease, LimitTable, Origin, Queue};
 
 const RUNS: i64 = 15;
@@ -35,8 +37,8 @@ enum Call {
     Forget(i64),
     /// The clock is set by so much.
     Step(i64),
-    /// The number of each rule of each function; 0 for none.
-    Configure([[u8; 4]; 3]),
+    /// The number of each rule of each function; 0 for none. And which function's gates are shut, if any.
+    Configure([[u8; 4]; 3], usize),
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -53,7 +55,8 @@ fn call() -> impl Strategy<Value = Call> {
         2 => (any::<usize>(), -3_000..2_000_i64).prop_map(|(lease, due)| Call::Release(lease, due)),
         1 => (0..RUNS).prop_map(Call::Forget),
         1 => prop_oneof![-20_000..-1_i64, 5_000..20_000_i64].prop_map(Call::Step),
-        1 => any::<[[u8; 4]; 3]>().prop_map(|numbers| Call::Configure(numbers.map(|of| of.map(|n| n % 4)))),
+        1 => (any::<[[u8; 4]; 3]>(), 0..9_usize)
+            .prop_map(|(numbers, shut)| Call::Configure(numbers.map(|of| of.map(|n| n % 4)), shut)),
     ]
 }
 
@@ -173,7 +176,7 @@ impl Model {
                 }
             }
             Call::Step(by) => self.now += by,
-            Call::Configure(numbers) => {
+            Call::Configure(numbers, shut) => {
                 let revision = self.table.as_ref().map_or(1, |table| table.revision + 1);
                 let limit = |rule: Rule, number: u8| match rule.0 {
                     GateKind::Throttle => {
@@ -187,7 +190,10 @@ impl Model {
                 };
                 let rules = numbers.map(of);
                 let functions: Vec<_> = FUNCTIONS.into_iter().zip(rules.iter().map(Vec::as_slice)).collect();
-                let table = table(revision, &functions);
+                let mut table = table(revision, &functions);
+                if let Some((_, limits)) = table.functions.get_mut(shut) {
+                    *limits = limits.clone().shut();
+                }
                 queue.configure(table.clone()).await;
                 // Nobody waits longer than a throttle that is used up.
                 if let Some(leased_at) = self.leased_at {
@@ -276,10 +282,14 @@ impl Model {
         }
     }
 
-    fn limit_of(&self, job: &Job, gate: &Gate) -> Option<Limit> {
+    fn limits_of(&self, job: &Job) -> Option<&Limits> {
         let functions = &self.table.as_ref()?.functions;
-        let (_, limits) = functions.iter().find(|(id, _)| *id == job.function)?;
-        limits.of(gate.rule)
+        let mut functions = functions.iter();
+        functions.find_map(|(id, limits)| (*id == job.function).then_some(limits))
+    }
+
+    fn limit_of(&self, job: &Job, gate: &Gate) -> Option<Limit> {
+        self.limits_of(job)?.of(gate.rule)
     }
 
     fn held(&self, bucket: BucketId) -> usize {
@@ -292,6 +302,7 @@ impl Model {
 
     fn is_open(&self, job: &Job, gate: &Gate, now: Timestamp) -> bool {
         self.table.is_some()
+            && self.limits_of(job).is_none_or(|limits| !limits.is_shut())
             && match self.limit_of(job, gate) {
                 None => true,
                 Some(Limit::Slots(slots)) => self.held(gate.bucket) < usize::try_from(slots).expect("small"),

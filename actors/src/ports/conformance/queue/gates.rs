@@ -392,6 +392,53 @@ pub async fn a_start_is_throttled_once(factory: impl Fn() -> Arc<dyn Queue>) {
     assert_eq!(created(&lease_all(&queue, 120_000).await), [2]);
 }
 
+/// While the gates of a function are shut none of its jobs passes one, nothing is spent and nobody spins; what has none,
+/// and other functions, go on. A job that was handed out before, and is given back, keeps its turn at the throttle.
+pub async fn gates_that_are_shut_cost_nothing(factory: impl Fn() -> Arc<dyn Queue>) {
+    let queue = factory();
+    let (own, others) = (
+        [(THROTTLE, a_rate(1, 60, 0)), (SHARED, Limit::Slots(9))],
+        [(SHARED, Limit::Slots(9))],
+    );
+    let numbers = |revision, is_shut| {
+        let mut table = table(revision, &[("a", &own), ("b", &others)]);
+        if is_shut {
+            let limits = &mut table.functions[0].1;
+            *limits = limits.clone().shut();
+        }
+        table
+    };
+    let of = |created: i64| gated("a", created, &[(THROTTLE, "x"), (SHARED, "global")]);
+    queue.configure(numbers(1, false)).await;
+    push(&queue, vec![of(0), of(1)]).await;
+    let first = lease_one(&queue, 0).await;
+    queue.configure(numbers(2, true)).await;
+    queue.release(&first.job.id, first.epoch, at(0)).await;
+    push(
+        &queue,
+        vec![of(2), job("a", run(3), 0), gated("b", 4, &[(SHARED, "global")])],
+    )
+    .await;
+    let mut passed = created(&lease_all(&queue, 70_000).await);
+    passed.sort_unstable();
+    assert_eq!(passed, [3, 4]);
+    assert_eq!(lease_all(&queue, 70_000).await, []);
+    assert_eq!(
+        queue.next_due().await,
+        None,
+        "nobody spins, and time alone opens nothing"
+    );
+    assert_eq!(queue.stats().await.ready, 3);
+    let opened = queue.configure(numbers(3, false));
+    assert_eq!(
+        woken_by(&queue, 70_000, 10, opened).await.job,
+        of(0),
+        "it has had its turn"
+    );
+    assert_eq!(created(&lease_all(&queue, 70_000).await), [1]);
+    assert_eq!(queue.next_due().await, Some(at(130_000)));
+}
+
 /// A faster throttle counts at once, and a clock that was set back holds up starts no longer than the throttle itself.
 pub async fn a_throttle_follows_numbers_and_clock(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();

@@ -77,6 +77,7 @@ fn firing(gathered: &Gathered) -> Fire {
     Fire {
         gathering: gathering.id,
         bucket: gathering.bucket,
+        is_batch: gathering.is_batch,
         due_by: gathering.standing.due_by,
         version: gathering.version,
         runs: vec![run],
