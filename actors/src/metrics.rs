@@ -392,6 +392,7 @@ impl Tally {
                     | HistoryKind::StepScheduled
                     | HistoryKind::AttemptFailed
                     | HistoryKind::JobBuried
+                    | HistoryKind::MetadataWritten
                     | HistoryKind::JobRevived => {}
                 },
                 _ => {}
