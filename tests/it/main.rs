@@ -22,6 +22,7 @@ mod gatherings;
 mod graphql;
 mod invokes;
 mod limits;
+mod notes;
 mod observing;
 mod operations;
 mod outages;
