@@ -30,6 +30,7 @@ mod pausing;
 mod payloads;
 mod production;
 mod rerunning;
+mod rest;
 mod restarts;
 mod run_slots;
 mod signing;

@@ -16,6 +16,7 @@ mod sizes;
 pub(super) mod stored_events;
 mod testing;
 mod traces;
+pub(super) mod v2;
 
 use actix_web::web::{self, ServiceConfig};
 
@@ -55,6 +56,9 @@ pub(super) fn routes(cfg: &mut ServiceConfig, options: &Options) {
             .configure(prom::routes)
             .configure(traces::userland),
     );
+    for prefix in ["/v2", "/api/v2"] {
+        cfg.service(web::scope(prefix).configure(v2::routes));
+    }
     cfg.configure(traces::dev);
     if options.kind == ServerKind::Dev {
         cfg.service(web::scope("/dev").configure(dev::routes));
