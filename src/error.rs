@@ -99,6 +99,9 @@ catalogue! {
     BodyTooSlow = 1013, 408, "The body took too long",
         "The request's body did not arrive within a minute.",
         "Send the request again; check the connection if it lasts.";
+    NotImplemented = 1014, 501, "This server does not do that",
+        "The endpoint is one of the original's hosted service, and there is nothing like it here.",
+        "Do without; docs/compatibility.md has what there is instead.";
 
     NotAnEvent = 1101, 400, "The body is not an event",
         "Events are sent as one JSON object, or as an array of them.",

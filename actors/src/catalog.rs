@@ -3,12 +3,12 @@
 //! Triggers are indexed by name and their expressions compiled once, so that routing an event costs a few hash look-ups.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
 
-use crate::domain::{Event, Function, FunctionId, LimitOverride, Skip, SkipReason, Timestamp, Trigger};
+use crate::domain::{Cap, Event, Function, FunctionId, LimitOverride, Skip, SkipReason, Timestamp, Trigger};
 use crate::engine::{self, Listeners};
 use crate::expression::{Expression, Scope, pattern};
 use crate::ports::{AppView, CatalogView, SlotLimits};
@@ -263,17 +263,56 @@ impl Listeners for Catalog {
 
 /// The current snapshot, shared: readers take it without waiting for anybody.
 #[derive(Debug, Clone, Default)]
-pub struct SharedCatalog(Arc<ArcSwap<Catalog>>);
+pub struct SharedCatalog {
+    current: Arc<ArcSwap<Catalog>>,
+    /// What runs of some functions may grow to instead, on this instance and until it ends. Locked while the snapshot is
+    /// replaced.
+    caps: Arc<Mutex<HashMap<(FunctionId, Cap), usize>>>,
+}
 
 impl SharedCatalog {
     /// As of now.
     #[must_use]
     pub fn current(&self) -> Arc<Catalog> {
-        self.0.load_full()
+        self.current.load_full()
     }
 
     /// Replaces the snapshot.
     pub fn replace(&self, catalog: Catalog) {
-        self.0.store(Arc::new(catalog));
+        self.store(catalog, &self.caps());
+    }
+
+    /// Lets runs of a function grow to another number, or to the usual one. Answers whether there was another before.
+    pub(crate) fn cap(&self, function: FunctionId, cap: Cap, number: Option<usize>) -> bool {
+        let mut caps = self.caps();
+        let before = match number {
+            Some(number) => caps.insert((function, cap), number),
+            None => caps.remove(&(function, cap)),
+        };
+        let current = self.current();
+        let view = CatalogView {
+            revision: current.revision,
+            apps: current.apps.clone(),
+            overrides: current.overrides.clone(),
+        };
+        self.store(Catalog::new(view), &caps);
+        before.is_some()
+    }
+
+    fn caps(&self) -> MutexGuard<'_, HashMap<(FunctionId, Cap), usize>> {
+        self.caps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self, mut catalog: Catalog, caps: &HashMap<(FunctionId, Cap), usize>) {
+        for ((function, cap), number) in caps {
+            if let Some(function) = catalog.functions.get_mut(function) {
+                let caps = &mut Arc::make_mut(function).caps;
+                match cap {
+                    Cap::Steps => caps.steps = *number,
+                    Cap::StateBytes => caps.state_bytes = *number,
+                }
+            }
+        }
+        self.current.store(Arc::new(catalog));
     }
 }

@@ -405,6 +405,7 @@ impl Tally {
                     | HistoryKind::StepScheduled
                     | HistoryKind::AttemptFailed
                     | HistoryKind::JobBuried
+                    | HistoryKind::MetadataWritten
                     | HistoryKind::JobRevived => {}
                 },
                 _ => {}

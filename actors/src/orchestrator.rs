@@ -5,26 +5,30 @@
 
 mod build;
 mod gatherings;
+mod invoking;
+mod metadata;
 mod operations;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
 pub use build::{BuildError, Settings, World, build};
 pub use gatherings::FiredGathering;
+pub use invoking::Invoked;
+pub use metadata::MetadataOutcome;
 pub use operations::{MOST_PER_SECOND, OperationWish};
 
 use crate::breaker::Breakers;
 use crate::catalog::{Catalog, SharedCatalog};
 use crate::domain::{
-    DeadLetter, Event, EventId, Failure, FunctionId, FunctionMode, Json, LetterId, LimitOverride, Node, NodeState,
+    Cap, DeadLetter, Event, EventId, Failure, FunctionId, FunctionMode, Json, LetterId, LimitOverride, Node, NodeState,
     Registration, Resumption, RuleId, RunId, SyncOutcome, WaitKey, Written,
 };
-use crate::engine::{self, Input};
+use crate::engine::Input;
 use crate::kernel::credit::Gauges;
 use crate::kernel::{Credits, Snapshot};
 use crate::link::{self, LinkError, names};
@@ -266,6 +270,12 @@ impl Orchestrator {
             .await
     }
 
+    /// Lets runs of a function grow to another number than the usual one (`None`), on this instance and until it ends: for
+    /// tests that want to see what happens then. Answers whether there was another before.
+    pub fn cap(&self, function: FunctionId, cap: Cap, number: Option<usize>) -> bool {
+        self.catalog.cap(function, cap, number)
+    }
+
     /// Gives a rule of a function other numbers until a time; when this returns, they count.
     ///
     /// # Errors
@@ -299,24 +309,6 @@ impl Orchestrator {
         let (reply, outcome) = oneshot::channel();
         link::tell::<Registrar, _>(&self.supervisor.book, names::REGISTRAR, change(reply))?;
         Ok(outcome.await.map_err(|_| Refusal::Unavailable(names::REGISTRAR))??)
-    }
-
-    /// Runs a function by slug or UUID; `payload` holds `data` and perhaps `user`, `v`, `meta`.
-    ///
-    /// # Errors
-    /// When there is no such function; and as for [`Self::accept`].
-    pub async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
-        let catalog = self.catalog();
-        let target = catalog
-            .find(function)
-            .ok_or_else(|| Refusal::UnknownFunction(function.to_owned()))?;
-        let now = self.clock.now();
-        let id = EventId::new(now, self.random.bits());
-        let own = json!({ "fn_id": target.id.to_string() });
-        let event =
-            engine::invoked_event(&payload, own, id, now).map_err(|error| Refusal::Invalid(vec![error.to_string()]))?;
-        self.accept(vec![event]).await?;
-        Ok(id)
     }
 
     /// Delivers a signal to the run that waits for it; `None` if no run does.

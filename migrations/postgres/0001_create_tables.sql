@@ -130,6 +130,14 @@ CREATE TABLE callboard.history (
 ) PARTITION BY RANGE (run_id);
 CREATE TABLE callboard.history_default PARTITION OF callboard.history DEFAULT;
 
+-- What was noted about a run through the API, and what came with its steps' results before: a JSON document of at most 1 MiB.
+-- What came since is in the history.
+CREATE TABLE callboard.metadata (
+    run_id  uuid PRIMARY KEY,
+    version bigint NOT NULL,
+    body    text NOT NULL
+) WITH (fillfactor = 70);
+
 -- Jobs come and go with every step.
 CREATE TABLE callboard.jobs (
     run_id      uuid NOT NULL,

@@ -118,6 +118,14 @@ CREATE TABLE history (
     PRIMARY KEY (run_id, seq)
 ) WITHOUT ROWID;
 
+-- What was noted about a run through the API, and what came with its steps' results before: a JSON document of at most 1 MiB.
+-- What came since is in the history.
+CREATE TABLE metadata (
+    run_id  TEXT NOT NULL PRIMARY KEY,
+    version INTEGER NOT NULL,
+    body    TEXT NOT NULL
+);
+
 CREATE TABLE jobs (
     run_id      TEXT NOT NULL,
     key         TEXT NOT NULL,

@@ -91,6 +91,7 @@ mod tests {
                 addr: addr.to_owned(),
                 port: 4711,
                 graphql: true,
+                testing: false,
             };
             assert_eq!(origin(&api), expected);
         }

@@ -85,6 +85,7 @@ fn line(view: &RunView, entry: &HistoryEntry) -> String {
         HistoryKind::StepScheduled => ("step", scheduled(&detail)),
         HistoryKind::AttemptFailed => ("attempt", failed(entry.attempt, &detail)),
         HistoryKind::JobBuried => ("job", buried(&detail)),
+        HistoryKind::MetadataWritten => ("note", noted(&detail)),
         HistoryKind::JobRevived => ("job", format!("{} is tried again", text(&detail, "job"))),
     };
     let name = name(view, entry, &detail);
@@ -125,6 +126,13 @@ fn scheduled(detail: &Value) -> String {
 fn buried(detail: &Value) -> String {
     let (job, reason) = (text(detail, "job"), text(detail, "reason"));
     format!("{job} is given up: {reason}; see `callboard dead-letters`")
+}
+
+/// Which kinds of metadata.
+fn noted(detail: &Value) -> String {
+    let updates = detail["updates"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let kinds: Vec<&str> = updates.iter().filter_map(|update| update["kind"].as_str()).collect();
+    kinds.join(", ")
 }
 
 fn text<'a>(detail: &'a Value, member: &str) -> &'a str {

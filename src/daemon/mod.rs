@@ -219,11 +219,17 @@ fn options(settings: &Settings, key: Option<Arc<SigningKey>>, syncer: apps::Sync
         default_app_url: settings.sdk.default_app_url.clone(),
         syncer: Box::new(syncer),
         graphql: settings.api.graphql,
+        testing: settings.api.testing,
         start: StartOptions {
             urls: settings.sdk.urls.clone(),
             discovery: settings.sdk.discovery,
             poll_interval: settings.sdk.poll_interval.map_or(0, |interval| interval.as_secs()),
             retry_interval: settings.retry.interval.map_or(0, |interval| interval.as_secs()),
+            calls: settings.limits.calls,
+            directory: match &settings.database.url {
+                Some(_) => String::new(),
+                None => settings.data.dir.display().to_string(),
+            },
         },
     }
 }

@@ -87,13 +87,18 @@ pub(super) fn events_error(problem: &Problem, ids: &[String]) -> HttpResponse {
 
 /// A success of `/v1`.
 pub(super) fn enveloped(data: &impl Serialize, now: Timestamp) -> HttpResponse {
+    enveloped_as(StatusCode::OK, data, now)
+}
+
+/// The same with another status.
+pub(super) fn enveloped_as(status: StatusCode, data: &impl Serialize, now: Timestamp) -> HttpResponse {
     #[derive(Serialize)]
     struct Envelope<'a, T> {
         data: &'a T,
         metadata: Value,
     }
     let metadata = json!({"fetched_at": now.to_rfc3339(), "cached_until": null});
-    HttpResponse::Ok().json(Envelope { data, metadata })
+    HttpResponse::build(status).json(Envelope { data, metadata })
 }
 
 /// A problem on its way out of a handler of our own API.

@@ -5,10 +5,11 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpRequest, HttpResponse, web};
+use actix_web::{Error, HttpRequest, HttpResponse, ResponseError as _, web};
 
 use super::answer::{own_error, sdk_error};
 use super::auth;
+use super::sdk::v2::Refused;
 use super::state::AppState;
 use crate::error::{Code, Problem};
 use crate::sdk::headers;
@@ -97,9 +98,12 @@ pub(super) async fn not_found(req: HttpRequest) -> HttpResponse {
 
 /// SDKs read one shape of error, users of our own API another.
 fn in_the_style_of(path: &str, problem: &Problem) -> HttpResponse {
-    let is_sdk = ["/v0/", "/v1/", "/fn/", "/e/", "/dev", "/invoke/"]
+    let is_sdk = ["/v0/", "/v1/", "/fn/", "/e/", "/dev", "/invoke/", "/test/"]
         .iter()
         .any(|prefix| path.starts_with(prefix));
+    if ["/v2/", "/api/v2/"].iter().any(|prefix| path.starts_with(prefix)) {
+        return Refused::from(problem.clone()).error_response();
+    }
     if is_sdk { sdk_error(problem) } else { own_error(problem) }
 }
 

@@ -11,12 +11,14 @@ use async_trait::async_trait;
 use callboard_actors::breaker::Breakers;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
-    DeadLetter, Estimate, Event, EventId, FunctionId, FunctionMode, GatheringId, Json, LetterId, LimitOverride, Node,
-    Operation, OperationId, Registration, RuleId, RunId, SyncOutcome,
+    Cap, DeadLetter, Estimate, Event, EventId, FunctionId, FunctionMode, GatheringId, Json, LetterId, LimitOverride,
+    MetadataTarget, MetadataUpdate, Node, Operation, OperationId, Registration, RuleId, RunId, SyncOutcome,
 };
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
-use callboard_actors::orchestrator::{Cancelled, FiredGathering, OperationWish, Orchestrator, Refusal, Retried, Tree};
+use callboard_actors::orchestrator::{
+    Cancelled, FiredGathering, Invoked, MetadataOutcome, OperationWish, Orchestrator, Refusal, Retried, Tree,
+};
 use callboard_actors::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
@@ -37,10 +39,22 @@ pub trait Api: Send + Sync {
     async fn register(&self, registration: Registration) -> Result<SyncOutcome, Refusal>;
     async fn remove_app(&self, url: &str) -> Result<bool, Refusal>;
     async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal>;
+    fn cap(&self, function: FunctionId, cap: Cap, number: Option<usize>) -> bool;
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal>;
+    async fn invoke_once(
+        &self,
+        function: &str,
+        payload: Map<String, Value>,
+        key: Option<String>,
+    ) -> Result<Invoked, Refusal>;
     async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal>;
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal>;
     async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError>;
+    async fn write_metadata(
+        &self,
+        run: RunId,
+        updates: Vec<(MetadataTarget, MetadataUpdate)>,
+    ) -> Result<MetadataOutcome, Refusal>;
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn retry_dead_letters(&self, filter: DeadLetterFilter) -> Result<Retried, Refusal>;
@@ -82,8 +96,19 @@ impl Api for Orchestrator {
     async fn set_function_mode(&self, id: FunctionId, mode: FunctionMode) -> Result<bool, Refusal> {
         Self::set_function_mode(self, id, mode).await
     }
+    fn cap(&self, function: FunctionId, cap: Cap, number: Option<usize>) -> bool {
+        Self::cap(self, function, cap, number)
+    }
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
         Self::invoke(self, function, payload).await
+    }
+    async fn invoke_once(
+        &self,
+        function: &str,
+        payload: Map<String, Value>,
+        key: Option<String>,
+    ) -> Result<Invoked, Refusal> {
+        Self::invoke_once(self, function, payload, key.as_deref()).await
     }
     async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal> {
         Self::signal(self, signal, data).await
@@ -93,6 +118,13 @@ impl Api for Orchestrator {
     }
     async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError> {
         Self::rerun(self, run, from.as_ref()).await
+    }
+    async fn write_metadata(
+        &self,
+        run: RunId,
+        updates: Vec<(MetadataTarget, MetadataUpdate)>,
+    ) -> Result<MetadataOutcome, Refusal> {
+        Self::write_metadata(self, run, &updates).await
     }
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
         Self::retry_dead_letter(self, id).await
@@ -192,6 +224,10 @@ pub struct StartOptions {
     pub poll_interval: u64,
     /// Seconds between retries, where they were fixed; 0 otherwise.
     pub retry_interval: u64,
+    /// Calls under way, at the most.
+    pub calls: usize,
+    /// Where the built-in database is; empty if another one is used.
+    pub directory: String,
 }
 
 /// What [`AppState`] is made of.
@@ -216,6 +252,8 @@ pub struct Options {
     pub syncer: Box<dyn Syncer>,
     /// Whether GraphQL is served.
     pub graphql: bool,
+    /// Whether there is what only tests need; on servers of developers.
+    pub testing: bool,
     /// For `GET /dev`.
     pub start: StartOptions,
 }

@@ -6,6 +6,8 @@ mod edge;
 mod events;
 pub(crate) mod exposition;
 mod health;
+mod metadata;
 mod metrics;
+mod odds;
 pub(super) mod sdk;
 mod wire;

@@ -15,6 +15,7 @@ pub mod invoker;
 pub mod registration;
 pub mod reply;
 pub mod signing;
+mod step_id;
 pub mod transport;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use discovery::{Apps, Poller, SyncClient, SyncError};
 pub use invoker::{HttpInvoker, HttpInvokerFactory, Settings};
 pub use registration::{RegistrationError, parse, parse_own};
 pub use signing::SigningKey;
+pub use step_id::step_id;
 
 /// Names of the protocol's headers.
 pub mod headers {

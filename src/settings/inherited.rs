@@ -26,7 +26,11 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
 ];
 
 /// Variables of the original server that are not named after a flag, and the keys they set. They win over [`KNOWN`].
-pub(super) const VARIABLES: &[(&str, &str)] = &[("LOG_LEVEL", "log.level"), ("LOG_HANDLER", "log.format")];
+pub(super) const VARIABLES: &[(&str, &str)] = &[
+    ("LOG_LEVEL", "log.level"),
+    ("LOG_HANDLER", "log.format"),
+    ("TEST_MODE", "api.testing"),
+];
 
 /// Flags of the original server that set nothing here, and why.
 pub(super) const IGNORED: &[(&str, &str)] = &[
@@ -71,6 +75,8 @@ pub(super) fn translate(name: &str, value: Value) -> Option<Value> {
             Some(false) => None,
             None => Some(value),
         },
+        // Other programs have a variable of this name, too: what is no switch is not for us.
+        "TEST_MODE" => switch().map(|on| with(ValueKind::Boolean(on))),
         "LOG_HANDLER" => matches!(&value.kind, ValueKind::String(text) if text == "json").then_some(value),
         _ => Some(value),
     }

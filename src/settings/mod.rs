@@ -212,6 +212,7 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
             addr: from.address("api.addr"),
             port: from.integer("api.port", 0, u16::MAX.into()),
             graphql: from.boolean("api.graphql"),
+            testing: from.boolean("api.testing"),
         },
         data: DataSettings {
             dir: PathBuf::from(from.text("data.dir")),

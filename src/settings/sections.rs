@@ -18,6 +18,8 @@ pub struct ApiSettings {
     pub port: u16,
     /// Whether GraphQL is served.
     pub graphql: bool,
+    /// Whether a server of developers has what only tests need.
+    pub testing: bool,
 }
 
 /// Where data is kept.

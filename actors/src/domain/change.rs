@@ -97,6 +97,8 @@ pub enum HistoryKind {
     AttemptFailed,
     /// A job was given up, and holds the run; `{"job","letter","reason"}`.
     JobBuried,
+    /// Metadata came with a step's result; `{"updates"}`, see [`crate::domain::NotedMetadata`].
+    MetadataWritten,
     /// A job that was given up is put back; `{"job","letter"}`.
     JobRevived,
 }
@@ -114,6 +116,7 @@ impl HistoryKind {
             Self::StepScheduled => "step.scheduled",
             Self::AttemptFailed => "attempt.failed",
             Self::JobBuried => "job.buried",
+            Self::MetadataWritten => "metadata.written",
             Self::JobRevived => "job.revived",
         }
     }
@@ -130,6 +133,7 @@ impl HistoryKind {
             Self::StepScheduled,
             Self::AttemptFailed,
             Self::JobBuried,
+            Self::MetadataWritten,
             Self::JobRevived,
         ]
         .into_iter()

@@ -38,6 +38,36 @@ pub struct Function {
     /// What an operator lets it do. Syncs don't change it: it is filled in when the function is read.
     #[serde(skip)]
     pub mode: FunctionMode,
+    /// What a run of it may grow to. Neither registered nor stored.
+    #[serde(skip)]
+    pub caps: Caps,
+}
+
+/// What a run may grow to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Steps; the run fails rather than have its app called once it has so many.
+    pub steps: usize,
+    /// Bytes of all step outputs.
+    pub state_bytes: usize,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self {
+            steps: limits::STEPS_PER_RUN,
+            state_bytes: limits::RUN_STATE_BYTES,
+        }
+    }
+}
+
+/// One of the [`Caps`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cap {
+    /// [`Caps::steps`].
+    Steps,
+    /// [`Caps::state_bytes`].
+    StateBytes,
 }
 
 /// What an operator lets a function do.

@@ -36,6 +36,14 @@ pub const RUN_STATE_BYTES: usize = 32 * 1024 * 1024;
 pub const CALL_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of step state above which steps are not embedded in a call.
 pub const EMBEDDED_STATE_BYTES: usize = CALL_BYTES - 1024;
+/// Bytes of the values of one update of metadata.
+pub const METADATA_UPDATE_BYTES: usize = 64 * 1024;
+/// Bytes of all metadata of a run.
+pub const METADATA_RUN_BYTES: usize = 1024 * 1024;
+/// Bytes of a kind of metadata.
+pub const METADATA_KIND_BYTES: usize = 128;
+/// Bytes of the name of a score.
+pub const SCORE_NAME_BYTES: usize = 128;
 /// Bytes of a reply.
 pub const REPLY_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of a foreign answer kept for the operator to read.

@@ -22,6 +22,7 @@ mod job;
 mod json;
 mod limit_override;
 pub mod limits;
+mod metadata;
 mod node;
 mod opcode;
 mod operation;
@@ -44,8 +45,8 @@ pub use dead_letter::DeadLetter;
 pub use event::{Event, EventError, IncomingEvent};
 pub use failure::Failure;
 pub use function::{
-    App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, FunctionMode, RateLimit, Scope,
-    Singleton, SingletonMode, Throttle, Timeouts,
+    App, Batch, CancelRule, Cap, Caps, ConcurrencyLimit, Debounce, FlowControl, Function, FunctionMode, RateLimit,
+    Scope, Singleton, SingletonMode, Throttle, Timeouts,
 };
 pub use gate::{BucketId, Gate, GateKind, Gates, Limit, Limits, RuleId};
 pub use gathering::{
@@ -57,6 +58,10 @@ pub use ids::{
 pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};
 pub use limit_override::LimitOverride;
+pub use metadata::{
+    Metadata, MetadataEntry, MetadataError, MetadataLog, MetadataOp, MetadataRecord, MetadataScope, MetadataTarget,
+    MetadataUpdate, MetadataValues, NotedMetadata, StepMetadata,
+};
 pub use node::{Node, NodeState};
 pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};
 pub use operation::{

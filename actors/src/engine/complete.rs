@@ -5,9 +5,7 @@
 
 use super::decision::Decision;
 use super::finish;
-use crate::domain::{
-    Change, EventId, Failure, HistoryKind, JobKey, Json, Step, StepId, StepOp, StepState, Timestamp, limits,
-};
+use crate::domain::{Change, EventId, Failure, HistoryKind, JobKey, Json, Step, StepId, StepOp, StepState, Timestamp};
 
 /// A step whose code ran, or whose request was made.
 pub(super) struct Completion {
@@ -44,11 +42,9 @@ pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
     if decision.run.steps.get(&id).is_some_and(Step::is_done) {
         return;
     }
-    if decision.run.memo_bytes() + memo.len() > limits::RUN_STATE_BYTES {
-        let message = format!(
-            "The function run exceeded the state size limit of {} bytes.",
-            limits::RUN_STATE_BYTES
-        );
+    let limit = decision.function.caps.state_bytes;
+    if decision.run.memo_bytes() + memo.len() > limit {
+        let message = format!("The function run exceeded the state size limit of {limit} bytes.");
         let failure = Failure::new("InngestErrStateOverflowed", &*message)
             .with("error", format!("InngestErrStateOverflowed: {message}"));
         return finish::fatal(decision, &failure);

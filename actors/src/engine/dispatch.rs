@@ -2,7 +2,7 @@
 
 use super::look_back::Search;
 use super::{Input, deadline, is_current};
-use crate::domain::{Call, Function, Job, JobKey, Json, Resumption, RunState, StepId, Target, limits};
+use crate::domain::{Call, Function, Job, JobKey, Json, Resumption, RunState, StepId, Target};
 
 /// What to do about a job.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: Stri
             run.stack.iter().position(|id| id == step).map_or(0, |at| at + 1),
         ),
     };
-    if run.stack.len() >= limits::STEPS_PER_RUN {
+    if run.stack.len() >= function.caps.steps {
         return Next::Decide(Input::Overflowed);
     }
     Next::Call(Box::new(Call {

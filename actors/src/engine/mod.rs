@@ -179,7 +179,7 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
         Input::Looked(step, found) => look_back::looked(&mut decision, step, found.as_ref()),
         Input::Cancelled(reason) => finish::cancelled(&mut decision, reason),
         Input::Idle(job) => decision.job_done(job),
-        Input::Overflowed => finish::fatal(&mut decision, &overflow()),
+        Input::Overflowed => finish::fatal(&mut decision, &overflow(function.caps.steps)),
         // Somebody else has done the job meanwhile.
         Input::Poisoned(job, _) if !is_current(&decision.run, job) => {}
         Input::Poisoned(job, reason) => hold::bury(&mut decision, job, reason),
@@ -196,8 +196,7 @@ pub(crate) fn is_current(run: &RunState, job: &Job) -> bool {
 }
 
 /// A run with more steps than it may have.
-fn overflow() -> Failure {
-    let limit = crate::domain::limits::STEPS_PER_RUN;
+fn overflow(limit: usize) -> Failure {
     Failure::new(
         "InngestErrFunctionOverflowed",
         format!("The function run exceeded the step limit of {limit} steps."),

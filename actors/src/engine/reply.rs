@@ -10,8 +10,8 @@ use super::look_back::Search;
 use super::plan::{Plan, Problem, plan};
 use super::{Replied, deadline, finish};
 use crate::domain::{
-    Change, Event, Failure, HistoryKind, JobKey, Json, Opcode, OpcodeKind, Reply, Step, StepId, StepOp, StepState,
-    Timestamp, WaitKind,
+    Change, Event, Failure, HistoryKind, JobKey, Json, NotedMetadata, Opcode, OpcodeKind, Reply, Step, StepId, StepOp,
+    StepState, Timestamp, WaitKind,
 };
 
 pub(super) fn replied(decision: &mut Decision<'_>, replied: &Replied) {
@@ -81,6 +81,7 @@ fn steps(decision: &mut Decision<'_>, replied: &Replied, ops: &[Opcode], version
         .into_iter()
         .partition(|(op, _)| matches!(op.kind, OpcodeKind::WaitForEvent { .. }));
     for (op, plan) in first.into_iter().chain(rest) {
+        note_metadata(decision, replied, op, &plan);
         act(decision, replied, op, plan, rules);
     }
 }
@@ -168,6 +169,17 @@ fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, 
         Plan::Complete(output) => finish::completed(decision, &output),
         Plan::Again => decision.job_put(JobKey::Discover(op.id.clone()), 0, now, None),
     }
+}
+
+/// Remembers what the app notes about a step that is new or has moved on.
+fn note_metadata(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: &Plan) {
+    // A step that is planned says the same again when it has run.
+    if op.metadata.is_empty() || matches!(plan, Plan::Nothing | Plan::Call | Plan::Again) {
+        return;
+    }
+    let step = Some(op.id.clone()).filter(|id| !id.as_str().is_empty());
+    let detail = NotedMetadata::detail(&op.metadata);
+    decision.note(HistoryKind::MetadataWritten, step, replied.job.attempt, detail);
 }
 
 /// Records the outcome of a step that ran, or whose request was made.

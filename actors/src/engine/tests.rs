@@ -8,6 +8,7 @@ mod gates;
 mod gatherings;
 mod holds;
 mod life;
+mod metadata;
 mod parallel;
 mod properties;
 mod waits;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::domain::{
-    Event, EventId, FlowControl, FunctionId, FunctionMode, Gates, JobId, Opcode, RunId, Step, StepState,
+    Caps, Event, EventId, FlowControl, FunctionId, FunctionMode, Gates, JobId, Opcode, RunId, Step, StepState,
 };
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_750_000_000_000);
@@ -48,6 +49,7 @@ pub(super) fn function(retries: u32) -> Function {
         config: Json::null(),
         archived: false,
         mode: FunctionMode::Active,
+        caps: Caps::default(),
     }
 }
 

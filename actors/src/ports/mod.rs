@@ -9,6 +9,7 @@ mod clock;
 pub mod conformance;
 mod gatherings;
 mod invoker;
+mod metadata;
 mod operations;
 mod overrides;
 mod queue;
@@ -22,6 +23,7 @@ pub use audit::{Audit, AuditScope, Check, Finding, SAMPLES};
 pub use clock::Clock;
 pub use gatherings::{DUE_BYTES, GatheringBook, within_due_bytes};
 pub use invoker::{Invoker, InvokerFactory};
+pub use metadata::MetadataBook;
 pub use operations::OperationBook;
 pub use overrides::Overrides;
 pub use queue::{

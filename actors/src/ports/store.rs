@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::{Audit, GatheringBook, OperationBook, Overrides, RunSlots, Search, SlotBook};
+use super::{Audit, GatheringBook, MetadataBook, OperationBook, Overrides, RunSlots, Search, SlotBook};
 
 use crate::domain::{
     App, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, Gathering, GatheringId, HistoryEntry,
@@ -349,7 +349,7 @@ pub const SENDER_SLACK: Duration = Duration::from_secs(5 * 60);
 /// The store.
 #[async_trait]
 pub trait Store:
-    Audit + GatheringBook + OperationBook + SlotBook + RunSlots + Overrides + Search + Send + Sync
+    Audit + GatheringBook + MetadataBook + OperationBook + SlotBook + RunSlots + Overrides + Search + Send + Sync
 {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///
@@ -471,7 +471,7 @@ pub trait Store:
     /// nor a dead letter that holds them (P4): there must be none. The work is that of `span` runs, however many there are.
     async fn orphans(&self, after: Option<RunId>, span: usize) -> Result<Orphans, StoreError>;
 
-    /// Deletes runs that have expired with their steps and history, and expired events that no remaining run was started
+    /// Deletes runs that have expired with their steps, history and metadata, and expired events that no remaining run was started
     /// by and no gathering holds, what rate limits need no longer remember, and what was noted of slots older than expired
     /// events; at most `limit` of each. Answers how much of all that went, but for the notes.
     async fn purge(&self, expiry: &Expiry, limit: usize) -> Result<u64, StoreError>;

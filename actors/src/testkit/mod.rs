@@ -16,8 +16,8 @@ pub(crate) use world::{FakeRandom, Rig, VirtualClock, virtually};
 use serde_json::{Value, json};
 
 use crate::domain::{
-    Event, EventId, FlowControl, Function, FunctionId, FunctionMode, Gates, Job, JobId, JobKey, Json, Opcode, Priority,
-    Reply, RunId, Timestamp, Trigger,
+    Caps, Event, EventId, FlowControl, Function, FunctionId, FunctionMode, Gates, Job, JobId, JobKey, Json, Opcode,
+    Priority, Reply, RunId, Timestamp, Trigger,
 };
 
 /// When every test begins.
@@ -42,6 +42,7 @@ pub(crate) fn function(slug: &str, event: &str) -> Function {
         config: Json::null(),
         archived: false,
         mode: FunctionMode::Active,
+        caps: Caps::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod crons;
 mod gatherings;
+mod metadata;
 mod operations;
 mod overrides;
 mod rows;
@@ -21,8 +22,9 @@ use self::gatherings::Held;
 use super::EPOCH;
 use crate::domain::{
     Accept, Advance, App, Change, ClaimId, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates,
-    GatheringId, Job, JobId, JobKey, Joined, Json, LetterId, Level, LimitOverride, Lookup, Node, NodeId, Operation,
-    OperationId, Registration, Route, RunId, RunState, Skip, SyncOutcome, Timestamp, Wait, Write, Written,
+    GatheringId, Job, JobId, JobKey, Joined, Json, LetterId, Level, LimitOverride, Lookup, MetadataRecord, Node,
+    NodeId, Operation, OperationId, Registration, Route, RunId, RunState, Skip, SyncOutcome, Timestamp, Wait, Write,
+    Written,
 };
 use crate::ports::{
     AppView, Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventView,
@@ -81,6 +83,7 @@ struct Inner {
     gathered_keys: HashMap<(FunctionId, String), Timestamp>,
     run_slots: BTreeMap<RunId, run_slots::Row>,
     overrides: Vec<LimitOverride>,
+    metadata: HashMap<RunId, MetadataRecord>,
     operations: BTreeMap<OperationId, Operation>,
     operation_faults: usize,
 }

@@ -11,7 +11,7 @@ use actix_web::web::Data;
 use async_graphql::{Context, Error, ErrorExtensions as _, Result};
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{Event, EventId, Function, FunctionId, RunId, Timestamp};
-use callboard_actors::ports::{Lease, RunSummary, RunView, Store};
+use callboard_actors::ports::{Lease, RunSummary, RunView, Store, StoreError};
 use tokio::sync::Mutex;
 
 use crate::error::{Code, Problem};
@@ -19,11 +19,34 @@ use crate::http::state::{Api, AppState};
 
 /// A run with everything that is known of it, and who is at work on it.
 #[derive(Debug)]
-pub(super) struct Viewed {
-    pub(super) view: RunView,
+pub(in crate::http) struct Viewed {
+    pub(in crate::http) view: RunView,
     pub(super) leases: Vec<Lease>,
     /// The runs that its invokes have started, by the event of the invoke.
     pub(super) invoked: HashMap<EventId, RunId>,
+}
+
+impl Viewed {
+    /// # Errors
+    /// When the store can't. `None` if there is no such run.
+    pub(in crate::http) async fn load(api: &Arc<dyn Api>, id: RunId) -> Result<Option<Self>, StoreError> {
+        let Some(view) = api.store().run_view(id).await? else {
+            return Ok(None);
+        };
+        let leases = if view.summary.status.is_final() {
+            Vec::new()
+        } else {
+            api.queue().leases_of(id).await
+        };
+        let causes = super::trace::invokes(&view);
+        let invoked = if causes.is_empty() {
+            HashMap::new()
+        } else {
+            let runs = api.store().runs_of_events(&causes).await?;
+            runs.into_iter().map(|(event, run)| (event, run.id)).collect()
+        };
+        Ok(Some(Self { view, leases, invoked }))
+    }
 }
 
 /// One request.
@@ -114,21 +137,9 @@ impl Asked {
         if let Some(viewed) = views.get(&id) {
             return Ok(Arc::clone(viewed));
         }
-        let view = self.store().run_view(id).await.map_err(failed)?;
-        let view = view.ok_or_else(|| failed(Problem::new(Code::UnknownRun, format!("there is no run {id}"))))?;
-        let leases = if view.summary.status.is_final() {
-            Vec::new()
-        } else {
-            self.api.queue().leases_of(id).await
-        };
-        let causes = super::trace::invokes(&view);
-        let invoked = if causes.is_empty() {
-            HashMap::new()
-        } else {
-            let runs = self.store().runs_of_events(&causes).await.map_err(failed)?;
-            runs.into_iter().map(|(event, run)| (event, run.id)).collect()
-        };
-        let viewed = Arc::new(Viewed { view, leases, invoked });
+        let viewed = Viewed::load(&self.api, id).await.map_err(failed)?;
+        let unknown = || failed(Problem::new(Code::UnknownRun, format!("there is no run {id}")));
+        let viewed = Arc::new(viewed.ok_or_else(unknown)?);
         views.insert(id, Arc::clone(&viewed));
         Ok(viewed)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_graphql::{Context, Enum, InputObject, Object, Result, SimpleObject};
 use callboard_actors::domain::{Function as Registered, FunctionId, Scope, SingletonMode, Trigger};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::apps::App;
@@ -97,8 +98,9 @@ impl Function {
 }
 
 /// What a function is configured to.
-#[derive(Debug, SimpleObject)]
-pub(super) struct FunctionConfiguration {
+#[derive(Debug, Serialize, SimpleObject)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::http) struct FunctionConfiguration {
     cancellations: Vec<CancellationConfiguration>,
     retries: RetryConfiguration,
     priority: Option<String>,
@@ -110,60 +112,69 @@ pub(super) struct FunctionConfiguration {
     singleton: Option<SingletonConfiguration>,
 }
 
-#[derive(Debug, SimpleObject)]
+#[derive(Debug, Serialize, SimpleObject)]
+#[serde(rename_all = "camelCase")]
 struct CancellationConfiguration {
     event: String,
     timeout: Option<String>,
     condition: Option<String>,
 }
 
-#[derive(Debug, SimpleObject)]
+#[derive(Debug, Serialize, SimpleObject)]
+#[serde(rename_all = "camelCase")]
 struct RetryConfiguration {
     value: i32,
     is_default: Option<bool>,
 }
 
-#[derive(Debug, SimpleObject)]
+#[derive(Debug, Serialize, SimpleObject)]
+#[serde(rename_all = "camelCase")]
 struct EventsBatchConfiguration {
     max_size: i32,
     timeout: String,
     key: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum ConcurrencyScope {
     Account,
     Environment,
     Function,
 }
 
-#[derive(Debug, SimpleObject)]
+#[derive(Debug, Serialize, SimpleObject)]
+#[serde(rename_all = "camelCase")]
 struct ConcurrencyLimitConfiguration {
     value: i32,
     is_plan_limit: Option<bool>,
 }
 
-#[derive(Debug, SimpleObject)]
+#[derive(Debug, Serialize, SimpleObject)]
+#[serde(rename_all = "camelCase")]
 struct ConcurrencyConfiguration {
     scope: ConcurrencyScope,
     limit: ConcurrencyLimitConfiguration,
     key: Option<String>,
 }
 
-#[derive(Debug, SimpleObject)]
+#[derive(Debug, Serialize, SimpleObject)]
+#[serde(rename_all = "camelCase")]
 struct RateLimitConfiguration {
     limit: i32,
     period: String,
     key: Option<String>,
 }
 
-#[derive(Debug, SimpleObject)]
+#[derive(Debug, Serialize, SimpleObject)]
+#[serde(rename_all = "camelCase")]
 struct DebounceConfiguration {
     period: String,
     key: Option<String>,
 }
 
-#[derive(Debug, SimpleObject)]
+#[derive(Debug, Serialize, SimpleObject)]
+#[serde(rename_all = "camelCase")]
 struct ThrottleConfiguration {
     burst: i32,
     key: Option<String>,
@@ -171,14 +182,16 @@ struct ThrottleConfiguration {
     period: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize)]
 #[graphql(name = "SingletonMode")]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 enum Mode {
     Skip,
     Cancel,
 }
 
-#[derive(Debug, SimpleObject)]
+#[derive(Debug, Serialize, SimpleObject)]
+#[serde(rename_all = "camelCase")]
 struct SingletonConfiguration {
     mode: Mode,
     key: Option<String>,
@@ -192,7 +205,7 @@ fn int(number: u32) -> i32 {
 }
 
 impl FunctionConfiguration {
-    fn of(function: &Registered) -> Self {
+    pub(in crate::http) fn of(function: &Registered) -> Self {
         let flow = &function.flow;
         let config = function.config.to_tree();
         // As it was written, where it was written.

@@ -53,7 +53,11 @@ use super::answer::SdkError;
 use super::body;
 use super::state::State;
 use asked::Asked;
+pub(super) use asked::Viewed;
+pub(super) use functions::FunctionConfiguration;
 use mutations::Mutation;
+pub(super) use paging::{run_cursor, run_place};
+pub(super) use trace::Span;
 
 /// How deep fields may be nested: a trace of several levels within a list, and introspection.
 const DEPTH: usize = 24;

@@ -1,13 +1,14 @@
 //! What can be done by GraphQL. Each mutation is the orchestrator's or the sync client's; nothing is decided here.
 
 use async_graphql::{Context, ID, InputObject, Object, Result};
-use callboard_actors::domain::{RunId, RunStatus};
+use callboard_actors::domain::{Json, RunId, RunStatus};
 use callboard_actors::orchestrator::Cancelled;
+use callboard_actors::rerun::FromStep;
 
 use super::apps::App;
-use super::asked::{Asked, asked, id, invalid};
+use super::asked::{Asked, asked, failed, id, invalid};
 use super::function_run::FunctionRun;
-use super::scalars::{Map, Ulid};
+use super::scalars::{Bytes, Map, Ulid};
 use crate::error::{Code, Problem};
 use crate::sdk::registration::normalise;
 
@@ -20,6 +21,26 @@ pub(super) struct CreateAppInput {
 pub(super) struct UpdateAppInput {
     id: ID,
     url: String,
+}
+
+/// The step to begin with. What had completed before it keeps its results.
+#[derive(Debug, InputObject)]
+pub(super) struct RerunFromStepInput {
+    /// Its id, or its name if no other step of the run has it.
+    #[graphql(name = "stepID")]
+    step_id: String,
+    /// Arguments in place of those that the function gives it: the text of a JSON array.
+    input: Option<Bytes>,
+}
+
+impl RerunFromStepInput {
+    fn read(self) -> Result<FromStep, Problem> {
+        let input = self.input.map(|input| Json::parse(&input.0)).transpose();
+        Ok(FromStep {
+            step: self.step_id,
+            input: input.map_err(|error| Problem::new(Code::InvalidStepInput, error.to_string()))?,
+        })
+    }
 }
 
 /// Everything that changes something.
@@ -127,5 +148,22 @@ impl Mutation {
             return Err(invalid("cannot cancel an ended run"));
         }
         Ok(FunctionRun::of(summary))
+    }
+
+    /// Does a run again, as a whole or from one of its steps on. What is for debugging is ignored.
+    #[graphql(complexity = 500)]
+    async fn rerun(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(name = "runID")] run_id: Ulid,
+        from_step: Option<RerunFromStepInput>,
+        #[graphql(name = "debugSessionID")] debug_session_id: Option<Ulid>,
+        #[graphql(name = "debugRunID")] debug_run_id: Option<Ulid>,
+    ) -> Result<Ulid> {
+        let _ = (debug_session_id, debug_run_id);
+        let run: RunId = id("a run", &run_id.0)?;
+        let from = from_step.map(RerunFromStepInput::read).transpose().map_err(failed)?;
+        let again = asked(ctx).here(|api, _| async move { Ok(api.rerun(run, from).await?) });
+        Ok(Ulid::of(again.await?.run))
     }
 }

@@ -70,7 +70,7 @@ struct RunCursor {
     at: Option<i64>,
 }
 
-pub(super) fn run_cursor(place: RunPlace) -> String {
+pub(in crate::http) fn run_cursor(place: RunPlace) -> String {
     encode(&RunCursor {
         id: place.id,
         at: place.at.map(Timestamp::as_millis),
@@ -79,7 +79,7 @@ pub(super) fn run_cursor(place: RunPlace) -> String {
 
 /// # Errors
 /// When it is no cursor.
-pub(super) fn run_place(cursor: &str) -> async_graphql::Result<RunPlace> {
+pub(in crate::http) fn run_place(cursor: &str) -> async_graphql::Result<RunPlace> {
     let RunCursor { id, at } = decode(cursor)?;
     Ok(RunPlace {
         id,

@@ -4,6 +4,7 @@ use actix_web::test::TestRequest;
 use callboard_actors::domain::*;
 use callboard_actors::orchestrator::Cancelled;
 use callboard_actors::ports::{EventView, RunTime};
+use callboard_actors::rerun::{FromStep, RerunError};
 use rstest::rstest;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -483,4 +484,29 @@ async fn it_can_be_switched_off() {
     })
     .await;
     assert_eq!(server.post("/v0/gql", r#"{"query":"{apps{id}}"}"#).await.status, 404);
+}
+
+#[actix_web::test]
+async fn a_run_is_done_again_as_a_whole_or_from_a_step() {
+    let server = server().await;
+    let query = "mutation ($run: ULID!, $from: RerunFromStepInput) { rerun(runID: $run, fromStep: $from) }";
+    let whole = data(&server, query, json!({"run": run_id().to_string()})).await;
+    assert_eq!(whole["rerun"], json!(RunId::new(NOW, 77)));
+    let from = json!({"stepID": "charge card", "input": "[ {\"b\": 1, \"a\": 2} ]"});
+    data(&server, query, json!({"run": run_id().to_string(), "from": from})).await;
+    let reruns = server.world.with(|world| std::mem::take(&mut world.reruns));
+    let first = FromStep {
+        step: "charge card".to_owned(),
+        input: Json::parse(r#"[{"a":2,"b":1}]"#).ok(),
+    };
+    assert_eq!(reruns, [(run_id(), None), (run_id(), Some(first))]);
+
+    let broken = json!({"stepID": "charge card", "input": "[ nothing"});
+    let refused = ask(&server, query, json!({"run": run_id().to_string(), "from": broken})).await;
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "CB-1309");
+    server
+        .world
+        .with(|world| world.rerun_error = Some(RerunError::UnknownRun(run_id())));
+    let unknown = ask(&server, query, json!({"run": run_id().to_string()})).await;
+    assert_eq!(unknown["errors"][0]["extensions"]["code"], "CB-1302");
 }

@@ -187,6 +187,7 @@ impl Attempt {
             | HistoryKind::RunEnded
             | HistoryKind::StepScheduled
             | HistoryKind::JobBuried
+            | HistoryKind::MetadataWritten
             | HistoryKind::JobRevived => return None,
         };
         let detail: Particulars = entry

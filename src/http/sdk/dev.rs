@@ -21,20 +21,25 @@ async fn describe(state: State) -> Result<HttpResponse, SdkError> {
         "version": env!("CARGO_PKG_VERSION"),
         "authed": false,
         "startOpts": {
+            "dir": ".",
             "urls": options.start.urls,
             "autodiscover": options.start.discovery,
             "poll": options.start.poll_interval > 0,
             "poll_interval": options.start.poll_interval,
+            // The queue is not polled.
+            "tick": 0,
             "retry_interval": options.start.retry_interval,
+            "queue_workers": options.start.calls,
             "require_keys": options.require_event_keys,
             "persist": true,
+            "sqlite_dir": options.start.directory,
         },
         "functions": functions,
         "handlers": null,
         "isSingleNodeService": true,
         "isMissingSigningKey": options.signing_key.is_none(),
         "isMissingEventKeys": options.event_keys.is_empty(),
-        "features": {},
+        "features": {"enable-step-metadata": true},
     })))
 }
 

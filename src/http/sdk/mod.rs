@@ -1,16 +1,22 @@
 //! What SDKs call. Paths, bodies, statuses and envelopes are the protocol's, down to their oddities; sources in
 //! `docs/compatibility.md`.
 
+mod cancellations;
 pub(super) mod dev;
 pub(super) mod events;
 mod functions;
 mod invoke;
+pub(super) mod metadata;
+mod prom;
 pub(super) mod registration;
 mod run_state;
 pub(super) mod runs;
 mod signals;
+mod sizes;
 pub(super) mod stored_events;
+mod testing;
 mod traces;
+pub(super) mod v2;
 
 use actix_web::web::{self, ServiceConfig};
 
@@ -24,7 +30,11 @@ const ACCOUNT: &str = "00000000-0000-4000-a000-000000000000";
 /// Everything but `/e`, which is mounted first.
 pub(super) fn routes(cfg: &mut ServiceConfig, options: &Options) {
     cfg.service(web::scope("/invoke").configure(invoke::routes));
-    cfg.service(web::scope("/fn").configure(registration::routes));
+    cfg.service(web::scope("/fn").configure(registration::routes).configure(|cfg| {
+        if options.kind == ServerKind::Dev {
+            sizes::routes(cfg);
+        }
+    }));
     cfg.service(
         web::scope("/v0")
             .configure(run_state::routes)
@@ -40,11 +50,20 @@ pub(super) fn routes(cfg: &mut ServiceConfig, options: &Options) {
             .configure(signals::routes)
             .configure(stored_events::routes)
             .configure(runs::routes)
+            .configure(cancellations::routes)
             .configure(functions::routes)
+            .configure(metadata::routes)
+            .configure(prom::routes)
             .configure(traces::userland),
     );
+    for prefix in ["/v2", "/api/v2"] {
+        cfg.service(web::scope(prefix).configure(v2::routes));
+    }
     cfg.configure(traces::dev);
     if options.kind == ServerKind::Dev {
         cfg.service(web::scope("/dev").configure(dev::routes));
+        if options.testing {
+            cfg.service(web::scope("/test").configure(testing::routes));
+        }
     }
 }

@@ -59,6 +59,9 @@ pub(super) fn document(run: &RunSummary, is_called: bool, cron: Option<String>) 
     if let Some(cron) = cron {
         document["cron"] = Value::String(cron);
     }
+    if let Some(original) = run.original {
+        document["original_run_id"] = json!(original);
+    }
     if let Some(batch) = run.batch {
         document["batch_id"] = json!(batch);
     }

@@ -3,6 +3,7 @@
 mod backends;
 mod crons;
 mod gatherings;
+mod metadata;
 mod operations;
 mod overrides;
 mod run_slots;
@@ -24,7 +25,9 @@ use callboard_actors::domain::*;
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::kernel::{ChildName, ChildState, ChildStatus, Observation, RestartKind, Snapshot};
 use callboard_actors::metrics::Metrics;
-use callboard_actors::orchestrator::{Cancelled, FiredGathering, OperationWish, Refusal, Retried, Tree};
+use callboard_actors::orchestrator::{
+    Cancelled, FiredGathering, Invoked, MetadataOutcome, OperationWish, Refusal, Retried, Tree,
+};
 use callboard_actors::ports::*;
 use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
@@ -44,11 +47,17 @@ pub(crate) struct World {
     pub(crate) refusal: Option<Refusal>,
     pub(crate) registered: Vec<Registration>,
     pub(crate) invoked: Vec<(String, Map<String, Value>)>,
+    /// The last key of an invoke.
+    pub(crate) keys: Vec<String>,
     pub(crate) signalled: Option<RunId>,
     pub(crate) cancelled: Option<Cancelled>,
     pub(crate) reruns: Vec<(RunId, Option<FromStep>)>,
     pub(crate) wishes: Vec<OperationWish>,
     pub(crate) operations: Vec<Operation>,
+    pub(crate) metadata: HashMap<RunId, MetadataLog>,
+    pub(crate) noted: Vec<(RunId, Vec<(MetadataTarget, MetadataUpdate)>)>,
+    /// What comes of the next update of metadata, if it is not simply written.
+    pub(crate) metadata_outcome: Option<MetadataOutcome>,
     pub(crate) rerun_error: Option<RerunError>,
     pub(crate) has_app: bool,
     pub(crate) apps: Vec<AppView>,
@@ -76,6 +85,7 @@ pub(crate) struct World {
     pub(crate) flow: Flow,
     pub(crate) run_slots: Vec<(RuleId, KeyFlow)>,
     pub(crate) overrides: Vec<LimitOverride>,
+    pub(crate) caps: HashMap<(FunctionId, Cap), usize>,
     pub(crate) counts: Counts,
     pub(crate) nodes: Vec<NodeView>,
     pub(crate) is_draining: bool,
@@ -213,6 +223,14 @@ impl Api for FakeApi {
             true
         }))
     }
+    fn cap(&self, function: FunctionId, cap: Cap, number: Option<usize>) -> bool {
+        self.world
+            .with(|world| match number {
+                Some(number) => world.caps.insert((function, cap), number),
+                None => world.caps.remove(&(function, cap)),
+            })
+            .is_some()
+    }
     async fn invoke(&self, function: &str, payload: Map<String, Value>) -> Result<EventId, Refusal> {
         if function == "missing" {
             return Err(Refusal::UnknownFunction(function.to_owned()));
@@ -220,6 +238,22 @@ impl Api for FakeApi {
         self.world
             .with(|world| world.invoked.push((function.to_owned(), payload)));
         Ok(EventId::new(NOW, 9))
+    }
+    async fn invoke_once(
+        &self,
+        function: &str,
+        payload: Map<String, Value>,
+        key: Option<String>,
+    ) -> Result<Invoked, Refusal> {
+        let event = self.invoke(function, payload).await?;
+        Ok(self.world.with(|world| {
+            let is_new = key.is_none_or(|key| !std::mem::replace(&mut world.keys, vec![key.clone()]).contains(&key));
+            Invoked {
+                event,
+                run: RunId::new(NOW, 7),
+                is_new,
+            }
+        }))
     }
     async fn signal(&self, _signal: &str, _data: Json) -> Result<Option<RunId>, Refusal> {
         Ok(self.world.with(|world| world.signalled))
@@ -238,6 +272,16 @@ impl Api for FakeApi {
                 Err,
             )
         })
+    }
+    async fn write_metadata(
+        &self,
+        run: RunId,
+        updates: Vec<(MetadataTarget, MetadataUpdate)>,
+    ) -> Result<MetadataOutcome, Refusal> {
+        Ok(self.world.with(|world| {
+            world.noted.push((run, updates));
+            world.metadata_outcome.take().unwrap_or(MetadataOutcome::Written)
+        }))
     }
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal> {
         self.world.with(|world| world.retried.push(id));
@@ -469,6 +513,7 @@ pub(crate) fn options() -> Options {
         default_app_url: "http://localhost:3000/api/inngest".to_owned(),
         syncer: Box::new(FakeSyncer),
         graphql: true,
+        testing: false,
         start: StartOptions::default(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use callboard_actors::domain::{Function, FunctionId, FunctionMode, Json, limits};
+use callboard_actors::domain::{Caps, Function, FunctionId, FunctionMode, Json, limits};
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -48,6 +48,7 @@ pub(super) fn assemble(
         config: Json::from_value(&config).unwrap_or_else(|_| Json::null()),
         archived: false,
         mode: FunctionMode::Active,
+        caps: Caps::default(),
     }
 }
 

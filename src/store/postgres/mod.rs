@@ -19,6 +19,7 @@ mod gatherings;
 mod inspect;
 mod jobs;
 mod letters;
+mod metadata;
 mod migrations;
 mod nodes;
 mod open;
@@ -42,13 +43,14 @@ mod tests;
 use async_trait::async_trait;
 use callboard_actors::domain::{
     BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering, GatheringId, Job,
-    JobId, LetterId, LimitOverride, Lookup, Node, NodeId, Operation, OperationId, Registration, RuleId, RunId,
-    RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    JobId, LetterId, LimitOverride, Lookup, MetadataLog, MetadataRecord, Node, NodeId, Operation, OperationId,
+    Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
-    Except, Expiry, Finding, GatheringBook, KeyFlow, NodeView, OperationBook, Orphans, Overrides, Page, RunFilter,
-    RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
+    Except, Expiry, Finding, GatheringBook, KeyFlow, MetadataBook, NodeView, OperationBook, Orphans, Overrides, Page,
+    RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, Store, StoreError,
+    TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -194,6 +196,17 @@ impl RunSlots for PostgresStore {
 
     async fn run_slots(&self, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError> {
         run_slots::of_function(&self.readers, function).await
+    }
+}
+
+#[async_trait]
+impl MetadataBook for PostgresStore {
+    async fn metadata(&self, run: RunId) -> Result<Option<MetadataLog>, StoreError> {
+        metadata::find(&self.readers, run).await
+    }
+
+    async fn put_metadata(&self, run: RunId, record: &MetadataRecord) -> Result<bool, StoreError> {
+        metadata::put(&self.readers, run, record).await
     }
 }
 

@@ -38,7 +38,9 @@ pub(super) const DELETE_RATES: &str = "DELETE FROM callboard.rate_limits WHERE i
 
 /// What is found stays true until it is deleted: an ended run does not open again, and only an unrouted or gathered event
 /// gets runs.
-pub(super) const DELETE_RUNS: [&str; 4] = [
+pub(super) const DELETE_RUNS: [&str; 6] = [
+    // Whoever is about to note something about one of them waits, and then finds that it has gone.
+    "SELECT 1 FROM callboard.runs WHERE id = ANY ($1) FOR UPDATE",
     "DELETE FROM callboard.run_events USING (
         SELECT runs.id AS run_id, event.id AS event_id
         FROM callboard.runs CROSS JOIN LATERAL unnest(coalesce(event_ids, ARRAY[event_id])) AS event (id)
@@ -46,6 +48,7 @@ pub(super) const DELETE_RUNS: [&str; 4] = [
     WHERE run_events.event_id = old.event_id AND run_events.run_id = old.run_id",
     "DELETE FROM callboard.steps WHERE run_id = ANY ($1)",
     "DELETE FROM callboard.history_default WHERE run_id = ANY ($1)",
+    "DELETE FROM callboard.metadata WHERE run_id = ANY ($1)",
     "DELETE FROM callboard.runs WHERE id = ANY ($1)",
 ];
 pub(super) const DELETE_EVENTS: [&str; 2] = [

@@ -18,6 +18,7 @@ mod inspect;
 mod jobs;
 mod jsonb;
 mod letters;
+mod metadata;
 mod migrations;
 mod nodes;
 mod open;
@@ -43,13 +44,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use callboard_actors::domain::{
     BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering, GatheringId, Job,
-    JobId, LetterId, LimitOverride, Lookup, Node, NodeId, Operation, OperationId, Registration, RuleId, RunId,
-    RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    JobId, LetterId, LimitOverride, Lookup, MetadataLog, MetadataRecord, Node, NodeId, Operation, OperationId,
+    Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
-    Except, Expiry, Finding, GatheringBook, KeyFlow, NodeView, OperationBook, Orphans, Overrides, Page, RunFilter,
-    RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
+    Except, Expiry, Finding, GatheringBook, KeyFlow, MetadataBook, NodeView, OperationBook, Orphans, Overrides, Page,
+    RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, Store, StoreError,
+    TickView,
 };
 use sqlx::SqlitePool;
 
@@ -197,6 +199,17 @@ impl RunSlots for SqliteStore {
 
     async fn run_slots(&self, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError> {
         run_slots::of_function(&self.readers, function).await
+    }
+}
+
+#[async_trait]
+impl MetadataBook for SqliteStore {
+    async fn metadata(&self, run: RunId) -> Result<Option<MetadataLog>, StoreError> {
+        metadata::find(&self.readers, run).await
+    }
+
+    async fn put_metadata(&self, run: RunId, record: &MetadataRecord) -> Result<bool, StoreError> {
+        metadata::put(&self.writer, run, record).await
     }
 }
 

@@ -83,6 +83,9 @@ async function route(req, res, url, observer, client) {
       return json(res, 200, observer.control(await body(req)));
     case "POST /send":
       return json(res, 200, await client.send(await body(req)));
+    case "POST /score":
+      await client.score(await body(req));
+      return json(res, 200, { ok: true });
     case "GET /plain":
     case "POST /plain": {
       observer.log.push({ fn: "@plain", step: null, method: req.method, body: await text(req) });

@@ -7,7 +7,13 @@ prepareEnvironment();
 const sdk = await import("inngest");
 const { serve } = await import("inngest/node");
 
-const client = new sdk.Inngest({ id: process.env.APP_ID ?? "ts4", logger });
+const { metadataMiddleware, scoreMiddleware } = await import("inngest/experimental");
+
+const client = new sdk.Inngest({
+  id: process.env.APP_ID ?? "ts4",
+  logger,
+  middleware: [metadataMiddleware(), scoreMiddleware()],
+});
 
 start({
   client,
@@ -15,5 +21,6 @@ start({
   sdk,
   group: sdk.group,
   streaming: true,
+  canNote: true,
   define: (options, triggers, handler) => client.createFunction({ ...options, triggers }, handler),
 });

@@ -15,6 +15,7 @@ mod gates;
 mod gatherings;
 mod letters;
 mod lists;
+mod metadata;
 mod nodes;
 mod operations;
 mod overrides;
@@ -37,6 +38,7 @@ pub use gates::*;
 pub use gatherings::*;
 pub use letters::*;
 pub use lists::*;
+pub use metadata::*;
 pub use nodes::*;
 pub use operations::*;
 pub use overrides::*;
@@ -141,6 +143,8 @@ macro_rules! store_conformance {
             many_may_wait_for_a_slot
             slots_are_taken_by_many_at_once
             overrides_are_part_of_the_catalog
+            metadata_is_folded_from_both_sources
+            metadata_goes_with_its_run
             operations_are_kept_as_they_are
             runs_are_counted_up_to_a_limit
             the_newest_repetition_is_found

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::catch_up::Policy;
 use super::*;
-use crate::domain::{App, FlowControl, FunctionMode, Json, RateLimit, SkipReason};
+use crate::domain::{App, Caps, FlowControl, FunctionMode, Json, RateLimit, SkipReason};
 use crate::ports::{AppView, CatalogView};
 
 const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_000); // 2026-01-01T00:00:00Z
@@ -47,6 +47,7 @@ fn function(version: u32, triggers: Vec<Trigger>) -> Function {
         config: Json::null(),
         archived: false,
         mode: FunctionMode::Active,
+        caps: Caps::default(),
     }
 }
 

@@ -149,6 +149,7 @@ pub(super) fn groups(view: &RunView) -> Groups {
             | HistoryKind::RunStarted
             | HistoryKind::RunEnded
             | HistoryKind::JobBuried
+            | HistoryKind::MetadataWritten
             | HistoryKind::JobRevived => continue,
         };
         let particulars = Particulars::of(entry);

@@ -23,6 +23,7 @@ use async_graphql::Enum;
 
 pub(super) use attempts::invokes;
 pub(super) use span::{Query, RunTraceSpan, has_ai, trace_id};
+pub(in crate::http) use tree::Node as Span;
 
 /// Who looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,7 @@ impl View {
 /// Where a span stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[graphql(name = "RunTraceSpanStatus")]
-pub(super) enum SpanStatus {
+pub(in crate::http) enum SpanStatus {
     Failed,
     Queued,
     Running,
@@ -54,6 +55,20 @@ pub(super) enum SpanStatus {
     Waiting,
     Cancelled,
     Skipped,
+}
+
+impl SpanStatus {
+    /// Its spelling where there is none for what has not begun.
+    pub(in crate::http) fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "FAILED",
+            Self::Queued | Self::Running => "RUNNING",
+            Self::Completed => "COMPLETED",
+            Self::Waiting => "WAITING",
+            Self::Cancelled => "CANCELLED",
+            Self::Skipped => "SKIPPED",
+        }
+    }
 }
 
 /// What kind of step it is.

@@ -10,8 +10,8 @@ use base64::prelude::BASE64_STANDARD;
 use callboard_actors::domain::{Json, RunId, RunStatus};
 use callboard_actors::ports::RunView;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::super::asked::invalid;
 use super::super::scalars::{Bytes, Unknown};
@@ -113,6 +113,19 @@ impl RunTraceSpanOutput {
         }
     }
 
+    /// The data, or the error as `{"error"}`.
+    pub(super) fn into_value(self) -> Option<Value> {
+        if let Some(error) = self.error {
+            return Some(json!({"error": {
+                "message": error.message,
+                "name": error.name,
+                "stack": error.stack,
+                "cause": error.cause.map(|cause| cause.0),
+            }}));
+        }
+        serde_json::from_str(&self.data?.0).ok()
+    }
+
     /// Of a memo: `{"data"}`, `{"error"}`, or the value itself.
     fn of_memo(memo: &Json) -> Self {
         if memo.is_null() {
@@ -153,7 +166,6 @@ impl RunTraceSpanOutput {
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::json;
 
     use super::*;
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, Object, Result, SimpleObject};
-use callboard_actors::domain::{Function, FunctionId, RunId, StepOp};
+use callboard_actors::domain::{Function, FunctionId, Metadata, RunId, StepOp};
+use tokio::sync::OnceCell;
 
-use super::super::asked::{Asked, Viewed, asked, id};
+use super::super::asked::{Asked, Viewed, asked, failed, id};
 use super::super::function_run::FunctionRun;
 use super::super::scalars::{HttpHeaders, SpanMetadataKind, SpanMetadataScope, SpanMetadataValues, Time, Ulid, Uuid};
 use super::info::StepInfo;
@@ -27,6 +28,22 @@ struct Tree {
     function: Arc<Function>,
     view: View,
     root: Node,
+    /// Loaded for who asks for it.
+    noted: OnceCell<Metadata>,
+}
+
+impl Tree {
+    async fn noted(&self, asked: &Asked) -> Result<&Metadata> {
+        let load = || async {
+            let log = asked
+                .store()
+                .metadata(self.viewed.view.summary.id)
+                .await
+                .map_err(failed)?;
+            Ok(Metadata::of(log.unwrap_or_default()))
+        };
+        self.noted.get_or_try_init(load).await
+    }
 }
 
 /// A span that an app has sent.
@@ -71,6 +88,7 @@ impl RunTraceSpan {
             function,
             view,
             root,
+            noted: OnceCell::new(),
         };
         Ok(Self {
             tree: Arc::new(tree),
@@ -243,8 +261,22 @@ impl RunTraceSpan {
         None
     }
 
-    async fn metadata(&self) -> Vec<SpanMetadata> {
-        Vec::new()
+    /// What was noted about it, the latest of each kind.
+    #[graphql(complexity = "5 + child_complexity")]
+    async fn metadata(&self, ctx: &Context<'_>) -> Result<Vec<SpanMetadata>> {
+        let noted = self.tree.noted(asked(ctx)).await?;
+        let (node, is_root) = (self.node(), self.path.is_empty());
+        let meant = noted
+            .entries()
+            .iter()
+            .filter(|entry| node.is_meant(&entry.target, is_root));
+        let shown = meant.map(|entry| SpanMetadata {
+            scope: SpanMetadataScope(entry.target.scope().to_owned()),
+            kind: SpanMetadataKind(entry.kind.clone()),
+            values: SpanMetadataValues(entry.values.clone()),
+            updated_at: Time(entry.updated_at),
+        });
+        Ok(shown.collect())
     }
 
     /// Where the answer of a failed attempt was noted.

@@ -10,33 +10,36 @@
 //! | one attempt, which failed | no child | `Attempt 0` |
 //! | parent of an attempt | the root | its step |
 
-use callboard_actors::domain::{JobKey, RunStatus, StepOp, Timestamp};
-use callboard_actors::ports::{RunSummary, StepView};
+use callboard_actors::domain::{Function, JobKey, MetadataTarget, RunStatus, StepId, StepOp, Timestamp};
+use callboard_actors::ports::{RunSummary, RunView, StepView};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::super::asked::Viewed;
 use super::attempts::{Attempt, Group, Groups, groups, is_parked};
 use super::info::{self, StepInfo, has_timed_out};
-use super::output::{OutputId, Source};
+use super::output::{OutputId, RunTraceSpanOutput, Source};
 use super::{Op, SpanStatus, View};
 
 /// A span with those below it.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) status: SpanStatus,
+pub(in crate::http) struct Node {
+    pub(in crate::http) id: String,
+    pub(in crate::http) name: String,
+    pub(in crate::http) status: SpanStatus,
     pub(super) attempts: u32,
-    pub(super) queued_at: Timestamp,
-    pub(super) started_at: Option<Timestamp>,
-    pub(super) ended_at: Option<Timestamp>,
+    pub(in crate::http) queued_at: Timestamp,
+    pub(in crate::http) started_at: Option<Timestamp>,
+    pub(in crate::http) ended_at: Option<Timestamp>,
     pub(super) op: Option<Op>,
-    pub(super) step_id: Option<String>,
+    pub(in crate::http) step_id: Option<String>,
+    /// Which attempt at the step it is, if it is one.
+    pub(super) attempt: Option<u32>,
     pub(super) step_type: String,
     pub(super) info: Option<StepInfo>,
     pub(super) output: Option<String>,
     pub(super) http_status: Option<u16>,
-    pub(super) children: Vec<Self>,
+    pub(in crate::http) children: Vec<Self>,
 }
 
 /// What spans are made from.
@@ -97,6 +100,7 @@ impl Builder<'_> {
             ended_at: None,
             op: None,
             step_id: None,
+            attempt: None,
             step_type: String::new(),
             info: None,
             output: None,
@@ -291,6 +295,7 @@ impl Builder<'_> {
             queued_at,
         );
         node.attempts = number;
+        node.attempt = Some(number);
         node.step_id = group.step.as_ref().map(ToString::to_string);
         if group.step.is_some() {
             node.op = Some(Op::Run);
@@ -381,6 +386,36 @@ const BODY_GROUP: Group = Group {
 };
 
 impl Node {
+    /// The root of a run, in the preview view.
+    pub(in crate::http) fn root(viewed: &Viewed, function: &Function) -> Self {
+        build(viewed, View::Preview, &function.name, function.max_attempts())
+    }
+
+    /// What kind of step it is, if it is one.
+    pub(in crate::http) fn step_op(&self) -> Option<&'static str> {
+        self.op.map(Op::as_str)
+    }
+
+    /// What it gave or threw, if it did.
+    pub(in crate::http) fn output(&self, view: &RunView) -> Option<Value> {
+        let id = OutputId::decode(self.output.as_deref()?).ok()?;
+        RunTraceSpanOutput::find(view, &id).ok()?.into_value()
+    }
+
+    /// Whether metadata about this is shown here. What is about an attempt without a span of its own is shown at its step, and
+    /// what is about a user's span nowhere.
+    pub(in crate::http) fn is_meant(&self, target: &MetadataTarget, is_root: bool) -> bool {
+        let step = target.step.as_ref().map(StepId::as_str);
+        if target.span.is_some() || step != self.step_id.as_deref() || (step.is_none() && !is_root) {
+            return false;
+        }
+        let has_span = |number| self.children.iter().any(|child| child.attempt == Some(number));
+        match (self.attempt, target.attempt) {
+            (None, Some(number)) => !has_span(number),
+            (of, about) => of == about,
+        }
+    }
+
     /// Sees to it that times are in order, here and below: apps and servers have clocks of their own.
     fn tidy(&mut self) {
         if let Some(ended_at) = self.ended_at {

@@ -5,6 +5,7 @@ import { events } from "./events.mjs";
 import { failures } from "./failures.mjs";
 import { flow } from "./flow.mjs";
 import { invokes } from "./invokes.mjs";
+import { notes } from "./notes.mjs";
 import { parallel } from "./parallel.mjs";
 import { payloads } from "./payloads.mjs";
 import { slots } from "./slots.mjs";
@@ -45,5 +46,5 @@ export function functions(flavour) {
     );
 
   const kit = { ...flavour, fn };
-  return [basics, parallel, failures, waits, invokes, events, payloads, flow, slots].flatMap((family) => family(kit));
+  return [basics, parallel, failures, waits, invokes, events, payloads, flow, slots, notes].flatMap((family) => family(kit));
 }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::fixtures::*;
 use crate::domain::{
-    Change, Event, EventId, Failure, FlowControl, Function, FunctionId, FunctionMode, HistoryEntry, HistoryKind, Job,
-    JobKey, Json, Opcode, Reply, Resumption, Route, RunId, RunState, RunStatus, SingletonMode, StepId, StepState,
+    Caps, Change, Event, EventId, Failure, FlowControl, Function, FunctionId, FunctionMode, HistoryEntry, HistoryKind,
+    Job, JobKey, Json, Opcode, Reply, Resumption, Route, RunId, RunState, RunStatus, SingletonMode, StepId, StepState,
     Write,
 };
 use crate::engine::{self, Context, Input, Listeners, Next, Replied, RetryPolicy};
@@ -58,6 +58,7 @@ fn served() -> Function {
         config: Json::null(),
         archived: false,
         mode: FunctionMode::Active,
+        caps: Caps::default(),
     }
 }
 

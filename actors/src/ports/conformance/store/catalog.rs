@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fixtures::*;
 use crate::domain::{
-    Accept, App, CancelRule, ConcurrencyLimit, FlowControl, Function, FunctionId, FunctionMode, Registration,
+    Accept, App, CancelRule, Caps, ConcurrencyLimit, FlowControl, Function, FunctionId, FunctionMode, Registration,
     RunStatus, Scope, SyncOutcome, Throttle, Trigger, Write, Written,
 };
 use crate::ports::AppView;
@@ -66,6 +66,7 @@ fn shop_function(slug: &str) -> Function {
         config: json(&serde_json::json!({"id": slug, "steps": {"step": {"retries": {"attempts": 4}}}, "n": 0.5})),
         archived: false,
         mode: FunctionMode::Active,
+        caps: Caps::default(),
     }
 }
 

@@ -1,0 +1,28 @@
+//! Metadata. This store keeps no history, so there is what the API has written and nothing else.
+
+use async_trait::async_trait;
+
+use super::FakeStore;
+use crate::domain::{MetadataLog, MetadataRecord, RunId};
+use crate::ports::{MetadataBook, StoreError};
+
+#[async_trait]
+impl MetadataBook for FakeStore {
+    async fn metadata(&self, run: RunId) -> Result<Option<MetadataLog>, StoreError> {
+        let inner = self.lock();
+        Ok(inner.runs.contains_key(&run).then(|| MetadataLog {
+            record: inner.metadata.get(&run).cloned(),
+            lines: Vec::new(),
+        }))
+    }
+
+    async fn put_metadata(&self, run: RunId, record: &MetadataRecord) -> Result<bool, StoreError> {
+        let mut inner = self.lock();
+        let is_next = inner.metadata.get(&run).map_or(0, |known| known.version) + 1 == record.version;
+        let is_kept = is_next && inner.runs.contains_key(&run);
+        if is_kept {
+            inner.metadata.insert(run, record.clone());
+        }
+        Ok(is_kept)
+    }
+}
