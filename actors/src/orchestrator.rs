@@ -6,6 +6,7 @@
 mod build;
 mod gatherings;
 mod operations;
+mod reports;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
