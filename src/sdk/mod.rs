@@ -15,6 +15,7 @@ pub mod invoker;
 pub mod registration;
 pub mod reply;
 pub mod signing;
+pub mod token;
 pub mod transport;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use discovery::{Apps, Poller, SyncClient, SyncError};
 pub use invoker::{HttpInvoker, HttpInvokerFactory, Settings};
 pub use registration::{RegistrationError, parse, parse_own};
 pub use signing::SigningKey;
+pub use token::Tokens;
 
 /// Names of the protocol's headers.
 pub mod headers {
@@ -47,6 +49,10 @@ pub mod headers {
     pub const STEP_ID: &str = "x-inngest-step-id";
     /// Unique to each call.
     pub const REQUEST_ID: &str = "x-request-id";
+    /// Which attempt at its job a call is, from 1.
+    pub const GENERATION_ID: &str = "x-inngest-generation-id";
+    /// What a call is made for.
+    pub const JOB_ID: &str = "x-inngest-job-id";
     /// Left by the TypeScript SDK on an answer that it strips of every other header of its own.
     pub const SDK_HANDLED: &str = "x-inngest-sdk-handled";
 }

@@ -1,6 +1,7 @@
 //! What SDKs call. Paths, bodies, statuses and envelopes are the protocol's, down to their oddities; sources in
 //! `docs/compatibility.md`.
 
+mod checkpoint;
 pub(super) mod dev;
 pub(super) mod events;
 mod functions;
@@ -37,6 +38,7 @@ pub(super) fn routes(cfg: &mut ServiceConfig, options: &Options) {
     );
     cfg.service(
         web::scope("/v1")
+            .configure(checkpoint::routes)
             .configure(signals::routes)
             .configure(stored_events::routes)
             .configure(runs::routes)
