@@ -15,5 +15,6 @@ start({
   sdk,
   group: sdk.group,
   streaming: true,
+  checkpointing: true,
   define: (options, triggers, handler) => client.createFunction({ ...options, triggers }, handler),
 });
