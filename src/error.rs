@@ -172,6 +172,16 @@ catalogue! {
         "No gathering of the function has this id: its run has started, or none has been started for a reason that its events tell.",
         "List those that are open with `GET /api/v1/functions/{id}/gatherings`.";
 
+    InvalidReport = 1314, 400, "The report of steps is invalid",
+        "What an app reports of a call under way is not of the expected form, or can't be reported before the call is over.",
+        "None: the SDK answers the call with it instead. Report it if it is an official SDK's.";
+    StaleCall = 1315, 409, "The call does not count any more",
+        "An app reports steps of a call that was given up for lost, or whose run has ended. What it reports is not recorded.",
+        "None: the SDK ends the call. The run goes on with the call that has taken its place.";
+    StateTooLarge = 1316, 413, "The results of the run's steps are too large",
+        "A step's result is larger than 4 MiB, or all of a run's together are larger than 32 MiB.",
+        "Store large results elsewhere, and return where they are.";
+
     Overloaded = 2001, 503, "The server is overloaded",
         "As many events or bytes are on their way in as `limits` allows. Nothing of the request was kept.",
         "Try again after `Retry-After`; the SDKs do. If it lasts, send slower or raise `limits`.";

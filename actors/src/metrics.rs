@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::catalog::Catalog;
-use crate::domain::{Change, DueBy, FunctionId, HistoryKind, Reply, RunStatus, SkipReason};
+use crate::domain::{Change, DueBy, FunctionId, HistoryKind, Reply, ReportRefused, RunStatus, SkipReason};
 use crate::ports::StoreError;
 
 pub use instrument::{Counter, Histogram, Reading};
@@ -240,8 +240,40 @@ impl Skips {
 pub struct CallMetrics {
     /// From the reply to one call to the next call of the same run, where that was due at once. Microseconds.
     pub hand_off: Histogram,
+    /// What became of reports of steps.
+    pub reports: ReportMetrics,
     /// Answers by HTTP status; the first is for calls without an answer.
     statuses: Box<[Counter]>,
+}
+
+/// Reports of calls under way.
+#[derive(Debug, Default)]
+pub struct ReportMetrics {
+    /// All of it is durable.
+    pub recorded: Counter,
+    /// The call does not count any more.
+    pub stale: Counter,
+    /// The results don't fit.
+    pub too_large: Counter,
+    /// It could not be decided upon.
+    pub failed: Counter,
+}
+
+impl ReportMetrics {
+    /// Passes on what became of a report, and counts it.
+    pub(crate) fn watch<E>(
+        &self,
+        outcome: Result<Result<(), ReportRefused>, E>,
+    ) -> Result<Result<(), ReportRefused>, E> {
+        match &outcome {
+            Ok(Ok(())) => &self.recorded,
+            Ok(Err(ReportRefused::Stale)) => &self.stale,
+            Ok(Err(ReportRefused::TooLarge)) => &self.too_large,
+            Err(_) => &self.failed,
+        }
+        .increment();
+        outcome
+    }
 }
 
 /// HTTP has three digits for a status; what is beyond these is no status.
@@ -251,6 +283,7 @@ impl Default for CallMetrics {
     fn default() -> Self {
         Self {
             hand_off: Histogram::new(QUICK),
+            reports: ReportMetrics::default(),
             statuses: (0..STATUSES).map(|_| Counter::default()).collect(),
         }
     }

@@ -8,6 +8,7 @@ mod gatherings;
 mod invoking;
 mod metadata;
 mod operations;
+mod reports;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,11 +1,12 @@
-//! Decisions about runs made past their executors: for operators, by the API or by an operation on many runs.
+//! Decisions about runs made past their executors: for operators, by the API or by an operation on many runs; and for apps
+//! that report about a run nobody here is at work on.
 //!
 //! The run's version is the arbiter: the executor's copy of the state goes stale, which it finds out with its next decision.
 
 use std::sync::Arc;
 
 use crate::catalog::SharedCatalog;
-use crate::domain::{DeadLetter, LetterId, RunId};
+use crate::domain::{DeadLetter, LetterId, Report, ReportRefused, RunId, RunState};
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::AddressBook;
 use crate::link;
@@ -32,9 +33,15 @@ pub(crate) struct Outside {
 impl Outside {
     /// Decides on an input. `None` if the run is not open, `false` if somebody was faster or nothing is left to decide.
     pub(crate) async fn advance(&self, run: RunId, input: &Input) -> Result<Option<bool>, Refusal> {
-        let Some(state) = self.store.load_run(run).await? else {
-            return Ok(None);
-        };
+        match self.store.load_run(run).await? {
+            Some(state) => self.advance_from(state, input).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The same, from a state that was loaded just now.
+    async fn advance_from(&self, state: RunState, input: &Input) -> Result<Option<bool>, Refusal> {
+        let run = state.id;
         let catalog = self.catalog.current();
         let of = (run, state.function);
         let Some(function) = catalog.function(state.function) else {
@@ -64,6 +71,23 @@ impl Outside {
             passing.pass(&[bucket], self.clock.now()).await;
         }
         Ok(Some(is_done))
+    }
+
+    /// Takes a report about a run. The inner error says why it is not taken.
+    pub(crate) async fn report(&self, run: RunId, report: Report) -> Result<Result<(), ReportRefused>, Refusal> {
+        let input = Input::Reported(Box::new(report.clone()));
+        for _ in 0..TRIES {
+            let Some(state) = self.store.load_run(run).await? else {
+                return Ok(Err(ReportRefused::Stale));
+            };
+            if let Some(why) = engine::refusal(&state, &report) {
+                return Ok(Err(why));
+            }
+            if engine::is_known(&state, &report) || self.advance_from(state, &input).await? == Some(true) {
+                return Ok(Ok(()));
+            }
+        }
+        Err(Refusal::Overloaded)
     }
 
     /// Cancels a run, for this reason.

@@ -12,7 +12,8 @@ use anyhow::{Context as _, bail, ensure};
 use callboard::store::postgres::{Options, PostgresStore};
 use callboard::store::sqlite::SqliteStore;
 use callboard_actors::domain::{
-    Accept, Change, Event, EventId, Function, Lookup, NewRun, Opcode, Reply, Timestamp, WaitKind, Write, Written,
+    Accept, Change, Event, EventId, Function, Lookup, NewRun, Opcode, Reply, RequestId, Timestamp, WaitKind, Write,
+    Written,
 };
 use callboard_actors::engine::{self, Context, Input, Listeners, Replied, RetryPolicy};
 use callboard_actors::ports::Store;
@@ -159,6 +160,7 @@ fn waiter(function: &Function, n: usize, place: usize) -> anyhow::Result<(Event,
     let operation = Workload::Wait.operation(0, std::time::Duration::ZERO);
     let replied = Replied {
         job: run.job.clone(),
+        request: RequestId::first_at(now),
         reply: Reply::Steps {
             ops: Opcode::parse_reply(operation.as_bytes())?,
             request_version: 2,

@@ -82,7 +82,8 @@ CREATE TABLE callboard.runs (
     gates            text,             -- what its calls have to pass; none of most
     output           text,
     original_id      uuid,             -- the first run of those of which it is a repetition
-    edited           text              -- a step that an operator gives other arguments
+    edited           text,             -- a step that an operator gives other arguments
+    reporter         text              -- the call that was the last to report steps while it was under way
 ) WITH (fillfactor = 70);
 CREATE INDEX runs_by_function ON callboard.runs (function_id, id);
 CREATE INDEX runs_open ON callboard.runs (id) WHERE ended_at IS NULL;

@@ -381,7 +381,8 @@ $$;
 CREATE FUNCTION callboard.claim(
     -- Runs that move on.
     move_run uuid[], move_expected bigint[], move_status text[], move_started bigint[], move_request_version integer[],
-    move_plan_only boolean[], move_group text[], move_output text[], move_ended bigint[], move_unsuccessful boolean[],
+    move_plan_only boolean[], move_group text[], move_reporter text[], move_output text[], move_ended bigint[],
+    move_unsuccessful boolean[],
     -- Events that are routed, with the revision of the catalog that they were matched against.
     route_event uuid[], route_catalog bigint[],
     -- Events that come in or, with `event_by`, are emitted by a run that moves on or a gathering that ends.
@@ -489,13 +490,14 @@ BEGIN
                 request_version = coalesce(new.request_version, runs.request_version),
                 plan_only = coalesce(new.plan_only, runs.plan_only),
                 step_group = coalesce(new.step_group, runs.step_group),
+                reporter = coalesce(new.reporter, runs.reporter),
                 output = coalesce(new.output, runs.output),
                 ended_at = coalesce(new.ended_at, runs.ended_at),
                 unsuccessful = coalesce(new.unsuccessful, runs.unsuccessful)
             FROM unnest(move_run, move_expected, move_status, move_started, move_request_version, move_plan_only,
-                    move_group, move_output, move_ended, move_unsuccessful)
-                AS new (id, version, status, started_at, request_version, plan_only, step_group, output, ended_at,
-                    unsuccessful)
+                    move_group, move_reporter, move_output, move_ended, move_unsuccessful)
+                AS new (id, version, status, started_at, request_version, plan_only, step_group, reporter, output,
+                    ended_at, unsuccessful)
             WHERE runs.id = new.id AND runs.version = new.version
             RETURNING runs.id
         )

@@ -74,7 +74,8 @@ CREATE TABLE runs (
     gates            TEXT,             -- what its calls have to pass; none of most
     output           TEXT,
     original_id      TEXT,             -- the first run of those of which it is a repetition
-    edited           TEXT              -- a step that an operator gives other arguments
+    edited           TEXT,             -- a step that an operator gives other arguments
+    reporter         TEXT              -- the call that was the last to report steps while it was under way
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_function ON runs (function_id, id);
 CREATE INDEX runs_open ON runs (id) WHERE ended_at IS NULL;

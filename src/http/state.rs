@@ -12,7 +12,8 @@ use callboard_actors::breaker::Breakers;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
     Cap, DeadLetter, Estimate, Event, EventId, FunctionId, FunctionMode, GatheringId, Json, LetterId, LimitOverride,
-    MetadataTarget, MetadataUpdate, Node, Operation, OperationId, Registration, RuleId, RunId, SyncOutcome,
+    MetadataTarget, MetadataUpdate, Node, Operation, OperationId, Registration, Report, ReportRefused, RuleId, RunId,
+    SyncOutcome, Ticket,
 };
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
@@ -49,6 +50,13 @@ pub trait Api: Send + Sync {
     ) -> Result<Invoked, Refusal>;
     async fn signal(&self, signal: &str, data: Json) -> Result<Option<RunId>, Refusal>;
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal>;
+    async fn report(
+        &self,
+        run: RunId,
+        function: Option<FunctionId>,
+        ticket: Ticket,
+        report: Report,
+    ) -> Result<Result<(), ReportRefused>, Refusal>;
     async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError>;
     async fn write_metadata(
         &self,
@@ -115,6 +123,15 @@ impl Api for Orchestrator {
     }
     async fn cancel(&self, run: RunId) -> Result<Cancelled, Refusal> {
         Self::cancel(self, run).await
+    }
+    async fn report(
+        &self,
+        run: RunId,
+        function: Option<FunctionId>,
+        ticket: Ticket,
+        report: Report,
+    ) -> Result<Result<(), ReportRefused>, Refusal> {
+        Self::report(self, run, function, &ticket, report).await
     }
     async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError> {
         Self::rerun(self, run, from.as_ref()).await

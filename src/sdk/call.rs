@@ -4,10 +4,12 @@
 //! and are glued between keys that are written in sorted order. What every SDK needs is always there, whatever its
 //! value (both `use_api` flags, `stack`, `steps`, integers without a fraction); what is missing is missing on purpose:
 //!
-//! * `ctx.fn_id` would make the TypeScript SDK (4.x) report finished steps to the checkpoint endpoints, which this
-//!   server does not offer yet: every step would cost five failed requests. The Go SDK takes its absence for the zero
-//!   UUID. It goes in together with those endpoints.
-//! * `defers` and the generation and job ids belong to the same endpoints.
+//! * `ctx.fn_id`, where the app must not report steps before the call is over;
+//! * `defers`: functions are not deferred yet.
+//!
+//! `ctx.fn_id` and `ctx.qi_id` have the TypeScript SDK (4.x) report steps as they are done, in the name of the call's
+//! [`Ticket`](callboard_actors::domain::Ticket), and go on in the same call; see `/v1/checkpoint`. The generation is for
+//! people who read logs: 1 for the first attempt.
 //!
 //! Never touches the network, never reads a clock.
 
@@ -63,8 +65,14 @@ pub fn build(call: &Call, key: Option<&SigningKey>, now: u64) -> Result<Request,
         (headers::RUN_ID, call.run.to_string()),
         (headers::STEP_ID, target.to_owned()),
         (headers::REQUEST_VERSION, call.request_version.to_string()),
-        (headers::REQUEST_ID, call.request_id.clone()),
+        (headers::REQUEST_ID, call.ticket.call.request.to_string()),
+        (headers::GENERATION_ID, generation(call).to_string()),
     ];
+    // As `/v1/runs/{id}/jobs` names it. Ids of steps are any text, headers are not.
+    let job = format!("{}/{}", call.run, call.ticket.call.job);
+    if job.bytes().all(|byte| byte.is_ascii_graphic()) {
+        headers.push((headers::JOB_ID, job));
+    }
     if let Some(key) = key {
         headers.push((headers::SIGNATURE, key.sign(body.as_bytes(), now)));
     }
@@ -74,6 +82,11 @@ pub fn build(call: &Call, key: Option<&SigningKey>, now: u64) -> Result<Request,
         body: body.into(),
         offloaded,
     })
+}
+
+/// One more with every attempt at the job.
+fn generation(call: &Call) -> u64 {
+    u64::from(call.ticket.call.attempt) + 1
 }
 
 /// The URL as registered, with `stepId` set and everything else kept.
@@ -127,10 +140,21 @@ fn write(call: &Call, steps: Option<&[(StepId, Json)]>, events: &[Json]) -> Stri
     push_number(&mut out, call.attempt);
     out.push_str(r#","disable_immediate_execution":"#);
     out.push_str(if call.plan_only { "true" } else { "false" });
-    out.push_str(r#","env":"","max_attempts":"#);
+    out.push_str(r#","env":"","#);
+    if call.may_report {
+        out.push_str(r#""fn_id":""#);
+        push_number(&mut out, call.function);
+        out.push_str(r#"","#);
+    }
+    out.push_str(r#""generation_id":"#);
+    push_number(&mut out, generation(call));
+    out.push_str(r#","max_attempts":"#);
     push_number(&mut out, call.max_attempts);
-    out.push_str(r#","request_id":"#);
-    push_text(&mut out, &call.request_id);
+    out.push_str(r#","qi_id":"#);
+    push_text(&mut out, &call.ticket.to_string());
+    out.push_str(r#","request_id":""#);
+    push_number(&mut out, call.ticket.call.request);
+    out.push('"');
     out.push_str(r#","run_id":"#);
     push_text(&mut out, &call.run.to_string());
     out.push_str(r#","stack":{"current":"#);
@@ -190,7 +214,7 @@ fn push_number(out: &mut String, number: impl std::fmt::Display) {
 fn push_text(out: &mut String, text: &str) {
     if text
         .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
     {
         out.push('"');
         out.push_str(text);
@@ -204,7 +228,7 @@ fn push_text(out: &mut String, text: &str) {
 mod tests {
     use std::sync::Arc;
 
-    use callboard_actors::domain::{FunctionId, RunId, Timestamp};
+    use callboard_actors::domain::{CallRef, FunctionId, JobKey, RequestId, RunId, Ticket, Timestamp};
     use proptest::prelude::*;
     use rstest::rstest;
     use serde_json::{Value, json};
@@ -217,7 +241,15 @@ mod tests {
             run: RunId::new(Timestamp::from_millis(1_750_000_000_000), 7),
             function: FunctionId::derive("shop", "shop-ship"),
             target: Target::Discovery,
-            request_id: "01JZ0000000000000000000009".to_owned(),
+            ticket: Ticket {
+                call: CallRef {
+                    job: JobKey::Start,
+                    attempt: 2,
+                    request: "01JZ0000000000000000000009".parse::<RequestId>().expect("an id"),
+                },
+                epoch: 7,
+            },
+            may_report: true,
             attempt: 0,
             max_attempts: 5,
             request_version: -1,
@@ -247,7 +279,8 @@ mod tests {
             body,
             json!({
                 "ctx": {
-                    "attempt": 0, "disable_immediate_execution": false, "env": "", "max_attempts": 5,
+                    "attempt": 0, "disable_immediate_execution": false, "env": "", "fn_id": call.function.to_string(),
+                    "generation_id": 3, "max_attempts": 5, "qi_id": "7.2.01JZ0000000000000000000009.start",
                     "request_id": "01JZ0000000000000000000009", "run_id": run, "step_id": "step",
                     "stack": {"current": 0, "stack": []}, "use_api": false,
                 },
@@ -269,7 +302,19 @@ mod tests {
         assert_eq!(header("x-run-id"), Some(run.as_str()));
         assert_eq!(header("x-inngest-step-id"), Some("step"));
         assert_eq!(header("x-inngest-req-version"), Some("-1"));
+        assert_eq!(header("x-inngest-generation-id"), Some("3"));
+        assert_eq!(header("x-inngest-job-id"), Some(&*format!("{run}/start")));
         assert_eq!(header("x-inngest-signature"), None);
+    }
+
+    #[test]
+    fn without_its_functions_id_an_app_does_not_report() {
+        let (_, body) = sent(&Call {
+            may_report: false,
+            ..call()
+        });
+        assert_eq!(body["ctx"].get("fn_id"), None);
+        assert!(body["ctx"]["qi_id"].is_string());
     }
 
     #[test]
@@ -375,7 +420,7 @@ mod tests {
             ids in prop::collection::btree_set(".{1,6}", 0..6),
             memos in prop::collection::vec(json_text(), 6),
             events in prop::collection::vec(json_text(), 1..3),
-            request_id in ".{0,10}",
+            job in ".{0,10}",
             attempt in any::<u32>(),
             request_version in any::<i32>(),
         ) {
@@ -383,7 +428,7 @@ mod tests {
             call.stack = ids.iter().map(|id| StepId::from(id.as_str())).collect();
             call.steps = call.stack.iter().cloned().zip(memos).collect();
             call.events = events.into();
-            call.request_id = request_id;
+            call.ticket.call.job = JobKey::Discover(job.as_str().into());
             call.attempt = attempt;
             call.request_version = request_version;
             let (body, _) = body(&call);

@@ -16,6 +16,7 @@ pub mod registration;
 pub mod reply;
 pub mod signing;
 mod step_id;
+pub mod token;
 pub mod transport;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use invoker::{HttpInvoker, HttpInvokerFactory, Settings};
 pub use registration::{RegistrationError, parse, parse_own};
 pub use signing::SigningKey;
 pub use step_id::step_id;
+pub use token::Tokens;
 
 /// Names of the protocol's headers.
 pub mod headers {
@@ -49,6 +51,10 @@ pub mod headers {
     pub const STEP_ID: &str = "x-inngest-step-id";
     /// Unique to each call.
     pub const REQUEST_ID: &str = "x-request-id";
+    /// Which attempt at its job a call is, from 1.
+    pub const GENERATION_ID: &str = "x-inngest-generation-id";
+    /// What a call is made for.
+    pub const JOB_ID: &str = "x-inngest-job-id";
     /// Left by the TypeScript SDK on an answer that it strips of every other header of its own.
     pub const SDK_HANDLED: &str = "x-inngest-sdk-handled";
 }

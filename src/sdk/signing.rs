@@ -119,6 +119,15 @@ impl SigningKey {
         mac
     }
 
+    /// A secret for a purpose of our own, which nobody can make who does not hold the key.
+    pub(super) fn derive(&self, purpose: &[u8]) -> Vec<u8> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.text.expose_secret().as_bytes())
+            .expect("HMAC takes keys of any length");
+        mac.update(b"callboard ");
+        mac.update(purpose);
+        mac.finalize().into_bytes().to_vec()
+    }
+
     /// The bearer token that the TypeScript and Go SDKs send: with the key's prefix.
     #[must_use]
     pub fn bearer(&self) -> String {

@@ -10,6 +10,7 @@ mod apps;
 mod bad_input;
 mod cancelling;
 mod chaos;
+mod checkpoints;
 mod cli;
 mod cluster;
 mod containers;

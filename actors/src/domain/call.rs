@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, FunctionId, GatewayOptions, Json, Opcode, RunId, StepId, Timestamp};
+use super::{Failure, FunctionId, GatewayOptions, Json, Opcode, RunId, StepId, Ticket, Timestamp};
 
 /// What a call asks the app to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +25,12 @@ pub struct Call {
     pub function: FunctionId,
     /// What to do.
     pub target: Target,
-    /// Unique to this call.
-    pub request_id: String,
-    /// Attempts made before this one.
+    /// Which call it is, for the app to refer to.
+    pub ticket: Ticket,
+    /// Whether the app may report steps before the call is over. The TypeScript SDK (4.24) would take the input of a step that
+    /// was edited for its result then.
+    pub may_report: bool,
+    /// Attempts made before this one that the app is told of: none from before it last reported a step.
     pub attempt: u32,
     /// Attempts in all.
     pub max_attempts: u32,

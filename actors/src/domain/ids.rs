@@ -112,6 +112,11 @@ ulid_id! {
 }
 
 ulid_id! {
+    /// One call of an app; sorts by when it was made.
+    RequestId, "request"
+}
+
+ulid_id! {
     /// One running process of an installation.
     NodeId, "node"
 }
@@ -129,6 +134,14 @@ ulid_id! {
 ulid_id! {
     /// A gathering of events; its time part is when it was opened.
     GatheringId, "gathering"
+}
+
+impl RequestId {
+    /// This id or, if the earlier one is not below it (clocks differ), the next one after that.
+    #[must_use]
+    pub fn after(self, earlier: Self) -> Self {
+        self.max(Self(Ulid(earlier.0.0.saturating_add(1))))
+    }
 }
 
 impl GatheringId {

@@ -29,6 +29,7 @@ mod operation;
 mod priority;
 mod rate;
 mod registration;
+mod report;
 mod resumption;
 mod run;
 mod step;
@@ -53,7 +54,8 @@ pub use gathering::{
     DueBy, Fire, Gather, Gathered, Gathering, Join, Joined, LATE as LATE_TO_DEBOUNCE, Standing, replaced_by,
 };
 pub use ids::{
-    ClaimId, EventId, EventIdSeed, FunctionId, GatheringId, IdError, LetterId, NodeId, OperationId, RunId, StepId,
+    ClaimId, EventId, EventIdSeed, FunctionId, GatheringId, IdError, LetterId, NodeId, OperationId, RequestId, RunId,
+    StepId,
 };
 pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};
@@ -70,6 +72,7 @@ pub use operation::{
 pub use priority::{Class, Priority};
 pub use rate::Rate;
 pub use registration::{Registration, SyncOutcome};
+pub use report::{CallRef, Report, ReportRefused, Ticket};
 pub use resumption::Resumption;
 pub use run::{EditedStep, RunState, RunStatus};
 pub use step::{Step, StepOp, StepState};

@@ -384,6 +384,15 @@ impl Opcode {
         })
     }
 
+    /// Whether it may be reported while its call is under way: nothing has to be done about it but to keep it.
+    #[must_use]
+    pub fn is_reportable(&self) -> bool {
+        matches!(
+            self.kind,
+            OpcodeKind::StepRun { .. } | OpcodeKind::StepPlanned | OpcodeKind::Lazy
+        )
+    }
+
     /// Whether it speaks of a step that has yet to complete.
     #[must_use]
     pub fn is_plan(&self) -> bool {

@@ -11,8 +11,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, ClaimId, DeadLetter, EventId, FunctionId, Gates, GatheringId, JobKey, Json, Priority, RunId, Step, StepId,
-    StepState, Timestamp,
+    CallRef, Change, ClaimId, DeadLetter, EventId, FunctionId, Gates, GatheringId, JobKey, Json, Priority, RunId, Step,
+    StepId, StepState, Timestamp,
 };
 
 /// Where a run stands.
@@ -97,6 +97,8 @@ pub struct RunState {
     pub stack: Vec<StepId>,
     /// What is going to happen: the run's jobs, each with the attempts made before.
     pub jobs: BTreeMap<JobKey, u32>,
+    /// The call that was the last to report steps while it was under way, or to take the place of one that had.
+    pub reporter: Option<CallRef>,
     /// What was given up and holds the run until somebody decides.
     pub held: BTreeMap<JobKey, DeadLetter>,
     /// Its head start over runs of the same age.
@@ -148,6 +150,7 @@ impl RunState {
             steps: IndexMap::new(),
             stack: Vec::new(),
             jobs: BTreeMap::new(),
+            reporter: None,
             held: BTreeMap::new(),
             priority: Priority::NONE,
             gates: Gates::NONE,
@@ -178,6 +181,20 @@ impl RunState {
                 let name = body.get("name").and_then(serde_json::Value::as_str);
                 name.is_some_and(|name| REPORTS.contains(&name))
             })
+    }
+
+    /// Attempts at a job that count against it, of this many: not those from before it last reported a step.
+    #[must_use]
+    pub fn counted_attempts(&self, job: &JobKey, attempt: u32) -> u32 {
+        let reporter = self.reporter.as_ref().filter(|reporter| reporter.job == *job);
+        attempt - reporter.map_or(0, |reporter| reporter.attempt.min(attempt))
+    }
+
+    /// Whether another call for the same attempt, made later than this one, has taken its place.
+    #[must_use]
+    pub fn has_superseded(&self, call: &CallRef) -> bool {
+        let reporter = self.reporter.as_ref().filter(|reporter| reporter.is_beside(call));
+        reporter.is_some_and(|reporter| reporter.request > call.request)
     }
 
     /// Whether something is going to bring it on, or somebody to decide (P4).
@@ -245,6 +262,7 @@ impl RunState {
             Change::Unburied(key) => {
                 self.held.remove(key);
             }
+            Change::Reporter(call) => self.reporter = Some(call.clone()),
             Change::Released(_) | Change::WaitPut(_) | Change::WaitDone(_) | Change::Emit { .. } | Change::Noted(_) => {
             }
         }

@@ -26,6 +26,19 @@ pub(super) struct Completion {
 
 /// Records a step's memo and, if nothing else of its group is under way, asks the app what comes next.
 pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
+    if let Some(done) = record(decision, completion) {
+        discover(decision, &[done]);
+    }
+}
+
+/// A step whose memo is recorded now.
+pub(super) struct Done {
+    id: StepId,
+    race: bool,
+}
+
+/// Records a step's memo, unless it has one. The app is not asked what comes next.
+pub(super) fn record(decision: &mut Decision<'_>, completion: Completion) -> Option<Done> {
     let Completion {
         id,
         op,
@@ -40,14 +53,15 @@ pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
         event,
     } = completion;
     if decision.run.steps.get(&id).is_some_and(Step::is_done) {
-        return;
+        return None;
     }
     let limit = decision.function.caps.state_bytes;
     if decision.run.memo_bytes() + memo.len() > limit {
         let message = format!("The function run exceeded the state size limit of {limit} bytes.");
         let failure = Failure::new("InngestErrStateOverflowed", &*message)
             .with("error", format!("InngestErrStateOverflowed: {message}"));
-        return finish::fatal(decision, &failure);
+        finish::fatal(decision, &failure);
+        return None;
     }
     let known = decision.run.steps.get(&id);
     let was_parked = known.is_some_and(|step| matches!(step.state, StepState::Parked { .. }));
@@ -99,7 +113,12 @@ pub(super) fn complete(decision: &mut Decision<'_>, completion: Completion) {
             decision.job_done(&key);
         }
     }
-    discover(decision, id, race);
+    if decision.run.group.contains(&id) {
+        let mut group = decision.run.group.clone();
+        group.remove(&id);
+        decision.push(Change::Group(group));
+    }
+    Some(Done { id, race })
 }
 
 /// A parked step is over, with this memo; an event may have ended it.
@@ -128,17 +147,19 @@ pub(super) fn parked(decision: &mut Decision<'_>, id: &StepId, memo: Json, faile
     );
 }
 
-fn discover(decision: &mut Decision<'_>, id: StepId, race: bool) {
-    if decision.run.group.contains(&id) {
-        let mut group = decision.run.group.clone();
-        group.remove(&id);
-        decision.push(Change::Group(group));
-    }
-    if !decision.run.group.is_empty() && !race {
+/// Asks the app what comes next after these steps, which were recorded together: once.
+pub(super) fn discover(decision: &mut Decision<'_>, done: &[Done]) {
+    let Some(last) = done.last() else { return };
+    if !decision.run.group.is_empty() && !done.iter().any(|done| done.race) {
         return;
     }
+    relax(decision);
+    decision.job_put(JobKey::Discover(last.id.clone()), 0, decision.context.now, None);
+}
+
+/// With no parallel sibling left, steps may be run where they are found.
+pub(super) fn relax(decision: &mut Decision<'_>) {
     if decision.run.group.is_empty() && decision.run.request_version >= 2 && decision.run.plan_only {
         decision.push(Change::PlanOnly(false));
     }
-    decision.job_put(JobKey::Discover(id), 0, decision.context.now, None);
 }

@@ -2,7 +2,9 @@
 
 use super::look_back::Search;
 use super::{Input, deadline, is_current};
-use crate::domain::{Call, Function, Job, JobKey, Json, Resumption, RunState, StepId, Target};
+use crate::domain::{
+    Call, CallRef, Function, Job, JobKey, Json, RequestId, Resumption, RunState, StepId, Target, Ticket,
+};
 
 /// What to do about a job.
 #[derive(Debug)]
@@ -11,7 +13,8 @@ pub enum Next {
     Call(Box<Call>),
     /// Look for the event; what comes of it is an [`Input::Looked`].
     Search(Box<Search>),
-    /// Decide at once. After [`Input::Begun`] the same job is to be dispatched again, for its call.
+    /// Decide at once. After [`Input::Begun`] and [`Input::Superseded`] the same job is to be dispatched again, for its
+    /// call.
     Decide(Input),
     /// Nothing: the run has ended or has moved past the job.
     Stale,
@@ -23,9 +26,9 @@ pub fn is_due(run: &RunState, job: &Job) -> bool {
     !run.status.is_final() && is_current(run, job)
 }
 
-/// Says what a due job leads to. `request_id` will name the call.
+/// Says what a due job leads to. `request` will name the call, and `epoch` is that of the job's lease.
 #[must_use]
-pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: String) -> Next {
+pub fn dispatch(run: &RunState, function: &Function, job: &Job, request: RequestId, epoch: u64) -> Next {
     if !is_due(run, job) {
         return Next::Stale;
     }
@@ -69,13 +72,21 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request_id: Stri
     if run.stack.len() >= function.caps.steps {
         return Next::Decide(Input::Overflowed);
     }
+    let call = CallRef::new(job, request);
+    // An earlier call of this attempt has reported steps, and may be at work still.
+    let rival = run.reporter.as_ref().filter(|reporter| reporter.is_beside(&call));
+    if let Some(rival) = rival.filter(|rival| rival.request != request) {
+        let request = request.after(rival.request);
+        return Next::Decide(Input::Superseded(CallRef { request, ..call }));
+    }
     Next::Call(Box::new(Call {
         url: function.url.clone(),
         run: run.id,
         function: function.id,
         target,
-        request_id,
-        attempt: job.attempt,
+        ticket: Ticket { call, epoch },
+        may_report: run.edited_input().is_none(),
+        attempt: run.counted_attempts(&job.id.key, job.attempt),
         max_attempts: function.max_attempts(),
         request_version: run.request_version,
         plan_only: run.plan_only,

@@ -20,6 +20,8 @@
 //!
 //!   [Cancel], [Deadline] at any time ──► Cancelled          [Name] is a job
 //!
+//!   report of a call under way ── memos recorded, the call goes on
+//!
 //!   any job that is given up ──► held ─┬─ revived ──► the same job, now
 //!                                      └─ discarded ──► Failed
 //! ```
@@ -43,6 +45,7 @@ mod look_back;
 mod plan;
 pub mod rate_limit;
 mod reply;
+mod report;
 pub mod rerun;
 pub mod retry;
 mod start;
@@ -59,14 +62,15 @@ pub(crate) use finish::refused_invoke;
 pub use gates::{limits, run_limit};
 pub use look_back::Search;
 pub use plan::invoke_key;
+pub use report::{is_known, refusal};
 pub use rerun::rerun;
 pub use retry::RetryPolicy;
 pub(crate) use start::refuse_lock;
 pub use start::{Start, begin, invoked_event, start};
 
 use crate::domain::{
-    Change, Deadline, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json, LetterId, Reply,
-    Resumption, RunState, RunStatus, StepId, StepOp, Timestamp,
+    CallRef, Change, Deadline, Failure, FetchFailure, FetchResponse, Function, HistoryKind, Job, JobKey, Json,
+    LetterId, Reply, Report, RequestId, Resumption, RunState, RunStatus, StepId, StepOp, Timestamp,
 };
 use decision::Decision;
 
@@ -100,6 +104,10 @@ pub enum Input {
     Missed(Deadline),
     /// A call came back.
     Replied(Box<Replied>),
+    /// A call that is under way reports steps that are done.
+    Reported(Box<Report>),
+    /// This call is about to go out, and takes the place of one that has reported steps.
+    Superseded(CallRef),
     /// A sleep is over.
     Woke(StepId),
     /// A wait's time is up.
@@ -127,6 +135,8 @@ pub enum Input {
 pub struct Replied {
     /// The job that asked for it.
     pub job: Job,
+    /// Which call for the job it was.
+    pub request: RequestId,
     /// The answer.
     pub reply: Reply,
     /// When the call went out.
@@ -135,6 +145,13 @@ pub struct Replied {
     pub fetched: HashMap<StepId, Result<FetchResponse, FetchFailure>>,
     /// Which of the signals that its steps want to wait for have a waiter elsewhere.
     pub signals_taken: HashSet<String>,
+}
+
+impl Replied {
+    /// The call.
+    pub(crate) fn call(&self) -> CallRef {
+        CallRef::new(&self.job, self.request)
+    }
 }
 
 /// Decides what an input makes of a run.
@@ -152,7 +169,11 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
         Input::Missed(which) => deadline::missed(&mut decision, *which),
         // Somebody else has done the job, or is at its next attempt: what this one brought comes too late.
         Input::Replied(replied) if !is_current(&decision.run, &replied.job) => {}
+        // An app whose report was refused answers with an error, which is about that call and not about the function.
+        Input::Replied(replied) if decision.run.has_superseded(&replied.call()) => {}
         Input::Replied(replied) => reply::replied(&mut decision, replied),
+        Input::Reported(report) => report::reported(&mut decision, report),
+        Input::Superseded(call) => decision.push(Change::Reporter(call.clone())),
         Input::Woke(step) => {
             decision.job_done(&JobKey::Wake(step.clone()));
             complete::parked(&mut decision, step, Json::null(), false, None);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::complete::{Completion, complete};
+use super::complete::{self, Completion, Done};
 use super::decision::Decision;
 use super::look_back::Search;
 use super::plan::{Plan, Problem, plan};
@@ -80,10 +80,34 @@ fn steps(decision: &mut Decision<'_>, replied: &Replied, ops: &[Opcode], version
     let (first, rest): (Vec<_>, Vec<_>) = plans
         .into_iter()
         .partition(|(op, _)| matches!(op.kind, OpcodeKind::WaitForEvent { .. }));
+    let (mut done, mut is_retried) = (Vec::new(), false);
     for (op, plan) in first.into_iter().chain(rest) {
-        note_metadata(decision, replied, op, &plan);
-        act(decision, replied, op, plan, rules);
+        // A step that is planned says the same again when it has run.
+        if !matches!(plan, Plan::Nothing | Plan::Call | Plan::Again) {
+            note_metadata(decision, op, attempts(decision, replied));
+        }
+        match act(decision, replied, op, plan, rules) {
+            Acted::Done(step) => done.push(step),
+            Acted::Retried => is_retried = true,
+            Acted::Otherwise => {}
+        }
     }
+    if is_retried && !matches!(replied.job.id.key, JobKey::Step(_)) {
+        // The app is asked again anyway, and told then what is done.
+        complete::relax(decision);
+    } else {
+        complete::discover(decision, &done);
+    }
+}
+
+/// What an opcode has come to.
+enum Acted {
+    /// The step is done.
+    Done(Done),
+    /// The call is made again.
+    Retried,
+    /// Something else.
+    Otherwise,
 }
 
 /// Says what is wrong with a reply that leads nowhere: taking it for an answer would leave the run without a next step,
@@ -96,6 +120,10 @@ fn silence(decision: &Decision<'_>, replied: &Replied, plans: &[(&Opcode, Plan)]
     if let JobKey::Step(target) = &replied.job.id.key {
         let answers = |(op, plan): &(&Opcode, Plan)| op.id == *target && does(plan) && !matches!(plan, Plan::Call);
         return (!plans.iter().any(answers)).then_some("the app did not run the step it was asked for");
+    }
+    // It has reported steps before, and may well repeat them now.
+    if decision.run.reporter.as_ref() == Some(&replied.call()) {
+        return None;
     }
     let owners = decision.run.jobs.keys().filter(|key| key.is_owner()).count();
     let is_alone = owners == 1 && decision.run.held.is_empty();
@@ -129,18 +157,22 @@ fn parallel(decision: &mut Decision<'_>, ops: &[Opcode]) {
     }
 }
 
-fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, rules: Rules<'_>) {
+fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, rules: Rules<'_>) -> Acted {
     let now = decision.context.now;
     match plan {
         Plan::Nothing => {}
-        Plan::Record { op: kind, memo, failed } => record(decision, replied, op, kind, memo, failed),
+        Plan::Record { op: kind, memo, failed } => {
+            let done = record(decision, replied, op, kind, memo, failed);
+            return done.map_or(Acted::Otherwise, Acted::Done);
+        }
         Plan::Retry { op: kind, failure } => {
-            if rules.no_retry || replied.job.attempt + 1 >= decision.function.max_attempts() {
+            if rules.no_retry || is_last_attempt(decision, replied) {
                 let memo = failure.to_json().wrapped("error");
-                record(decision, replied, op, kind, memo, true);
-            } else {
-                retry(decision, replied, Some(op), &failure, None, rules.retry_after);
+                let done = record(decision, replied, op, kind, memo, true);
+                return done.map_or(Acted::Otherwise, Acted::Done);
             }
+            retry(decision, replied, Some(op), &failure, None, rules.retry_after);
+            return Acted::Retried;
         }
         Plan::Call => {
             park(decision, op, StepOp::Run, StepState::Planned, None);
@@ -169,22 +201,29 @@ fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, 
         Plan::Complete(output) => finish::completed(decision, &output),
         Plan::Again => decision.job_put(JobKey::Discover(op.id.clone()), 0, now, None),
     }
+    Acted::Otherwise
 }
 
-/// Remembers what the app notes about a step that is new or has moved on.
-fn note_metadata(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: &Plan) {
-    // A step that is planned says the same again when it has run.
-    if op.metadata.is_empty() || matches!(plan, Plan::Nothing | Plan::Call | Plan::Again) {
+/// Remembers what the app notes about a step, in this attempt.
+pub(super) fn note_metadata(decision: &mut Decision<'_>, op: &Opcode, attempt: u32) {
+    if op.metadata.is_empty() {
         return;
     }
     let step = Some(op.id.clone()).filter(|id| !id.as_str().is_empty());
     let detail = NotedMetadata::detail(&op.metadata);
-    decision.note(HistoryKind::MetadataWritten, step, replied.job.attempt, detail);
+    decision.note(HistoryKind::MetadataWritten, step, attempt, detail);
 }
 
 /// Records the outcome of a step that ran, or whose request was made.
-fn record(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, kind: StepOp, memo: Json, failed: bool) {
-    let (started_at, ended_at) = times(op, replied, decision.context.now);
+fn record(
+    decision: &mut Decision<'_>,
+    replied: &Replied,
+    op: &Opcode,
+    kind: StepOp,
+    memo: Json,
+    failed: bool,
+) -> Option<Done> {
+    let (started_at, ended_at) = times(op, replied.called_at, decision.context.now);
     let completion = Completion {
         id: op.id.clone(),
         op: kind,
@@ -192,13 +231,22 @@ fn record(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, kind: Ste
         race: op.race,
         memo,
         failed,
-        attempt: replied.job.attempt,
+        attempt: attempts(decision, replied),
         started_at,
         ended_at,
         run_type: op.run_type.clone(),
         event: None,
     };
-    complete(decision, completion);
+    complete::record(decision, completion)
+}
+
+/// Attempts before this one that count.
+fn attempts(decision: &Decision<'_>, replied: &Replied) -> u32 {
+    decision.run.counted_attempts(&replied.job.id.key, replied.job.attempt)
+}
+
+fn is_last_attempt(decision: &Decision<'_>, replied: &Replied) -> bool {
+    attempts(decision, replied) + 1 >= decision.function.max_attempts()
 }
 
 fn park(decision: &mut Decision<'_>, op: &Opcode, kind: StepOp, state: StepState, emit: Option<&Event>) {
@@ -239,14 +287,14 @@ fn park(decision: &mut Decision<'_>, op: &Opcode, kind: StepOp, state: StepState
 }
 
 /// When a step's code ran: as the SDK says or, if it does not, for as long as the call took.
-fn times(op: &Opcode, replied: &Replied, now: Timestamp) -> (Timestamp, Timestamp) {
+pub(super) fn times(op: &Opcode, called_at: Timestamp, now: Timestamp) -> (Timestamp, Timestamp) {
     const NANOS_PER_MILLI: i64 = 1_000_000;
     match op.timing {
         Some((start, duration)) if start > 0 && duration >= 0 => (
             Timestamp::from_millis(start / NANOS_PER_MILLI),
             Timestamp::from_millis(start.saturating_add(duration) / NANOS_PER_MILLI),
         ),
-        _ => (replied.called_at, now),
+        _ => (called_at, now),
     }
 }
 
@@ -260,7 +308,7 @@ fn attempt_failed(
     no_retry: bool,
     retry_after: Option<&str>,
 ) {
-    if no_retry || replied.job.attempt + 1 >= decision.function.max_attempts() {
+    if no_retry || is_last_attempt(decision, replied) {
         note_failure(decision, replied, op, failure, status, None);
         if failure.name().starts_with("InngestErr") {
             return finish::fatal(decision, failure);
@@ -282,8 +330,9 @@ fn retry(
     let context = decision.context;
     let due = context
         .retry
-        .next(replied.job.attempt, retry_after, context.now, context.dice);
+        .next(attempts(decision, replied), retry_after, context.now, context.dice);
     note_failure(decision, replied, op, failure, status, Some(due));
+    // Attempts of a job only go up, counted or not: what comes of an earlier one is known by that.
     decision.job_put(replied.job.id.key.clone(), replied.job.attempt + 1, due, None);
 }
 
@@ -314,7 +363,7 @@ fn note_failure(
     decision.note(
         HistoryKind::AttemptFailed,
         step,
-        replied.job.attempt,
+        attempts(decision, replied),
         Json::from_value(&detail).ok(),
     );
 }

@@ -11,6 +11,7 @@ mod life;
 mod metadata;
 mod parallel;
 mod properties;
+mod reports;
 mod waits;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -190,8 +191,13 @@ impl Case {
             .get(&key)
             .cloned()
             .unwrap_or_else(|| panic!("no job {key}, only {:?}", self.keys()));
+        // The call that counts.
+        let call = CallRef::new(&job, RequestId::first_at(self.now));
+        let reporter = self.run.reporter.as_ref().filter(|reporter| reporter.is_beside(&call));
+        let request = reporter.map_or(call.request, |reporter| reporter.request);
         Replied {
             job,
+            request,
             reply,
             called_at: self.now,
             fetched: HashMap::new(),
@@ -263,7 +269,13 @@ pub(super) fn job_of(case: &Case, key: &str) -> Job {
 }
 
 pub(super) fn dispatched(case: &Case, key: &str) -> Next {
-    dispatch(&case.run, &case.function, &job_of(case, key), "request".to_owned())
+    dispatch(
+        &case.run,
+        &case.function,
+        &job_of(case, key),
+        RequestId::first_at(case.now),
+        1,
+    )
 }
 
 #[test]

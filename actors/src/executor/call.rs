@@ -32,6 +32,7 @@ impl Executor {
     pub(super) fn call(&self, run: RunId, call: Call, mut assignment: Assignment, ctx: &mut Context<Self>) {
         let pass = assignment.pass().take();
         let job = assignment.lease().job.clone();
+        let request = call.ticket.call.request;
         let (parts, local, calls) = (self.parts.clone(), self.local.clone(), Rc::clone(&self.calls));
         calls.set(calls.get() + 1);
         // A task of its own: a panic in there costs this attempt, and nothing else.
@@ -41,6 +42,7 @@ impl Executor {
             calls.set(calls.get() - 1);
             let replied = outcome.unwrap_or_else(|error| Replied {
                 job,
+                request,
                 reply: Reply::Failed {
                     failure: Failure::new("InternalError", format!("the call could not be carried out: {error}")),
                     status: None,
@@ -55,8 +57,9 @@ impl Executor {
                 return;
             };
             slot.calls -= 1;
+            slot.under_way.retain(|call| call.request != request);
             slot.replied_at = Some(Instant::now());
-            slot.tasks.push_back(Task {
+            slot.push_back(Task {
                 input: Some(Input::Replied(Box::new(replied))),
                 ..Task::new(assignment)
             });
@@ -69,7 +72,7 @@ impl Executor {
 /// The reply to a call, with everything the engine needs to decide on it.
 async fn reply_to(parts: Parts, local: Local, call: Call, pass: Option<Pass>, job: Job) -> Replied {
     let called_at = parts.clock.now();
-    let (run, sent) = (call.run, Instant::now());
+    let (run, request, sent) = (call.run, call.ticket.call.request, Instant::now());
     let reply = local.invoker.call(call).await;
     parts.metrics.function(job.function).call.record_micros(sent.elapsed());
     parts.metrics.calls.answered(&reply);
@@ -83,6 +86,7 @@ async fn reply_to(parts: Parts, local: Local, call: Call, pass: Option<Pass>, jo
     }
     Replied {
         job,
+        request,
         reply,
         called_at,
         fetched,

@@ -15,6 +15,7 @@
 
 mod call;
 mod local;
+mod report;
 mod run_slot;
 mod search;
 mod slot;
@@ -31,7 +32,7 @@ use tokio::time::Instant;
 use crate::assignment::Assignment;
 use crate::breaker::Pass;
 use crate::catalog::SharedCatalog;
-use crate::domain::{Function, FunctionId, RunId, Timestamp};
+use crate::domain::{Function, FunctionId, ReportRefused, RequestId, RunId, Timestamp};
 use crate::engine::{self, Context as Deciding, Input, Next, RetryPolicy};
 use crate::kernel::{AddressBook, Boot, Observation, Supervised};
 use crate::link;
@@ -41,7 +42,8 @@ use crate::run_cache::RunCache;
 use crate::run_slots;
 use crate::supervisor::{RestChild, Supervisor};
 pub use local::Local;
-use slot::{Slot, Task};
+pub use report::TakeReport;
+use slot::{Slot, Task, Work};
 
 /// An executor that has had nothing to do for so long is put to rest.
 const IDLE: Duration = Duration::from_secs(60);
@@ -145,7 +147,7 @@ impl Executor {
             if slot.is_busy {
                 return;
             }
-            if slot.tasks.is_empty() {
+            if slot.work.is_empty() {
                 return self.leave(run, ctx);
             }
             if slot.state.is_none()
@@ -159,8 +161,11 @@ impl Executor {
                 slot.known_at = Some(Instant::now());
                 return self.load(run, ctx);
             }
-            let Some(task) = slot.tasks.pop_front() else { return };
-            self.begin(run, task, ctx);
+            match slot.work.pop_front() {
+                Some(Work::Job(task)) => self.begin(run, task, ctx),
+                Some(Work::Report(pending)) => self.take_report(run, pending, ctx),
+                None => return,
+            }
         }
     }
 
@@ -175,7 +180,7 @@ impl Executor {
             match loaded {
                 Ok(Some(state)) => slot.state = Some(Box::new(state)),
                 // It has ended: its jobs went with it, and so do these.
-                Ok(None) => executor.drop_tasks(run),
+                Ok(None) => executor.drop_work(run),
                 Err(error) => {
                     tracing::warn!(%run, function = %executor.id, %error, "run not loaded, trying again");
                     executor.set_back(run);
@@ -199,6 +204,7 @@ impl Executor {
             tries,
             doubts,
             has_slot,
+            request,
         } = task;
         let Some(slot) = self.slots.get_mut(&run) else { return };
         let Some(state) = slot.state.as_deref() else { return };
@@ -237,8 +243,8 @@ impl Executor {
         {
             return self.take_slot(claim, assignment, doubts, ctx);
         }
-        let request_id = RunId::new(self.parts.clock.now(), self.parts.random.bits()).to_string();
-        match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request_id)) {
+        let request = request.unwrap_or_else(|| RequestId::new(self.parts.clock.now(), self.parts.random.bits()));
+        match assignment.handle(|lease| engine::dispatch(state, &function, &lease.job, request, lease.epoch)) {
             // The router writes the jobs of waits without the executor: a state held since before does not know them.
             Next::Stale if doubts == 0 && !state.status.is_final() => slot.doubt(assignment, tries, doubts),
             Next::Stale => self.acknowledge(assignment),
@@ -256,6 +262,7 @@ impl Executor {
                     return self.put_off(assignment, wait);
                 }
                 slot.calls += 1;
+                slot.under_way.push(call.ticket.call.clone());
                 let replied_at = slot.replied_at.take();
                 self.note_call(&assignment.lease().job, replied_at);
                 self.call(run, *call, assignment, ctx);
@@ -285,11 +292,16 @@ impl Executor {
             look_back: self.parts.look_back,
         };
         let (next, changes) = assignment.handle(|_| engine::decide(*state, function, &input, &context));
-        let goes_on = matches!(input, Input::Begun);
+        // The job's call is yet to be made.
+        let goes_on = match &input {
+            Input::Begun => Some(None),
+            Input::Superseded(call) => Some(Some(call.request)),
+            _ => None,
+        };
         if changes.is_empty() {
             slot.state = Some(Box::new(next));
-            return if goes_on {
-                slot.tasks.push_front(Task::new(assignment));
+            return if goes_on.is_some() {
+                slot.push_front(Task::new(assignment));
             } else {
                 self.acknowledge(assignment);
             };
@@ -310,10 +322,12 @@ impl Executor {
                         let left = run_slots::left_by(&next);
                         slot.state = Some(Box::new(next));
                         slot.known_at = Some(asked_at);
-                        if goes_on {
-                            slot.tasks.push_front(Task::begun(assignment));
-                        } else {
-                            executor.acknowledge(assignment);
+                        match goes_on {
+                            Some(request) => slot.push_front(Task {
+                                request,
+                                ..Task::begun(assignment)
+                            }),
+                            None => executor.acknowledge(assignment),
                         }
                         if let Some(left) = left {
                             executor.pass_slot_on(left);
@@ -321,7 +335,7 @@ impl Executor {
                     }
                     // From here on the state is loaded anew.
                     Ok(false) if tries < TRIES => {
-                        slot.tasks.push_front(Task {
+                        slot.push_front(Task {
                             input: Some(input),
                             tries: tries + 1,
                             ..Task::new(assignment)
@@ -383,22 +397,30 @@ impl Executor {
         actix::spawn(async move { queue.release(&lease.job.id, lease.epoch, due).await });
     }
 
-    /// Gives a run's waiting jobs back. Replies among them are lost: their calls are made again (P3 allows it).
+    /// Gives a run's waiting jobs back. Replies among them are lost: their calls are made again (P3 allows it). Whoever
+    /// reports is told to try again.
     fn set_back(&mut self, run: RunId) {
-        for task in self.take_tasks(run) {
-            self.hand_back(task.assignment);
+        for work in self.take_work(run) {
+            match work {
+                Work::Job(task) => self.hand_back(task.assignment),
+                Work::Report(pending) => drop(pending),
+            }
         }
     }
 
-    fn drop_tasks(&mut self, run: RunId) {
-        for task in self.take_tasks(run) {
-            self.acknowledge(task.assignment);
+    /// The run has ended.
+    fn drop_work(&mut self, run: RunId) {
+        for work in self.take_work(run) {
+            match work {
+                Work::Job(task) => self.acknowledge(task.assignment),
+                Work::Report(pending) => pending.refuse(ReportRefused::Stale),
+            }
         }
     }
 
-    fn take_tasks(&mut self, run: RunId) -> VecDeque<Task> {
+    fn take_work(&mut self, run: RunId) -> VecDeque<Work> {
         let slot = self.slots.get_mut(&run);
-        slot.map(|slot| std::mem::take(&mut slot.tasks)).unwrap_or_default()
+        slot.map(|slot| std::mem::take(&mut slot.work)).unwrap_or_default()
     }
 
     fn rest_if_idle(&self) {
@@ -452,7 +474,7 @@ impl Handler<Perform> for Executor {
         }
         let run = assignment.lease().job.id.run;
         let slot = self.slots.entry(run).or_default();
-        slot.tasks.push_back(Task::new(assignment));
+        slot.push_back(Task::new(assignment));
         self.go_on(run, ctx);
     }
 }

@@ -43,7 +43,7 @@ impl Executor {
             };
             slot.is_busy = false;
             match taken {
-                Ok(true) => slot.tasks.push_front(Task {
+                Ok(true) => slot.push_front(Task {
                     has_slot: true,
                     doubts,
                     ..Task::new(assignment)

@@ -27,7 +27,7 @@ impl Executor {
             };
             slot.calls -= 1;
             match found {
-                Ok(found) => slot.tasks.push_back(Task {
+                Ok(found) => slot.push_back(Task {
                     input: Some(Input::Looked(step, found)),
                     ..Task::new(assignment)
                 }),

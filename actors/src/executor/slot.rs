@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
+use super::report::Pending;
 use crate::assignment::Assignment;
-use crate::domain::RunState;
+use crate::domain::{CallRef, RequestId, RunState};
 use crate::engine::Input;
 
 /// A run an executor is at work on.
@@ -17,19 +18,41 @@ pub(super) struct Slot {
     pub(super) known_at: Option<Instant>,
     /// Whether it is being loaded, or a decision is being committed.
     pub(super) is_busy: bool,
-    /// Calls in flight.
+    /// Calls in flight, and searches.
     pub(super) calls: usize,
+    /// The calls in flight.
+    pub(super) under_way: Vec<CallRef>,
     /// When the reply came that the next call follows from.
     pub(super) replied_at: Option<Instant>,
     /// What is to be decided upon, in order.
-    pub(super) tasks: VecDeque<Task>,
+    pub(super) work: VecDeque<Work>,
+}
+
+/// Something to be decided upon.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are jobs")]
+pub(super) enum Work {
+    /// A job that has come due, or come back from its call.
+    Job(Task),
+    /// A report of a call.
+    Report(Pending),
 }
 
 impl Slot {
+    /// Next in line.
+    pub(super) fn push_front(&mut self, task: Task) {
+        self.work.push_front(Work::Job(task));
+    }
+
+    /// Last in line.
+    pub(super) fn push_back(&mut self, task: Task) {
+        self.work.push_back(Work::Job(task));
+    }
+
     /// Has the run loaded anew before the job is looked at again.
     pub(super) fn doubt(&mut self, assignment: Assignment, tries: u32, doubts: u32) {
         self.state = None;
-        self.tasks.push_front(Task {
+        self.push_front(Task {
             tries,
             doubts: doubts + 1,
             ..Task::new(assignment)
@@ -50,6 +73,8 @@ pub(super) struct Task {
     pub(super) doubts: u32,
     /// Whether its run is known to hold the run slot that it needs.
     pub(super) has_slot: bool,
+    /// The id of its call, if that has been announced.
+    pub(super) request: Option<RequestId>,
 }
 
 impl Task {
@@ -61,6 +86,7 @@ impl Task {
             tries: 0,
             doubts: 0,
             has_slot: false,
+            request: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What an executor promises: order within a run, no call twice, and nothing lost when things fail.
 
 mod deadlines;
+mod reports;
 mod searches;
 
 use std::sync::{Arc, Mutex};

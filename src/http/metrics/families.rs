@@ -205,6 +205,18 @@ impl Sample {
             MICROS,
             [(PLAIN, calls.hand_off.read())],
         )?;
+        let reports = &calls.reports;
+        text.counters(
+            "callboard_reports",
+            "Reports of steps by calls under way, by what became of them.",
+            [
+                ("recorded", &reports.recorded),
+                ("stale", &reports.stale),
+                ("too_large", &reports.too_large),
+                ("failed", &reports.failed),
+            ]
+            .map(|(outcome, counter)| ([("outcome", outcome)], counter.value())),
+        )?;
         let statuses: Vec<_> = calls
             .statuses()
             .map(|(status, count)| {

@@ -2,6 +2,7 @@
 //! `docs/compatibility.md`.
 
 mod cancellations;
+mod checkpoint;
 pub(super) mod dev;
 pub(super) mod events;
 mod functions;
@@ -47,6 +48,7 @@ pub(super) fn routes(cfg: &mut ServiceConfig, options: &Options) {
     );
     cfg.service(
         web::scope("/v1")
+            .configure(checkpoint::routes)
             .configure(signals::routes)
             .configure(stored_events::routes)
             .configure(runs::routes)

@@ -51,6 +51,9 @@ pub(crate) struct World {
     pub(crate) keys: Vec<String>,
     pub(crate) signalled: Option<RunId>,
     pub(crate) cancelled: Option<Cancelled>,
+    pub(crate) reports: Vec<(RunId, Option<FunctionId>, Ticket, Report)>,
+    /// Refuses every report.
+    pub(crate) report_refused: Option<ReportRefused>,
     pub(crate) reruns: Vec<(RunId, Option<FromStep>)>,
     pub(crate) wishes: Vec<OperationWish>,
     pub(crate) operations: Vec<Operation>,
@@ -260,6 +263,18 @@ impl Api for FakeApi {
     }
     async fn cancel(&self, _run: RunId) -> Result<Cancelled, Refusal> {
         Ok(self.world.with(|world| world.cancelled.unwrap_or(Cancelled::Unknown)))
+    }
+    async fn report(
+        &self,
+        run: RunId,
+        function: Option<FunctionId>,
+        ticket: Ticket,
+        report: Report,
+    ) -> Result<Result<(), ReportRefused>, Refusal> {
+        Ok(self.world.with(|world| {
+            world.reports.push((run, function, ticket, report));
+            world.report_refused.map_or(Ok(()), Err)
+        }))
     }
     async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError> {
         self.world.with(|world| {
@@ -529,6 +544,10 @@ impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub(crate) fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

@@ -257,6 +257,81 @@ async fn cancelling(#[case] outcome: Option<Cancelled>, #[case] legacy: u16, #[c
     );
 }
 
+/// A report of `steps` in the name of the run's first call.
+fn report(steps: &Value) -> Value {
+    json!({
+        "run_id": run_id(), "fn_id": FunctionId::derive("shop", "shop-charge"), "request_id": "01JZ0000000000000000000009",
+        "qi_id": "7.0.01JZ0000000000000000000009.start", "generation_id": 1, "request_started_at": 1, "ts": 2,
+        "steps": steps,
+    })
+}
+
+#[rstest]
+#[case("/v1/checkpoint")]
+#[case("/v1/http/runs")]
+#[actix_web::test]
+async fn steps_of_a_call_under_way_are_reported(#[case] prefix: &str) {
+    let server = Server::start().await;
+    let path = format!("{prefix}/{}/async", run_id());
+    let steps = json!([
+        {"op": "StepRun", "id": "aa", "displayName": "a", "data": {"z": 1}, "timing": {"a": 5, "b": 7}},
+        {"op": "StepPlanned", "id": "bb"}, {"op": "DeferAdd", "id": "cc"},
+    ]);
+    let answer = server.post(&path, report(&steps).to_string()).await;
+    assert_eq!((answer.status.as_u16(), &*answer.text()), (200, ""));
+    let (run, function, ticket, report) = server.world.with(|world| world.reports.remove(0));
+    assert_eq!(
+        (run, function),
+        (run_id(), Some(FunctionId::derive("shop", "shop-charge")))
+    );
+    assert_eq!(ticket.to_string(), "7.0.01JZ0000000000000000000009.start");
+    assert_eq!(report.call, ticket.call);
+    assert_eq!(report.ops.len(), 3);
+    assert_eq!(report.ops[0].timing, Some((5, 7)));
+}
+
+#[rstest]
+#[case(json!([{"op": "StepRun", "id": "aa"}]), Some(ReportRefused::Stale), 409)]
+#[case(json!([{"op": "StepRun", "id": "aa"}]), Some(ReportRefused::TooLarge), 413)]
+#[case(json!([{"op": "StepRun", "id": "aa", "data": "x".repeat(4 * 1024 * 1024)}]), None, 413)]
+#[case(json!([{"op": "Sleep", "id": "aa", "name": "1s"}]), None, 400)]
+#[case(json!([{"op": "StepError", "id": "aa", "error": {"message": "m"}}]), None, 400)]
+#[case(json!([{"op": "RunComplete", "id": "aa"}]), None, 400)]
+#[case(json!([{"op": "Nonsense", "id": "aa"}]), None, 400)]
+#[case(json!([{"op": "StepRun"}]), None, 400)]
+#[case(json!("text"), None, 400)]
+#[actix_web::test]
+async fn reports_that_are_not_taken(#[case] steps: Value, #[case] refused: Option<ReportRefused>, #[case] status: u16) {
+    let server = Server::start().await;
+    server.world.with(|world| world.report_refused = refused);
+    let path = format!("/v1/checkpoint/{}/async", run_id());
+    let answer = server.post(&path, report(&steps).to_string()).await;
+    assert_eq!(answer.status.as_u16(), status, "{}", answer.text());
+    let error = answer.json();
+    assert!(
+        error["error"].is_string() && error["status"] == json!(status),
+        "{error}"
+    );
+    assert_eq!(error["data"]["run_id"], json!(run_id()));
+    assert_eq!(
+        server.world.with(|world| world.reports.len()),
+        usize::from(refused.is_some())
+    );
+}
+
+#[actix_web::test]
+async fn a_report_names_its_run_and_its_call() {
+    let server = Server::start().await;
+    let answer = server.post("/v1/checkpoint/nonsense/async", "{}").await;
+    assert_eq!(answer.status, 400);
+    let mut body = report(&json!([]));
+    for ticket in [json!(null), json!("cXVldWU="), json!(5)] {
+        body["qi_id"] = ticket;
+        let path = format!("/v1/checkpoint/{}/async", run_id());
+        assert_eq!(server.post(&path, body.to_string()).await.status, 400);
+    }
+}
+
 #[actix_web::test]
 async fn a_signal_finds_its_run_or_not() {
     let server = Server::start().await;

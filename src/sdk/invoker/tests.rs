@@ -14,7 +14,8 @@ fn call(url: String) -> Call {
         run: RunId::new(Timestamp::from_millis(1_750_000_000_000), 7),
         function: FunctionId::derive("shop", "shop-ship"),
         target: Target::Discovery,
-        request_id: "r1".to_owned(),
+        ticket: "1.0.01JZ0000000000000000000009.start".parse().expect("a ticket"),
+        may_report: true,
         attempt: 0,
         max_attempts: 5,
         request_version: -1,
@@ -76,7 +77,7 @@ async fn a_call_comes_back_as_a_reply() {
         Reply::Returned(output) => {
             let body = output.to_tree();
             assert_eq!(body["event"], json!({"name": "a/b"}));
-            assert_eq!(body["ctx"]["request_id"], json!("r1"));
+            assert_eq!(body["ctx"]["request_id"], json!("01JZ0000000000000000000009"));
         }
         other => panic!("{other:?}"),
     }

@@ -19,6 +19,8 @@ pub(in crate::store) struct Folded<'a> {
     pub(in crate::store) plan_only: Option<bool>,
     /// As JSON.
     pub(in crate::store) group: Option<String>,
+    /// As text.
+    pub(in crate::store) reporter: Option<String>,
     pub(in crate::store) output: Option<&'a Json>,
     pub(in crate::store) ended_at: Option<Timestamp>,
     /// Runs whose jobs, waits and dead letters go, before any of those below come.
@@ -62,6 +64,7 @@ impl<'a> Folded<'a> {
             Change::Group(group) => {
                 self.group = Some(serde_json::to_string(group).expect("a set of texts serialises"));
             }
+            Change::Reporter(call) => self.reporter = Some(call.to_string()),
             Change::StepPut(step) => {
                 let seq = place(advance.expected + 1, index);
                 let entry = self.steps.entry(&step.id).or_insert((seq, step));

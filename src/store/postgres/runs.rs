@@ -23,7 +23,7 @@ use crate::store::parts::Parts;
 /// Open runs by id. `event_id` and `event_ids` stand side by side.
 pub(super) const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        priority, event_id, event_ids, singleton, gates, original_id, edited, batch_id
+        priority, event_id, event_ids, singleton, gates, original_id, edited, batch_id, reporter
     FROM callboard.runs WHERE id = ANY ($1) AND ended_at IS NULL";
 
 pub(super) const BODIES: &str = "SELECT id, body FROM callboard.events WHERE id = ANY ($1)";
@@ -124,6 +124,8 @@ fn state(row: &PgRow, parts: &mut Parts) -> Result<RunState, StoreError> {
     let edited = edited.map(|edited| serde_json::from_str(&edited)).transpose();
     state.edited = edited.map_err(|error| unreadable("an edited step", error))?;
     state.batch = get_id_or_null(row, 16)?;
+    let reporter = get_text_or_null(row, 17)?.map(|text| text.parse()).transpose();
+    state.reporter = reporter.map_err(|error| unreadable("a call", error))?;
     parts.complete(&mut state);
     Ok(state)
 }

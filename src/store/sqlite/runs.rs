@@ -22,7 +22,7 @@ use crate::store::parts::Parts;
 /// Open runs by id. `event_id` and `event_ids` stand side by side.
 const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        priority, event_id, event_ids, singleton, gates, original_id, edited, batch_id
+        priority, event_id, event_ids, singleton, gates, original_id, edited, batch_id, reporter
     FROM runs WHERE id IN (SELECT value FROM jsonb_each(?1)) AND ended_at IS NULL";
 
 const BODIES: &str = "SELECT id, body FROM events WHERE id IN (SELECT value FROM jsonb_each(?1))";
@@ -135,6 +135,8 @@ fn state(row: &SqliteRow, event_ids: Vec<EventId>, parts: &mut Parts) -> Result<
     let edited = get::<Option<&str>>(row, 15)?.map(serde_json::from_str).transpose();
     state.edited = edited.map_err(|error| unreadable("an edited step", error))?;
     state.batch = get_id_or_null(row, 16)?;
+    let reporter = get::<Option<&str>>(row, 17)?.map(str::parse).transpose();
+    state.reporter = reporter.map_err(|error| unreadable("a call", error))?;
     parts.complete(&mut state);
     Ok(state)
 }

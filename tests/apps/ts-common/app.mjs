@@ -36,6 +36,7 @@ export function prepareEnvironment() {
  *
  * @param flavour what differs between SDK majors:
  *   `client`, `serve` (the node adapter), `sdk` (the module), `streaming` (value for serve's option),
+ *   `checkpointing` (set where functions report steps while their call goes on),
  *   `define(opts, triggers, handler)`, `group` (or null where the SDK has no race mode).
  */
 export function start(flavour) {

@@ -4,6 +4,7 @@
 // of matching entries, so that a test never has to poll.
 // Never: drops an entry before `clear` is called.
 
+import { ServerResponse } from "node:http";
 import { Readable } from "node:stream";
 
 /** An append-only list whose readers can wait for it to grow. */
@@ -128,6 +129,7 @@ export class Observer {
       step_id: url.searchParams.get("stepId"),
       signed: "x-inngest-signature" in req.headers,
       req_version: req.headers["x-inngest-req-version"] ?? null,
+      generation: req.headers["x-inngest-generation-id"] ?? null,
       server_kind: req.headers["x-inngest-server-kind"] ?? null,
     });
     res.on("close", () => {
@@ -139,8 +141,22 @@ export class Observer {
     if (fault && (fault.fn === undefined || call.fn_id?.endsWith(`-${fault.fn}`)) && fault.times > 0) {
       fault.times -= 1;
       call.fault = true;
-      return answerFault(req, res, fault);
+      if (!fault.abandoned) return answerFault(req, res, fault);
+      // As from a proxy that loses patience when the gate opens: the SDK works on, and answers nobody.
+      const nobody = new ServerResponse(req);
+      const end = nobody.end.bind(nobody);
+      nobody.end = (...args) => {
+        call.abandoned_status = nobody.statusCode;
+        this.calls.touch();
+        return end(...args);
+      };
+      this.gate(fault.abandoned).then(() => res.writeHead(fault.status ?? 504, { "content-type": "text/html" }).end());
+      return this.#pass(req, nobody, call, sdkHandler);
     }
+    this.#pass(req, res, call, sdkHandler);
+  }
+
+  #pass(req, res, call, sdkHandler) {
 
     // The SDK reads the body late, from `data` events: it gets a replay, because ours are gone by then.
     const chunks = [];

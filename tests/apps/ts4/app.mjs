@@ -22,5 +22,6 @@ start({
   group: sdk.group,
   streaming: true,
   canNote: true,
+  checkpointing: true,
   define: (options, triggers, handler) => client.createFunction({ ...options, triggers }, handler),
 });

@@ -34,7 +34,7 @@ fn pass(case: &mut Case, until: u64) {
             break;
         };
         case.now = case.now.max(job.due);
-        match dispatch(&case.run, &case.function, &job, "request".to_owned()) {
+        match dispatch(&case.run, &case.function, &job, RequestId::first_at(case.now), 1) {
             Next::Decide(input) => drop(case.give(input)),
             other => panic!("{other:?}"),
         }

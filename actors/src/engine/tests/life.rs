@@ -329,7 +329,7 @@ fn a_job_of_an_earlier_attempt_is_stale() {
     let mut case = Case::new();
     let first = job_of(&case, "start");
     case.fails("start", false);
-    let next = |job| dispatch(&case.run, &case.function, job, "request".to_owned());
+    let next = |job| dispatch(&case.run, &case.function, job, RequestId::first_at(case.now), 1);
     assert!(matches!(next(&first), Next::Stale));
     assert!(matches!(next(&job_of(&case, "start")), Next::Call(_)));
 }

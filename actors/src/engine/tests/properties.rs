@@ -10,6 +10,8 @@ use super::*;
 enum Move {
     /// The n-th job of the run is done, and its call (if it makes one) brings this.
     Job(usize, Answer),
+    /// The call of the n-th job reports steps: the newest call for it, or one made before.
+    Report(usize, Vec<u8>, bool),
     /// An answer that is not waited for any more.
     Stray(usize),
     Cancel,
@@ -40,6 +42,8 @@ fn answers() -> impl Strategy<Value = Answer> {
 fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
         20 => (any::<usize>(), answers()).prop_map(|(job, answer)| Move::Job(job, answer)),
+        4 => (any::<usize>(), prop::collection::vec(0u8..8, 1..4), any::<bool>())
+            .prop_map(|(job, steps, is_newest)| Move::Report(job, steps, is_newest)),
         3 => (0usize..8).prop_map(Move::Stray),
         1 => Just(Move::Cancel),
         2 => any::<usize>().prop_map(Move::Bury),
@@ -83,6 +87,17 @@ fn case(timed: bool) -> Case {
     }
 }
 
+/// What a job leads to, once its call has been announced if it has to be.
+fn next_of(case: &mut Case, key: &str) -> Next {
+    match dispatched(case, key) {
+        Next::Decide(Input::Superseded(call)) => {
+            case.give(Input::Superseded(call.clone()));
+            dispatch(&case.run, &case.function, &job_of(case, key), call.request, 2)
+        }
+        next => next,
+    }
+}
+
 fn apply(case: &mut Case, step: Move) {
     match step {
         Move::Cancel => drop(case.give(Input::Cancelled("test".to_owned()))),
@@ -102,6 +117,17 @@ fn apply(case: &mut Case, step: Move) {
                     Input::Discarded(letter)
                 });
             }
+        }
+        Move::Report(n, ids, is_newest) => {
+            let key = case.run.jobs.keys().nth(n % case.run.jobs.len().max(1)).cloned();
+            let Some(key) = key.filter(JobKey::is_call) else { return };
+            let request = RequestId::new(case.now, u128::from(is_newest));
+            let ids = ids.iter().map(|id| json!({"op": "StepRun", "id": format!("s{id}")}));
+            let ops = Value::Array(ids.collect()).to_string();
+            case.give(Input::Reported(Box::new(Report {
+                call: CallRef::new(&job_of(case, &key.to_string()), request),
+                ops: Opcode::parse_reply(ops.as_bytes()).expect("valid opcodes"),
+            })));
         }
         Move::Stray(n) => {
             let step = StepId::from(format!("s{n}").as_str());
@@ -131,7 +157,7 @@ fn apply(case: &mut Case, step: Move) {
                     retry_after: None,
                 },
             };
-            match dispatched(case, &key.to_string()) {
+            match next_of(case, &key.to_string()) {
                 Next::Call(_) => drop(case.reply(&key.to_string(), reply)),
                 Next::Search(search) => {
                     let found = n
@@ -170,7 +196,7 @@ proptest! {
                 case.give(Input::Revived(letter));
             }
             let Some(key) = case.run.jobs.keys().next().cloned() else { break };
-            match dispatched(&case, &key.to_string()) {
+            match next_of(&mut case, &key.to_string()) {
                 Next::Call(call) => match call.target {
                     crate::domain::Target::Step(step) => {
                         case.ops(&key.to_string(), json!([{"op": "StepRun", "id": step.as_str(), "data": null}]));

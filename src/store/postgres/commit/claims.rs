@@ -26,6 +26,7 @@ rows! {
         request_version: Option<i32>,
         plan_only: Option<bool>,
         group: Option<&'a str>,
+        reporter: Option<Cow<'a, str>>,
         output: Option<&'a str>,
         ended: Option<i64>,
         unsuccessful: Option<bool>,
@@ -319,6 +320,7 @@ impl<'a> Claims<'a> {
             request_version: folded.request_version,
             plan_only: folded.plan_only,
             group: folded.group.as_deref(),
+            reporter: folded.reporter.as_deref().map(text),
             output: folded.output.map(Json::as_str),
             ended: folded.ended_at.map(Timestamp::as_millis),
             unsuccessful: folded

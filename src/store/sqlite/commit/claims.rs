@@ -62,7 +62,7 @@ claim!(
         status = coalesce(new.value->>2, status), started_at = coalesce(new.value->>3, started_at),
         request_version = coalesce(new.value->>4, request_version), plan_only = coalesce(new.value->>5, plan_only),
         step_group = coalesce(new.value->>6, step_group), output = coalesce(new.value->>7, output),
-        ended_at = coalesce(new.value->>8, ended_at)
+        ended_at = coalesce(new.value->>8, ended_at), reporter = coalesce(new.value->>9, reporter)
     FROM jsonb_each(?) AS new WHERE runs.id = new.value->>0 AND runs.version = new.value->>1",
     "id"
 );
@@ -391,7 +391,8 @@ fn version_row(rows: &mut Rows, run: RunId, expected: u64, folded: &Folded<'_>) 
         .int_or_null(folded.plan_only.map(i64::from))
         .text_or_null(folded.group.as_deref())
         .text_or_null(folded.output.map(callboard_actors::domain::Json::as_str))
-        .int_or_null(folded.ended_at.map(Timestamp::as_millis));
+        .int_or_null(folded.ended_at.map(Timestamp::as_millis))
+        .text_or_null(folded.reporter.as_deref());
 }
 
 fn run_row(rows: &mut Rows, run: &NewRun) {

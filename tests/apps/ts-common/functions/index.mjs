@@ -1,6 +1,7 @@
 // Every function of the TypeScript test apps, one family per file. ../../README.md lists what each one does.
 
 import { basics } from "./basics.mjs";
+import { checkpoints } from "./checkpoints.mjs";
 import { events } from "./events.mjs";
 import { failures } from "./failures.mjs";
 import { flow } from "./flow.mjs";
@@ -46,5 +47,5 @@ export function functions(flavour) {
     );
 
   const kit = { ...flavour, fn };
-  return [basics, parallel, failures, waits, invokes, events, payloads, flow, slots, notes].flatMap((family) => family(kit));
+  return [basics, checkpoints, parallel, failures, waits, invokes, events, payloads, flow, slots, notes].flatMap((family) => family(kit));
 }

@@ -23,14 +23,19 @@ export const payloads = ({ fn, app }) => [
   }),
 
   // Two outputs of 3 MiB do not fit into one call: the state has to be fetched.
-  fn("large-outputs", async ({ event, run }) => {
-    const lengths = [];
-    for (let i = 0; i < (event.data.steps ?? 2); i++) {
-      const text = await run(`large-${i}`, () => String.fromCharCode(97 + i).repeat(event.data.bytes ?? 3 * 1024 * 1024));
-      lengths.push(text.length);
-    }
-    return { lengths };
-  }),
+  fn(
+    "large-outputs",
+    async ({ event, run }) => {
+      const lengths = [];
+      for (let i = 0; i < (event.data.steps ?? 2); i++) {
+        const text = await run(`large-${i}`, () => String.fromCharCode(97 + i).repeat(event.data.bytes ?? 3 * 1024 * 1024));
+        lengths.push(text.length);
+      }
+      return { lengths };
+    },
+    // Steps that are reported while their call goes on need not be sent back.
+    { checkpointing: false },
+  ),
 
   fn("large-result", ({ event }) => "r".repeat(event.data.bytes ?? 1024 * 1024), { retries: 0 }),
 

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::fixtures::*;
 use crate::domain::{
-    Caps, Change, Event, EventId, Failure, FlowControl, Function, FunctionId, FunctionMode, HistoryEntry, HistoryKind,
-    Job, JobKey, Json, Opcode, Reply, Resumption, Route, RunId, RunState, RunStatus, SingletonMode, StepId, StepState,
-    Write,
+    Call, Caps, Change, Event, EventId, Failure, FlowControl, Function, FunctionId, FunctionMode, HistoryEntry,
+    HistoryKind, Job, JobKey, Json, Opcode, Reply, Report, RequestId, Resumption, Route, RunId, RunState, RunStatus,
+    SingletonMode, StepId, StepState, Write,
 };
 use crate::engine::{self, Context, Input, Listeners, Next, Replied, RetryPolicy};
 use crate::ports::{AuditScope, Check, Except, Finding, SAMPLES};
@@ -118,13 +118,21 @@ fn input(run: &RunState, jobs: &[Job], function: &Function, dice: &mut Dice) -> 
         (Some(letter), None, _) | (Some(letter), _, 1..=3) => Input::Revived(letter),
         (_, _, 4) if dice.roll(6) == 0 => Input::Cancelled(String::new()),
         (_, Some(job), 5 | 6) => Input::Poisoned(Box::new(job.clone()), "it panicked".to_owned()),
-        (_, Some(job), _) => match engine::dispatch(run, function, job, "request".to_owned()) {
+        (_, Some(job), _) => match engine::dispatch(
+            run,
+            function,
+            job,
+            RequestId::new(at(3), u128::from(dice.roll(1 << 40))),
+            1,
+        ) {
             Next::Decide(input) => input,
             Next::Search(search) => {
                 Input::Looked(search.step, (dice.roll(2) == 0).then(|| Resumption::of(&Json::null())))
             }
-            Next::Call(_) => Input::Replied(Box::new(Replied {
+            Next::Call(call) if dice.roll(3) == 0 => reported(&call, dice),
+            Next::Call(call) => Input::Replied(Box::new(Replied {
                 job: job.clone(),
+                request: call.ticket.call.request,
                 reply: reply(dice),
                 called_at: at(3),
                 fetched: HashMap::new(),
@@ -134,6 +142,15 @@ fn input(run: &RunState, jobs: &[Job], function: &Function, dice: &mut Dice) -> 
         },
         (None, None, _) => panic!("a run with nothing to go on with: {run:?}"),
     }
+}
+
+/// What a call reports while it is under way.
+fn reported(call: &Call, dice: &mut Dice) -> Input {
+    let ops = json!([{ "op": "StepRun", "id": format!("s{}", dice.roll(6)), "data": dice.roll(100) }]);
+    Input::Reported(Box::new(Report {
+        call: call.ticket.call.clone(),
+        ops: Opcode::parse_reply(ops.to_string().as_bytes()).expect("valid opcodes"),
+    }))
 }
 
 /// Runs that the engine has moved, whatever happened to them, give no finding at any time.

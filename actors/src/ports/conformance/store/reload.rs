@@ -8,7 +8,8 @@ use tokio::runtime::Handle;
 
 use super::fixtures::*;
 use crate::domain::{
-    Change, HistoryKind, JobKey, RunState, RunStatus, SingletonMode, StepId, StepState, WaitKey, Write,
+    CallRef, Change, HistoryKind, JobKey, RequestId, RunState, RunStatus, SingletonMode, StepId, StepState, WaitKey,
+    Write,
 };
 
 /// A change, short of what depends on the state it meets.
@@ -27,6 +28,7 @@ enum Draft {
     Unburied(u8),
     WaitPut(u8, u8),
     WaitDone(u8),
+    Reporter(u8, u32),
     Emit,
     Noted,
     Ended,
@@ -48,6 +50,7 @@ fn draft() -> impl Strategy<Value = Draft> {
         2 => (0..12_u8).prop_map(Draft::Unburied),
         2 => (step(), 0..3_u8).prop_map(|(step, name)| Draft::WaitPut(step, name)),
         2 => step().prop_map(Draft::WaitDone),
+        2 => (0..12_u8, 0..3_u32).prop_map(|(key, attempt)| Draft::Reporter(key, attempt)),
         1 => Just(Draft::Emit),
         1 => Just(Draft::Noted),
         1 => Just(Draft::Ended),
@@ -106,6 +109,11 @@ fn change(draft: &Draft, state: &RunState, unique: i64) -> Change {
             lookup("data.id", &name.to_string()),
         )),
         Draft::WaitDone(id) => Change::WaitDone(WaitKey::Step(step_id(*id))),
+        Draft::Reporter(key, attempt) => Change::Reporter(CallRef {
+            job: job_key(*key),
+            attempt: *attempt,
+            request: RequestId::first_at(at(unique)),
+        }),
         Draft::Emit => Change::Emit {
             event: event_named("emitted", unique),
             has_listeners: false,

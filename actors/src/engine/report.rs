@@ -1,0 +1,74 @@
+//! A report of a call that is under way: what it has done is recorded, and the call goes on.
+//!
+//! Promises: only the newest call of the current attempt at a job is listened to, so a call that was given up for lost
+//! changes nothing once another has reported. Steps that are recorded keep their results (P3), and nobody is asked what
+//! comes next: the call that reports goes on by itself. Attempts count from the last report on.
+
+use super::complete::{Completion, record};
+use super::decision::Decision;
+use super::reply::{note_metadata, times};
+use super::{deadline, finish, overflow};
+use crate::domain::{Change, Json, Opcode, OpcodeKind, Report, ReportRefused, RunState, Step, StepOp, limits};
+
+/// Why a report about a run in this state is not taken, if it is not.
+#[must_use]
+pub fn refusal(run: &RunState, report: &Report) -> Option<ReportRefused> {
+    let call = &report.call;
+    if run.status.is_final() || run.jobs.get(&call.job) != Some(&call.attempt) || run.has_superseded(call) {
+        return Some(ReportRefused::Stale);
+    }
+    let bytes: usize = news(run, report).map(|(_, memo)| memo.len()).sum();
+    (bytes > 0 && run.memo_bytes() + bytes > limits::RUN_STATE_BYTES).then_some(ReportRefused::TooLarge)
+}
+
+/// Whether all that it reports is recorded already.
+#[must_use]
+pub fn is_known(run: &RunState, report: &Report) -> bool {
+    news(run, report).next().is_none()
+}
+
+/// The results that are not recorded yet.
+fn news<'a>(run: &'a RunState, report: &'a Report) -> impl Iterator<Item = (&'a Opcode, &'a Json)> {
+    report.ops.iter().filter_map(|op| match &op.kind {
+        OpcodeKind::StepRun { memo } if !run.steps.get(&op.id).is_some_and(Step::is_done) => Some((op, memo)),
+        _ => None,
+    })
+}
+
+pub(super) fn reported(decision: &mut Decision<'_>, report: &Report) {
+    // What is known was recorded with all that goes with it.
+    if refusal(&decision.run, report).is_some() || is_known(&decision.run, report) {
+        return;
+    }
+    let called_at = report.call.request.at().min(decision.context.now);
+    deadline::begun(decision, called_at);
+    let news: Vec<_> = news(&decision.run, report)
+        .map(|(op, memo)| (op.clone(), memo.clone()))
+        .collect();
+    let most = decision.function.caps.steps;
+    if decision.run.stack.len() + news.len() > most {
+        return finish::fatal(decision, &overflow(most));
+    }
+    let attempt = decision.run.counted_attempts(&report.call.job, report.call.attempt);
+    for (op, memo) in news {
+        note_metadata(decision, &op, attempt);
+        let (started_at, ended_at) = times(&op, called_at, decision.context.now);
+        let completion = Completion {
+            id: op.id,
+            op: StepOp::Run,
+            label: op.label,
+            race: op.race,
+            memo,
+            failed: false,
+            attempt,
+            started_at,
+            ended_at,
+            run_type: op.run_type,
+            event: None,
+        };
+        record(decision, completion);
+    }
+    if decision.run.reporter.as_ref() != Some(&report.call) {
+        decision.push(Change::Reporter(report.call.clone()));
+    }
+}

@@ -1,0 +1,152 @@
+//! Reports of calls under way, in the run's line like everything else that is decided about it.
+//!
+//! The executor knows which call it has in flight for a job, so it refuses what an earlier one reports even before the newer
+//! one has reported anything. What it can't tell, the engine tells from the run's state.
+
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::slot::{Slot, Work};
+use super::{Executor, TRIES};
+use crate::domain::{Report, ReportRefused, RunId};
+use crate::engine::{self, Context as Deciding, Input};
+use crate::link;
+use crate::run_slots;
+
+/// What becomes of a report. Nobody answers if it could not be decided upon: whether it is recorded is then not known.
+pub(crate) type Taken = Result<(), ReportRefused>;
+
+/// Take this report of a call for a run.
+#[derive(Debug)]
+pub struct TakeReport {
+    /// The run.
+    pub run: RunId,
+    /// The report.
+    pub report: Report,
+    /// Told when it is durable.
+    pub reply: oneshot::Sender<Result<(), ReportRefused>>,
+}
+
+impl Message for TakeReport {
+    type Result = ();
+}
+
+/// A report that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Pending {
+    report: Report,
+    reply: oneshot::Sender<Taken>,
+    /// Decisions on it that lost against somebody faster.
+    tries: u32,
+}
+
+impl Pending {
+    /// Says that the report is not taken.
+    pub(super) fn refuse(self, why: ReportRefused) {
+        let _ = self.reply.send(Err(why));
+    }
+}
+
+impl Handler<TakeReport> for Executor {
+    type Result = ();
+
+    fn handle(&mut self, TakeReport { run, report, reply }: TakeReport, ctx: &mut Context<Self>) {
+        let slot = self.slots.entry(run).or_default();
+        slot.work.push_back(Work::Report(Pending {
+            report,
+            reply,
+            tries: 0,
+        }));
+        self.go_on(run, ctx);
+    }
+}
+
+impl Slot {
+    /// Whether another call for the same job is in flight.
+    fn has_rival(&self, report: &Report) -> bool {
+        let mut rivals = self.under_way.iter().filter(|call| call.job == report.call.job);
+        rivals.any(|call| *call != report.call)
+    }
+}
+
+impl Executor {
+    /// A report, with the run's state at hand.
+    pub(super) fn take_report(&mut self, run: RunId, mut pending: Pending, ctx: &mut Context<Self>) {
+        let function = self.function();
+        let Some(slot) = self.slots.get_mut(&run) else { return };
+        let (Some(function), Some(state)) = (function, slot.state.take()) else {
+            return;
+        };
+        let refusal = if slot.has_rival(&pending.report) {
+            Some(ReportRefused::Stale)
+        } else {
+            engine::refusal(&state, &pending.report)
+        };
+        if let Some(why) = refusal {
+            // A state that was remembered may be older than the call.
+            let is_doubtful = pending.tries == 0 && why == ReportRefused::Stale && !slot.has_rival(&pending.report);
+            slot.state = (!is_doubtful).then_some(state);
+            return if is_doubtful {
+                pending.tries += 1;
+                slot.work.push_front(Work::Report(pending));
+            } else {
+                pending.refuse(why);
+            };
+        }
+        let expected = state.version;
+        let catalog = self.parts.catalog.current();
+        let context = Deciding {
+            now: self.parts.clock.now(),
+            dice: 0.0,
+            retry: self.parts.retry,
+            listeners: &*catalog,
+            look_back: None,
+        };
+        let input = Input::Reported(Box::new(pending.report));
+        let (next, changes) = engine::decide(*state, &function, &input, &context);
+        let Input::Reported(report) = input else { return };
+        pending.report = *report;
+        if changes.is_empty() {
+            slot.state = Some(Box::new(next));
+            let _ = pending.reply.send(Ok(()));
+            return;
+        }
+        slot.is_busy = true;
+        let asked_at = Instant::now();
+        let (book, metrics, of) = (self.parts.book.clone(), self.parts.metrics.clone(), (run, self.id));
+        let committed = async move { link::advance(&book, &metrics, of, expected, changes).await };
+        let then = committed
+            .into_actor(self)
+            .map(move |outcome, executor: &mut Self, ctx| {
+                let Some(slot) = executor.slots.get_mut(&run) else {
+                    return;
+                };
+                slot.is_busy = false;
+                match outcome {
+                    Ok(true) => {
+                        let left = run_slots::left_by(&next);
+                        slot.state = Some(Box::new(next));
+                        slot.known_at = Some(asked_at);
+                        let _ = pending.reply.send(Ok(()));
+                        if let Some(left) = left {
+                            executor.pass_slot_on(left);
+                        }
+                    }
+                    // From here on the state is loaded anew.
+                    Ok(false) if pending.tries < TRIES => {
+                        pending.tries += 1;
+                        slot.work.push_front(Work::Report(pending));
+                    }
+                    Ok(false) => drop(pending),
+                    Err(error) => {
+                        tracing::warn!(%run, function = %executor.id, %error, "report not committed");
+                        drop(pending);
+                        executor.set_back(run);
+                    }
+                }
+                executor.go_on(run, ctx);
+            });
+        ctx.spawn(then);
+    }
+}
