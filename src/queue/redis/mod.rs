@@ -73,7 +73,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callboard_actors::domain::{FunctionId, Job, JobId, RunId, Timestamp};
-use callboard_actors::ports::{self, Lease, Pushed, Queue, QueueError, QueueStats};
+use callboard_actors::ports::{self, Lease, Place, Pushed, Queue, QueueError, QueueStats};
 use redis::{RedisError, RedisResult};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -388,6 +388,13 @@ impl Queue for RedisQueue {
     async fn flow(&self, function: FunctionId) -> ports::Flow {
         let found = self
             .request(|desk, reply| desk.outbox.reads.push(Read::Flow(function, reply)))
+            .await;
+        found.unwrap_or_default()
+    }
+
+    async fn places_of(&self, run: RunId) -> Vec<Place> {
+        let found = self
+            .request(|desk, reply| desk.outbox.reads.push(Read::Places(run, reply)))
             .await;
         found.unwrap_or_default()
     }

@@ -48,7 +48,8 @@ use callboard_actors::domain::{
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
     Except, Expiry, Finding, GatheringBook, KeyFlow, NodeView, OperationBook, Orphans, Overrides, Page, RunFilter,
-    RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, Store, StoreError, TickView,
+    RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, SlotPlace, Store, StoreError,
+    TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -194,6 +195,10 @@ impl RunSlots for PostgresStore {
 
     async fn run_slots(&self, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError> {
         run_slots::of_function(&self.readers, function).await
+    }
+
+    async fn slot_place(&self, run: RunId) -> Result<Option<SlotPlace>, StoreError> {
+        run_slots::place(&self.readers, run).await
     }
 }
 

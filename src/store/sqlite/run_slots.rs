@@ -1,7 +1,7 @@
 //! Run slots: see the port. All of a decision happens in one session of the connection that writes.
 
 use callboard_actors::domain::{BucketId, FunctionId, Job, RuleId, RunId, Timestamp};
-use callboard_actors::ports::{KeyFlow, PARKED, SlotClaim, SlotLimits, StoreError, Waiting};
+use callboard_actors::ports::{KeyFlow, PARKED, Place, SlotClaim, SlotLimits, SlotPlace, StoreError, Waiting};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
@@ -9,6 +9,7 @@ use super::error::from_sqlx;
 use super::jsonb::Rows;
 use super::rows::{gated, get, get_id, get_number, get_rule, get_time_or_null, job};
 use super::writer::{Script, Session, Writer};
+use crate::store::paging::sql_limit;
 
 /// Runs looked at in one go; [`WAITING`] has the same number.
 const PAGE: usize = 64;
@@ -63,6 +64,14 @@ const OF_FUNCTION: &str = "SELECT rule, slot.key, sum(held), sum(is_mine AND NOT
         WHERE bucket IN (SELECT bucket FROM run_slots WHERE function_id = ?1)
         AND EXISTS (SELECT 1 FROM runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)) AS slot
     GROUP BY bucket, rule, slot.key";
+
+/// Those of a bucket have one line, whatever their functions.
+pub(super) const PLACE: &str = "SELECT mine.key, (SELECT count(*) FROM (SELECT 1 FROM run_slots AS other
+            WHERE other.bucket = mine.bucket AND other.held = 0 AND (other.rank, other.run_id) < (mine.rank, mine.run_id)
+            AND EXISTS (SELECT 1 FROM runs WHERE runs.id = other.run_id AND runs.ended_at IS NULL)
+            LIMIT ?2))
+    FROM run_slots AS mine JOIN runs ON runs.id = mine.run_id AND runs.ended_at IS NULL
+    WHERE mine.run_id = ?1 AND NOT mine.held";
 
 pub(super) async fn take(writer: &Writer, claim: &SlotClaim) -> Result<bool, StoreError> {
     let mut rows = Rows::new();
@@ -208,4 +217,16 @@ pub(super) async fn of_function(
             Ok((get_rule(row, 0)?, flow))
         })
         .collect()
+}
+
+pub(super) async fn place(readers: &SqlitePool, run: RunId) -> Result<Option<SlotPlace>, StoreError> {
+    let query = sqlx::query(PLACE).bind(run.to_string()).bind(sql_limit(Place::MOST));
+    let row = query.fetch_optional(readers).await.map_err(from_sqlx)?;
+    row.map(|row| {
+        Ok(SlotPlace {
+            key: get(&row, 0)?,
+            ahead: get_number(&row, 1)?,
+        })
+    })
+    .transpose()
 }
