@@ -94,6 +94,9 @@ async fn shared(
         )
     })?;
     let store = Arc::new(connect(&database_options(settings, database), waiting).await?);
+    if let Some(since) = store.new_since() {
+        queue.nobody_was_at_work(since);
+    }
     Ok(Backends {
         store: Arc::clone(&store) as Arc<dyn Store>,
         queue: Arc::new(queue),

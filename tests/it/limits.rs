@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::sdk::Sdk::{self, Python, Ts4};
 use crate::support::sdk::SdkApp;
-use crate::support::server::{EVENT_KEY, SIGNING_KEY, Server};
+use crate::support::server::{EVENT_KEY, SIGNING_KEY, Server, text};
 use crate::support::stage::Stage;
 use crate::support::{DEADLINE, wait_for};
 
@@ -46,6 +46,21 @@ fn a_key_has_so_many_calls_at_a_time(#[values(Ts4, Python)] sdk: Sdk) {
         (&json!(2), &json!("fn"), &json!(2))
     );
     assert_eq!(rule["longest"][0]["key"], "x");
+    // Those of one commit stand in the order of their ids.
+    let mut places: Vec<String> = Vec::new();
+    for id in &ids {
+        let waits = stage.server.run(&stage.server.wait_for_start(id))["waiting_for"][0].clone();
+        if waits["owner"] == "queue" {
+            assert_eq!(
+                (&waits["limit"], &waits["key"]),
+                (&json!("concurrency"), &json!("x")),
+                "{waits:#}"
+            );
+            places.push(text(&waits["position"]));
+        }
+    }
+    places.sort();
+    assert_eq!(places, ["1", "2", "3"]);
     assert_eq!(stage.app.log("step=busy&key=y").len(), 1, "a key blocks no other");
     // What has no limit goes on.
     stage.complete("test/one-step", &json!({}));

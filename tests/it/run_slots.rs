@@ -105,6 +105,11 @@ fn slots_come_free_by_a_sync_and_by_a_cancellation() {
         (&waits["status"], &waits["waiting_for"][0]["what"]),
         (&json!("queued"), &json!("slot"))
     );
+    for (run, position) in [(&runs[1], "1"), (&runs[2], "2")] {
+        let waits = &server.run(run)["waiting_for"][0];
+        let line = ["limit", "key", "position"].map(|name| &waits[name]);
+        assert_eq!(line, ["run_concurrency", "x", position], "{waits:#}");
+    }
     stage.register(&server, 2);
     stage.wait_for_flow(&server, 2, 1);
     server.wait_until_pending(&runs[1], "sleep");

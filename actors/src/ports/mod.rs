@@ -27,10 +27,10 @@ pub use metadata::MetadataBook;
 pub use operations::OperationBook;
 pub use overrides::Overrides;
 pub use queue::{
-    Flow, KeyFlow, Lease, LimitTable, Origin, PartitionStats, Pushed, Queue, QueueError, QueueStats, RuleFlow,
+    Flow, KeyFlow, Lease, LimitTable, Origin, PartitionStats, Place, Pushed, Queue, QueueError, QueueStats, RuleFlow,
 };
 pub use random::Random;
-pub use run_slots::{PARKED, RunSlots, SlotClaim, SlotLimits, Standing, Waiting};
+pub use run_slots::{PARKED, RunSlots, SlotClaim, SlotLimits, SlotPlace, Standing, Waiting};
 pub use search::{EventSearch, RunPlace, RunSearch, RunTime, Search};
 pub use slots::{CronEnd, CronGap, CronMark, GapReason, SlotBook, TickView};
 pub use store::{

@@ -19,7 +19,7 @@
 
 use async_trait::async_trait;
 
-use crate::domain::{BucketId, FunctionId, GateKind, Job, JobId, Limits, RuleId, RunId, Timestamp};
+use crate::domain::{BucketId, FunctionId, Gate, GateKind, Job, JobId, Limits, RuleId, RunId, Timestamp};
 
 /// Why the queue can't.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -175,6 +175,26 @@ pub struct KeyFlow {
     pub next: Option<Timestamp>,
 }
 
+/// Where a job stands that is due and is not handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Which job.
+    pub job: JobId,
+    /// What holds it up: the first of its gates that is shut. `None` if it has none that is: then it waits for its turn only.
+    pub gate: Option<Gate>,
+    /// When that gate lets the next start through, if it is a throttle.
+    pub opens: Option<Timestamp>,
+    /// How many go before it of the jobs of its function that have to pass that gate with the same value of its key; if no gate
+    /// holds it up, of those with the same gates. At most [`MOST`](Self::MOST), which stands for more, too. `None` if nobody
+    /// can tell: functions that share slots have no line in common.
+    pub ahead: Option<usize>,
+}
+
+impl Place {
+    /// Jobs counted, at most.
+    pub const MOST: usize = 1_000;
+}
+
 /// The queue.
 #[async_trait]
 pub trait Queue: std::fmt::Debug + Send + Sync {
@@ -261,4 +281,7 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
 
     /// What is going on at the gates of a function, for people.
     async fn flow(&self, function: FunctionId) -> Flow;
+
+    /// Where the jobs of a run stand that were due at the time of the last `lease` and wait, for people.
+    async fn places_of(&self, run: RunId) -> Vec<Place>;
 }

@@ -114,6 +114,15 @@ impl Standing {
     }
 }
 
+/// Where a run stands that waits for its slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotPlace {
+    /// The value of the rule's key, for people.
+    pub key: String,
+    /// How many runs go before it; at most [`Place::MOST`](super::Place::MOST), which stands for more, too.
+    pub ahead: usize,
+}
+
 /// The part of a store that is about run slots.
 #[async_trait]
 pub trait RunSlots {
@@ -133,4 +142,7 @@ pub trait RunSlots {
 
     /// What is going on at the run slots of a function, by rule and key; keys in no particular order.
     async fn run_slots(&self, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError>;
+
+    /// Where a run stands that waits for its slot; `None` if it does not.
+    async fn slot_place(&self, run: RunId) -> Result<Option<SlotPlace>, StoreError>;
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::domain::{FunctionId, Job, JobId, RunId, Timestamp};
-use crate::ports::{Flow, Lease, LimitTable, Origin, PartitionStats, Pushed, Queue, QueueStats};
+use crate::ports::{Flow, Lease, LimitTable, Origin, PartitionStats, Place, Pushed, Queue, QueueStats};
 
 #[derive(Debug)]
 struct Entry {
@@ -322,5 +322,9 @@ impl Queue for FakeQueue {
 
     async fn flow(&self, _: FunctionId) -> Flow {
         Flow::default()
+    }
+
+    async fn places_of(&self, _: RunId) -> Vec<Place> {
+        Vec::new()
     }
 }

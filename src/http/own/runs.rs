@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{Json, RunId, RunStatus};
 use callboard_actors::orchestrator::Cancelled;
-use callboard_actors::ports::RunFilter;
+use callboard_actors::ports::{PARKED, RunFilter};
 use callboard_actors::rerun::FromStep;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -101,12 +101,15 @@ pub(super) async fn get(id: Path<String>, state: State) -> Result<HttpResponse, 
     let id: RunId = reading::id("id", &id)?;
     let api = state.api()?;
     let found = api.store().run_view(id).await?.ok_or_else(|| unknown(id))?;
-    let leases = if found.summary.status.is_final() {
-        Vec::new()
-    } else {
-        api.queue().leases_of(id).await
-    };
-    let detail = view::RunDetail::of(&api.catalog(), &found, &leases, api.clock().now());
+    let mut queued = view::Queued::default();
+    if !found.summary.status.is_final() {
+        queued.leases = api.queue().leases_of(id).await;
+        queued.places = api.queue().places_of(id).await;
+        if found.jobs.iter().any(|job| job.due == PARKED) {
+            queued.slot = api.store().slot_place(id).await?;
+        }
+    }
+    let detail = view::RunDetail::of(&api.catalog(), &found, &queued, api.clock().now());
     Ok(HttpResponse::Ok().json(detail))
 }
 

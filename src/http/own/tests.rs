@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use callboard_actors::domain::*;
 use callboard_actors::orchestrator::Cancelled;
-use callboard_actors::ports::{EventView, JobView, KeyFlow, NodeView, RuleFlow, StepView, WaitView};
+use callboard_actors::ports::{
+    EventView, JobView, KeyFlow, NodeView, PARKED, Place, RuleFlow, SlotPlace, StepView, WaitView,
+};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -278,6 +280,57 @@ async fn a_run_whose_first_call_is_out_is_running() {
     assert_eq!(
         called["waiting_for"],
         json!([{"what": "call", "owner": "lease", "attempt": 0, "since": NOW.to_rfc3339()}])
+    );
+}
+
+#[actix_web::test]
+async fn a_run_says_which_limit_holds_it_up_and_its_place_in_the_line() {
+    let server = Server::start().await;
+    let place = |ahead| Place {
+        job: JobId {
+            run: run_id(),
+            key: JobKey::Start,
+        },
+        gate: Some(Gate::new(
+            GateKind::Throttle,
+            Scope::Fn,
+            FunctionId::derive("shop", "shop-charge"),
+            Some("event.data.key"),
+            "x",
+        )),
+        opens: Some(NOW.after(Duration::from_secs(5))),
+        ahead,
+    };
+    let show = async |ahead| {
+        server.world.with(|world| {
+            world.runs = vec![view(RunStatus::Queued)];
+            world.places = vec![place(ahead)];
+        });
+        let shown = server.get(&format!("/api/v1/runs/{}", run_id())).await.json();
+        shown["waiting_for"][0].clone()
+    };
+    let opens_at = NOW.after(Duration::from_secs(5)).to_rfc3339();
+    let mut expected = json!({"what": "call", "owner": "queue", "attempt": 0, "since": NOW.to_rfc3339(),
+        "limit": "throttle", "key": "x", "position": "3", "opens_at": opens_at});
+    assert_eq!(show(Some(2)).await, expected);
+    expected["position"] = json!("1000");
+    assert_eq!(show(Some(Place::MOST - 1)).await, expected);
+    expected["position"] = json!("1001+");
+    assert_eq!(show(Some(Place::MOST)).await, expected);
+    expected.as_object_mut().expect("an object").remove("position");
+    assert_eq!(show(None).await, expected);
+    // A run that waits for a run slot has its place from the store.
+    server.world.with(|world| {
+        world.runs[0].jobs[0].due = PARKED;
+        world.slot_place = Some(SlotPlace {
+            key: String::new(),
+            ahead: 0,
+        });
+    });
+    let shown = server.get(&format!("/api/v1/runs/{}", run_id())).await.json();
+    assert_eq!(
+        shown["waiting_for"][0],
+        json!({"what": "slot", "owner": "slot", "attempt": 0, "limit": "run_concurrency", "position": "1"})
     );
 }
 

@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 use crate::http::sdk::dev::trigger;
 
 pub(in crate::http) use breaker::Breaker;
-pub(super) use pending::Pending;
+pub(super) use pending::{Pending, Queued};
 
 fn rfc3339(at: Timestamp) -> String {
     at.to_rfc3339()
@@ -337,7 +337,8 @@ pub(super) struct RunDetail {
 }
 
 impl RunDetail {
-    pub(super) fn of(catalog: &Catalog, view: &RunView, leases: &[Lease], now: Timestamp) -> Self {
+    pub(super) fn of(catalog: &Catalog, view: &RunView, queued: &Queued, now: Timestamp) -> Self {
+        let leases = &queued.leases[..];
         let mut run = Run::of(catalog, &view.summary);
         // That a call has gone out is recorded with its outcome only; until then the lease tells.
         let is_called = leases.iter().any(|lease| lease.job.id.key.is_call());
@@ -356,7 +357,7 @@ impl RunDetail {
             waiting_for: if is_over {
                 Vec::new()
             } else {
-                Pending::all(view, leases, mode, now)
+                Pending::all(view, queued, mode, now)
             },
             cancelled_by: cancelled_by
                 .map(|wait| CancelledBy {

@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use callboard_actors::domain::{BucketId, FunctionId, Job, JobId, RunId, Timestamp};
-use callboard_actors::ports::{Flow, Lease, LimitTable, Origin, Pushed, Queue, QueueStats};
+use callboard_actors::ports::{Flow, Lease, LimitTable, Origin, Place, Pushed, Queue, QueueStats};
 use tokio::sync::Notify;
 
 use state::State;
@@ -143,5 +143,9 @@ impl Queue for EmbeddedQueue {
 
     async fn flow(&self, function: FunctionId) -> Flow {
         self.lock().flow(function)
+    }
+
+    async fn places_of(&self, run: RunId) -> Vec<Place> {
+        self.lock().places_of(run)
     }
 }

@@ -60,6 +60,15 @@ impl<V: Copy> Ranked<V> {
         first
     }
 
+    /// Those before a rank, in order.
+    pub(super) fn before(&self, rank: &Rank) -> impl Iterator<Item = (&Rank, V)> {
+        let first = self.first.iter().filter(move |(first, _)| first < rank);
+        let rest = self.rest.range(..rank.clone());
+        first
+            .map(|(rank, value)| (rank, *value))
+            .chain(rest.map(|(rank, value)| (rank, *value)))
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Rank, V)> {
         let first = self.first.iter().map(|(rank, value)| (rank, *value));
         first.chain(self.rest.iter().map(|(rank, value)| (rank, *value)))

@@ -11,6 +11,7 @@
 mod admission;
 #[cfg(test)]
 mod audit;
+mod flow;
 mod gates;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -62,6 +62,8 @@ pub(super) struct Desk {
     is_short: bool,
     highest_epoch: u64,
     table: Option<LimitTable>,
+    /// Until then a Redis that knows nothing has not lost anything. Said once: whether it was heard may not be known.
+    pub(super) new_until: Option<Instant>,
     /// Whether Redis is to be told the table.
     must_tell: bool,
     in_flight: bool,
@@ -84,6 +86,7 @@ impl Desk {
             is_short: false,
             highest_epoch: 0,
             table: None,
+            new_until: None,
             must_tell: false,
             in_flight: false,
             expiry: None,
@@ -153,6 +156,9 @@ impl Desk {
         let step = if must && !self.session.is_open {
             let mut request = self.request(options);
             request.flags.push(flag::OPEN);
+            if self.new_until.take().is_some_and(|until| Instant::now() < until) {
+                request.flags.push(flag::NEW);
+            }
             self.add_holds(&mut request);
             Step::Open(Box::new(request))
         } else if must {

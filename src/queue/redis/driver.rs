@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callboard_actors::domain::{FunctionId, GateKind, Gates, RuleId, RunId, Timestamp};
-use callboard_actors::ports::{Flow, KeyFlow, Lease, PartitionStats, QueueStats, RuleFlow};
+use callboard_actors::ports::{Flow, KeyFlow, Lease, PartitionStats, Place, QueueStats, RuleFlow};
 use redis::{RedisError, RedisResult};
 use tokio::task::yield_now;
 use tokio::time::timeout_at;
@@ -187,6 +187,7 @@ impl Driver {
                 Read::LeasesOf(run, _) => self.leases_of(&run.to_string()).await.map(Found::Leases),
                 Read::Stats(_) => self.stats().await.map(Found::Stats),
                 Read::Flow(function, _) => self.flow(*function).await.map(Found::Flow),
+                Read::Places(run, _) => self.places(&run.to_string()).await.map(Found::Places),
             };
             match (read, outcome) {
                 (Read::LeasesOf(_, reply), Ok(Found::Leases(leases))) => drop(reply.send(leases)),
@@ -195,6 +196,7 @@ impl Driver {
                     drop(reply.send(stats));
                 }
                 (Read::Flow(_, reply), Ok(Found::Flow(flow))) => drop(reply.send(flow)),
+                (Read::Places(_, reply), Ok(Found::Places(places))) => drop(reply.send(places)),
                 (read, Err(error)) => return Err((std::iter::once(read).chain(reads).collect(), error)),
                 (_, Ok(_)) => {}
             }
@@ -255,6 +257,28 @@ impl Driver {
         Ok(stats)
     }
 
+    async fn places(&mut self, run: &str) -> RedisResult<Vec<Place>> {
+        let args = [run.to_owned(), Place::MOST.to_string()];
+        let parts = self.ask(Entry::Places, &args).await?;
+        let mut places = Vec::with_capacity(parts.len() / 5);
+        for part in parts.chunks_exact(5) {
+            let [field, version, bucket, opens, ahead] = part else {
+                break;
+            };
+            let Some(job) = codec::parse_job(field, version) else {
+                continue;
+            };
+            let mut gates = job.gates.as_slice().iter();
+            places.push(Place {
+                gate: gates.find(|gate| gate.bucket.to_string() == *bucket).cloned(),
+                opens: codec::timestamp(opens),
+                ahead: ahead.parse().ok(),
+                job: job.id,
+            });
+        }
+        Ok(places)
+    }
+
     async fn flow(&mut self, function: FunctionId) -> RedisResult<Flow> {
         let parts = self.ask(Entry::Flow, &[function.to_string()]).await?;
         let mut rules: BTreeMap<(RuleId, GateKind), Vec<KeyFlow>> = BTreeMap::new();
@@ -289,4 +313,5 @@ enum Found {
     Leases(Vec<Lease>),
     Stats(QueueStats),
     Flow(Flow),
+    Places(Vec<Place>),
 }

@@ -76,6 +76,8 @@ pub(super) struct Request {
 pub(super) mod flag {
     /// Opens the session.
     pub(in super::super) const OPEN: char = 'o';
+    /// A Redis that knows nothing is a new one, and has not lost anything.
+    pub(in super::super) const NEW: char = 'v';
     /// Renews it.
     pub(in super::super) const BEAT: char = 'b';
     /// Compares what is held.

@@ -47,7 +47,8 @@
 //! * After the death of a process, too, `forgotten` asks for what it may have committed and not pushed.
 //! * Slots are counted from leases that live: they come and go with the entries of `h:<session>`, in the same script, and are
 //!   counted anew from those whenever something may be missing. After a loss nothing with gates is handed out for
-//!   [`Options::ttl`], in which everybody who holds a lease says so or has lost it; and throttles begin used up.
+//!   [`Options::ttl`], in which everybody who holds a lease says so or has lost it; and throttles begin used up. Where it is
+//!   known that nobody can hold any, there is no such wait ([`RedisQueue::nobody_was_at_work`]).
 //! * While Redis can't, nothing here fails or spins: pushes are spilled after a second, leases find nothing, and the ends of
 //!   leases are kept until they can be told.
 //!
@@ -73,7 +74,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use callboard_actors::domain::{FunctionId, Job, JobId, RunId, Timestamp};
-use callboard_actors::ports::{self, Lease, Pushed, Queue, QueueError, QueueStats};
+use callboard_actors::ports::{self, Lease, Place, Pushed, Queue, QueueError, QueueStats};
 use redis::{RedisError, RedisResult};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -222,6 +223,14 @@ impl RedisQueue {
             }),
             tasks: Mutex::default(),
         })
+    }
+
+    /// Says that at this time nobody held a lease of this installation, anywhere. A Redis that knows nothing then has not lost
+    /// anything, if this process is the first to speak to it: nobody has to wait for what others may hold. Counts for the first
+    /// thing that is said, and no longer than others would have to wait themselves.
+    pub fn nobody_was_at_work(&self, at: std::time::Instant) {
+        let until = at + self.shared.options.ttl;
+        self.shared.desk().new_until = Some(until.into());
     }
 
     fn tasks(&self) -> MutexGuard<'_, Tasks> {
@@ -388,6 +397,13 @@ impl Queue for RedisQueue {
     async fn flow(&self, function: FunctionId) -> ports::Flow {
         let found = self
             .request(|desk, reply| desk.outbox.reads.push(Read::Flow(function, reply)))
+            .await;
+        found.unwrap_or_default()
+    }
+
+    async fn places_of(&self, run: RunId) -> Vec<Place> {
+        let found = self
+            .request(|desk, reply| desk.outbox.reads.push(Read::Places(run, reply)))
             .await;
         found.unwrap_or_default()
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use callboard_actors::domain::{FunctionId, RunId, Timestamp};
-use callboard_actors::ports::{Flow, Lease, QueueStats};
+use callboard_actors::ports::{Flow, Lease, Place, QueueStats};
 use tokio::sync::oneshot;
 
 use super::Handed;
@@ -51,6 +51,7 @@ pub(super) enum Read {
     LeasesOf(RunId, oneshot::Sender<Vec<Lease>>),
     Stats(oneshot::Sender<QueueStats>),
     Flow(FunctionId, oneshot::Sender<Flow>),
+    Places(RunId, oneshot::Sender<Vec<Place>>),
 }
 
 /// What goes into one exchange, and whom to answer.

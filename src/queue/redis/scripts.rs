@@ -27,6 +27,7 @@ const DEFINITIONS: &str = concat!(
     include_str!("scripts/leases_of.lua"),
     include_str!("scripts/stats.lua"),
     include_str!("scripts/flow.lua"),
+    include_str!("scripts/places.lua"),
 );
 
 /// What can be called.
@@ -39,15 +40,17 @@ pub(super) enum Entry {
     LeasesOf,
     Stats,
     Flow,
+    Places,
 }
 
 impl Entry {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Exchange,
         Self::ExchangeFull,
         Self::LeasesOf,
         Self::Stats,
         Self::Flow,
+        Self::Places,
     ];
 
     fn name(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Entry {
             Self::LeasesOf => "leases_of",
             Self::Stats => "stats",
             Self::Flow => "flow",
+            Self::Places => "places",
         }
     }
 
@@ -64,7 +68,7 @@ impl Entry {
     fn flag(self) -> Option<&'static str> {
         match self {
             Self::Exchange => None,
-            Self::ExchangeFull | Self::Flow => Some("allow-oom"),
+            Self::ExchangeFull | Self::Flow | Self::Places => Some("allow-oom"),
             Self::LeasesOf | Self::Stats => Some("no-writes"),
         }
     }

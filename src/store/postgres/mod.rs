@@ -40,6 +40,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use callboard_actors::domain::{
     BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering, GatheringId, Job,
@@ -49,8 +51,8 @@ use callboard_actors::domain::{
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
     Except, Expiry, Finding, GatheringBook, KeyFlow, MetadataBook, NodeView, OperationBook, Orphans, Overrides, Page,
-    RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, Store, StoreError,
-    TickView,
+    RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, SlotPlace, Store,
+    StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -65,6 +67,7 @@ pub struct PostgresStore {
     writer: Writer,
     readers: Readers,
     routes_all: bool,
+    new_since: Option<Instant>,
 }
 
 impl std::fmt::Debug for PostgresStore {
@@ -90,12 +93,21 @@ impl PostgresStore {
     /// See [`OpenError`]. A database that is newer than this program is left as it is.
     pub async fn open(options: &Options) -> Result<Self, OpenError> {
         let target = Target::of(options)?;
-        open::prepare(options, &target).await?;
+        let begun = Instant::now();
+        let before = open::prepare(options, &target).await?;
         Ok(Self {
+            new_since: (before == 0).then_some(begun),
             readers: Readers::start(options, &target)?,
             writer: Writer::new(options, target),
             routes_all: options.routes_all,
         })
+    }
+
+    /// If the database was empty and this very call has made its schema, which of all instances one does: a time before
+    /// that, at which nobody was at work here.
+    #[must_use]
+    pub fn new_since(&self) -> Option<Instant> {
+        self.new_since
     }
 
     /// Closes all connections. Nothing is lost without.
@@ -196,6 +208,10 @@ impl RunSlots for PostgresStore {
 
     async fn run_slots(&self, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError> {
         run_slots::of_function(&self.readers, function).await
+    }
+
+    async fn slot_place(&self, run: RunId) -> Result<Option<SlotPlace>, StoreError> {
+        run_slots::place(&self.readers, run).await
     }
 }
 

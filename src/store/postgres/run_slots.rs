@@ -1,7 +1,9 @@
 //! Run slots: see the port. Whatever decides about a bucket holds its lock, from before it counts to its commit.
 
 use callboard_actors::domain::{BucketId, FunctionId, Job, RuleId, RunId, Timestamp};
-use callboard_actors::ports::{KeyFlow, PARKED, SlotClaim, SlotLimits, Standing, StoreError, Waiting};
+use callboard_actors::ports::{
+    KeyFlow, PARKED, Place, SlotClaim, SlotLimits, SlotPlace, Standing, StoreError, Waiting,
+};
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
@@ -91,6 +93,15 @@ const OF_FUNCTION: &str =
         WHERE bucket IN (SELECT bucket FROM callboard.run_slots WHERE function_id = $1)
         AND EXISTS (SELECT FROM callboard.runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)) AS slot
     GROUP BY bucket, rule, key";
+
+/// Those of a bucket have one line, whatever their functions.
+pub(super) const PLACE: &str =
+    "SELECT mine.key, (SELECT count(*) FROM (SELECT FROM callboard.run_slots AS other
+            WHERE other.bucket = mine.bucket AND NOT other.held AND (other.rank, other.run_id) < (mine.rank, mine.run_id)
+            AND EXISTS (SELECT FROM callboard.runs WHERE runs.id = other.run_id AND runs.ended_at IS NULL)
+            LIMIT $2) AS before)
+    FROM callboard.run_slots AS mine JOIN callboard.runs ON runs.id = mine.run_id AND runs.ended_at IS NULL
+    WHERE mine.run_id = $1 AND NOT mine.held";
 
 fn cell(bucket: BucketId) -> Uuid {
     Uuid::from_u128(bucket.to_bits())
@@ -294,4 +305,16 @@ pub(super) async fn of_function(readers: &Readers, function: FunctionId) -> Resu
             Ok((get_rule(row, 0)?, flow))
         })
         .collect()
+}
+
+pub(super) async fn place(readers: &Readers, run: RunId) -> Result<Option<SlotPlace>, StoreError> {
+    let query = sqlx::query(PLACE).bind(run.cell()).bind(sql_limit(Place::MOST));
+    let row = readers.single(|session| Box::pin(session.optional(query))).await?;
+    row.map(|row| {
+        Ok(SlotPlace {
+            key: get_text(&row, 0)?,
+            ahead: get_number(&row, 1)?,
+        })
+    })
+    .transpose()
 }

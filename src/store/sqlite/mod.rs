@@ -50,8 +50,8 @@ use callboard_actors::domain::{
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
     Except, Expiry, Finding, GatheringBook, KeyFlow, MetadataBook, NodeView, OperationBook, Orphans, Overrides, Page,
-    RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, Store, StoreError,
-    TickView,
+    RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, SlotPlace, Store,
+    StoreError, TickView,
 };
 use sqlx::SqlitePool;
 
@@ -199,6 +199,10 @@ impl RunSlots for SqliteStore {
 
     async fn run_slots(&self, function: FunctionId) -> Result<Vec<(RuleId, KeyFlow)>, StoreError> {
         run_slots::of_function(&self.readers, function).await
+    }
+
+    async fn slot_place(&self, run: RunId) -> Result<Option<SlotPlace>, StoreError> {
+        run_slots::place(&self.readers, run).await
     }
 }
 

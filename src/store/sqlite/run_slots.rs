@@ -1,7 +1,9 @@
 //! Run slots: see the port. All of a decision happens in one session of the connection that writes.
 
 use callboard_actors::domain::{BucketId, FunctionId, Job, RuleId, RunId, Timestamp};
-use callboard_actors::ports::{KeyFlow, PARKED, SlotClaim, SlotLimits, Standing, StoreError, Waiting};
+use callboard_actors::ports::{
+    KeyFlow, PARKED, Place, SlotClaim, SlotLimits, SlotPlace, Standing, StoreError, Waiting,
+};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
@@ -9,6 +11,7 @@ use super::error::from_sqlx;
 use super::jsonb::Rows;
 use super::rows::{gated, get, get_id, get_number, get_rule, get_time_or_null, job};
 use super::writer::{Script, Session, Writer};
+use crate::store::paging::sql_limit;
 use crate::store::slots::Taking;
 
 /// Runs looked at in one go; [`WAITING`] has the same number.
@@ -17,10 +20,10 @@ const PAGE: usize = 64;
 /// Who is in the buckets of the first row, by their places, but for the claimants of the second that wait.
 const STANDING: &str = "SELECT asked.key, (SELECT count(*) FROM run_slots AS slot
             JOIN runs ON runs.id = slot.run_id AND runs.ended_at IS NULL
-            WHERE slot.bucket = asked.value AND slot.held), first.rank, first.run_id
+            WHERE slot.bucket = asked.value AND slot.held = 1), first.rank, first.run_id
     FROM jsonb_each(?, '$[0]') AS asked LEFT JOIN run_slots AS first ON first.run_id = (
         SELECT slot.run_id FROM run_slots AS slot JOIN runs ON runs.id = slot.run_id AND runs.ended_at IS NULL
-            WHERE slot.bucket = asked.value AND NOT slot.held
+            WHERE slot.bucket = asked.value AND slot.held = 0
             AND slot.run_id NOT IN (SELECT value FROM jsonb_each(asked.json, '$[1]'))
             ORDER BY slot.rank, slot.run_id LIMIT 1)";
 
@@ -35,21 +38,21 @@ const PUT: &str = "INSERT INTO run_slots (run_id, bucket, function_id, created_a
 const PARK: &str = "UPDATE jobs SET due = value->>1 FROM jsonb_each(?) WHERE run_id = value->>0 AND jobs.key = 'start'";
 
 /// Those of runs that have ended count no more.
-const CLEAR: &str = "DELETE FROM run_slots WHERE bucket IN (SELECT value FROM jsonb_each(?)) AND held
+const CLEAR: &str = "DELETE FROM run_slots WHERE bucket IN (SELECT value FROM jsonb_each(?)) AND held = 1
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)";
 
 /// Of some buckets those where somebody waits.
 const CROWDED: &str = "SELECT value FROM jsonb_each(?)
-    WHERE EXISTS (SELECT 1 FROM run_slots WHERE bucket = value AND NOT held)";
+    WHERE EXISTS (SELECT 1 FROM run_slots WHERE bucket = value AND held = 0)";
 
 const CLEAR_ALL: &str = "DELETE FROM run_slots
     WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)";
 
-const HELD: &str = "SELECT count(*) FROM run_slots WHERE bucket = ? AND held";
+const HELD: &str = "SELECT count(*) FROM run_slots WHERE bucket = ? AND held = 1";
 
 const WAITING: &str = "SELECT run_id, function_id, rule,
         EXISTS (SELECT 1 FROM runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)
-    FROM run_slots WHERE bucket = ? AND NOT held ORDER BY rank, run_id LIMIT 64";
+    FROM run_slots WHERE bucket = ? AND held = 0 ORDER BY rank, run_id LIMIT 64";
 
 const GIVE: &str = "UPDATE run_slots SET held = 1 WHERE run_id IN (SELECT value FROM jsonb_each(?))";
 
@@ -74,6 +77,14 @@ const OF_FUNCTION: &str = "SELECT rule, slot.key, sum(held), sum(is_mine AND NOT
         WHERE bucket IN (SELECT bucket FROM run_slots WHERE function_id = ?1)
         AND EXISTS (SELECT 1 FROM runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)) AS slot
     GROUP BY bucket, rule, slot.key";
+
+/// Those of a bucket have one line, whatever their functions.
+pub(super) const PLACE: &str = "SELECT mine.key, (SELECT count(*) FROM (SELECT 1 FROM run_slots AS other
+            WHERE other.bucket = mine.bucket AND other.held = 0 AND (other.rank, other.run_id) < (mine.rank, mine.run_id)
+            AND EXISTS (SELECT 1 FROM runs WHERE runs.id = other.run_id AND runs.ended_at IS NULL)
+            LIMIT ?2))
+    FROM run_slots AS mine JOIN runs ON runs.id = mine.run_id AND runs.ended_at IS NULL
+    WHERE mine.run_id = ?1 AND NOT mine.held";
 
 pub(super) async fn take(writer: &Writer, claims: &[SlotClaim]) -> Result<Vec<bool>, StoreError> {
     let taking = Taking::of(claims);
@@ -268,4 +279,16 @@ pub(super) async fn of_function(
             Ok((get_rule(row, 0)?, flow))
         })
         .collect()
+}
+
+pub(super) async fn place(readers: &SqlitePool, run: RunId) -> Result<Option<SlotPlace>, StoreError> {
+    let query = sqlx::query(PLACE).bind(run.to_string()).bind(sql_limit(Place::MOST));
+    let row = query.fetch_optional(readers).await.map_err(from_sqlx)?;
+    row.map(|row| {
+        Ok(SlotPlace {
+            key: get(&row, 0)?,
+            ahead: get_number(&row, 1)?,
+        })
+    })
+    .transpose()
 }

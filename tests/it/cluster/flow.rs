@@ -156,3 +156,22 @@ fn an_event_and_the_wait_for_it_that_come_at_the_same_moment_find_each_other_onc
     assert!(order.split('|').all(|count| count != "0"), "nothing was tried: {order}");
     assert_eq!(installation.sql("SELECT count(*) FROM callboard.waits"), "0");
 }
+
+/// Gates are shut while leases may be held that Redis does not know of. At the very first start nobody can hold any.
+#[test]
+fn the_first_start_waits_for_nobody_and_a_redis_that_has_lost_everything_does() {
+    let installation = Installation::builder().instances(1).start();
+    let app = FakeApp::start(|_| Reply::done(&json!("made it")));
+    let mut function = app.function("fn", &format!("{}/go", app.id()), 0);
+    function["concurrency"] = json!([{"limit": 1}]);
+    app.register(&installation[0], &[function]);
+    installation[0].complete(&app.event());
+    let is_shut = || {
+        let answer = installation.redis.cli(&["HEXISTS", "{callboard}:meta", "shut"]);
+        answer.expect("Redis answers").trim().to_owned()
+    };
+    assert_eq!(is_shut(), "0");
+    installation.redis.cli(&["FLUSHALL"]).expect("Redis answers");
+    installation[0].complete(&app.event());
+    assert_eq!(is_shut(), "1");
+}

@@ -7,6 +7,7 @@
 mod gate_histories;
 mod gates;
 mod histories;
+mod places;
 mod versions;
 mod waking;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub use gate_histories::gate_histories;
 pub use gates::*;
 pub use histories::histories;
+pub use places::*;
 pub use versions::*;
 pub use waking::*;
 
@@ -72,6 +74,8 @@ macro_rules! queue_conformance {
             a_throttle_follows_numbers_and_clock
             a_crowd_at_a_gate_keeps_nobody_waiting
             the_flow_of_a_function
+            the_places_of_a_run
+            a_place_is_counted_up_to_a_bound
         }
 
         #[test]

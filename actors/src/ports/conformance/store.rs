@@ -138,6 +138,7 @@ macro_rules! store_conformance {
             gates_are_kept_with_the_run
             a_run_waits_until_another_has_ended
             slots_are_shared_by_bucket
+            who_waits_for_a_slot_has_a_place
             numbers_of_slots_count_at_once
             a_run_that_has_ended_needs_no_slot
             many_may_wait_for_a_slot

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::FakeStore;
 use crate::domain::{BucketId, FunctionId, Job, JobKey, RuleId, RunId, Timestamp};
-use crate::ports::{KeyFlow, PARKED, RunSlots, SlotClaim, SlotLimits, StoreError, Waiting};
+use crate::ports::{KeyFlow, PARKED, Place, RunSlots, SlotClaim, SlotLimits, SlotPlace, StoreError, Waiting};
 
 /// A row: who claims, and whether he has it.
 pub(super) type Row = (SlotClaim, bool);
@@ -129,5 +129,18 @@ impl RunSlots for FakeStore {
             flows.push((claim.bucket, claim.rule, flow));
         }
         Ok(flows.into_iter().map(|(_, rule, flow)| (rule, flow)).collect())
+    }
+
+    async fn slot_place(&self, run: RunId) -> Result<Option<SlotPlace>, StoreError> {
+        let inner = self.lock();
+        let Some((claim, false)) = inner.run_slots.get(&run) else {
+            return Ok(None);
+        };
+        let waiting = inner.slots_in(claim.bucket, false);
+        let ahead = waiting.iter().take_while(|of| of.run != run).count();
+        Ok(inner.is_open(run).then(|| SlotPlace {
+            key: claim.key.clone(),
+            ahead: ahead.min(Place::MOST),
+        }))
     }
 }

@@ -1,11 +1,12 @@
 //! What an unfinished run is waiting for, and who sees to it (P4: there is always somebody).
 
-use callboard_actors::domain::{DeadLetter, FunctionMode, JobKey, StepId, Timestamp};
-use callboard_actors::ports::{JobView, Lease, PARKED, RunView, WaitView};
+use callboard_actors::domain::{DeadLetter, FunctionMode, GateKind, JobKey, StepId, Timestamp};
+use callboard_actors::ports::{JobView, Lease, PARKED, Place, RunView, SlotPlace, WaitView};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::rfc3339;
+use crate::http::own::limits::name_of;
 
 /// One thing that an unfinished run is waiting for.
 #[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
@@ -39,11 +40,32 @@ pub(in crate::http::own) struct Pending {
     /// When it goes on at the latest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) until: Option<String>,
+    /// The limit that holds a call up: `concurrency`, `run_concurrency` or `throttle`. Absent if it waits for its turn only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limit: Option<&'static str>,
+    /// The value of that limit's key, shortened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<String>,
+    /// Its place in the line there, from `1`; `1001+` is the thousand-first or a later one. Absent if nobody can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "17")]
+    pub(super) position: Option<String>,
+    /// When a throttle lets the next start of the line through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) opens_at: Option<String>,
+}
+
+/// What the queue knows of a run, and the store of its wait for a slot.
+#[derive(Debug, Default)]
+pub(in crate::http::own) struct Queued {
+    pub(in crate::http::own) leases: Vec<Lease>,
+    pub(in crate::http::own) places: Vec<Place>,
+    pub(in crate::http::own) slot: Option<SlotPlace>,
 }
 
 impl Pending {
-    pub(super) fn all(view: &RunView, leases: &[Lease], mode: FunctionMode, now: Timestamp) -> Vec<Self> {
-        let jobs = view.jobs.iter().filter_map(|job| of_job(job, view, leases, mode, now));
+    pub(super) fn all(view: &RunView, queued: &Queued, mode: FunctionMode, now: Timestamp) -> Vec<Self> {
+        let jobs = view.jobs.iter().filter_map(|job| of_job(job, view, queued, mode, now));
         let waits = view.waits.iter().filter(|wait| wait.kind != "cancel");
         let held = view.held.iter().map(|letter| of_letter(letter, view));
         jobs.chain(waits.map(|wait| of_wait(wait, view))).chain(held).collect()
@@ -55,9 +77,15 @@ fn label(view: &RunView, id: &StepId) -> Option<String> {
     step.map(|step| step.label.clone())
 }
 
-fn of_job(job: &JobView, view: &RunView, leases: &[Lease], mode: FunctionMode, now: Timestamp) -> Option<Pending> {
+/// A place of which so many are before it, for people.
+fn position(ahead: usize) -> String {
+    let more = if ahead < Place::MOST { "" } else { "+" };
+    format!("{}{more}", ahead + 1)
+}
+
+fn of_job(job: &JobView, view: &RunView, queued: &Queued, mode: FunctionMode, now: Timestamp) -> Option<Pending> {
     let key: JobKey = job.key.parse().ok()?;
-    let lease = leases.iter().find(|lease| lease.job.id.key == key);
+    let lease = queued.leases.iter().find(|lease| lease.job.id.key == key);
     let is_later = job.due > now;
     let paused_since = mode
         .since()
@@ -82,15 +110,36 @@ fn of_job(job: &JobView, view: &RunView, leases: &[Lease], mode: FunctionMode, n
         Some(lease) => Some(lease.since),
         None => paused_since.or((!is_later).then_some(job.due)),
     };
+    let owner = match lease {
+        Some(_) => "lease",
+        None if paused_since.is_some() => "pause",
+        None if is_parked => "slot",
+        None if is_later => "timer",
+        None => "queue",
+    };
+    let place = queued
+        .places
+        .iter()
+        .find(|place| owner == "queue" && place.job.key == key);
+    let gate = place.and_then(|place| place.gate.as_ref());
+    let slot = queued.slot.as_ref().filter(|_| owner == "slot");
+    let shown = |key: &str| (!key.is_empty()).then(|| key.to_owned());
     Some(Pending {
         what,
-        owner: match lease {
-            Some(_) => "lease",
-            None if paused_since.is_some() => "pause",
-            None if is_parked => "slot",
-            None if is_later => "timer",
-            None => "queue",
-        },
+        owner,
+        limit: gate
+            .map(|gate| gate.kind)
+            .or(slot.map(|_| GateKind::RunSlot))
+            .map(name_of),
+        key: gate
+            .map(|gate| &*gate.key)
+            .or(slot.map(|slot| &*slot.key))
+            .and_then(shown),
+        position: place
+            .and_then(|place| place.ahead)
+            .or(slot.map(|slot| slot.ahead))
+            .map(position),
+        opens_at: place.and_then(|place| place.opens).map(rfc3339),
         step: step.and_then(|step| label(view, step)),
         step_id: step.map(ToString::to_string),
         attempt: key.is_call().then_some(job.attempt),

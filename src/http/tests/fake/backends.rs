@@ -37,6 +37,10 @@ impl Queue for FakeQueue {
     async fn flow(&self, _function: FunctionId) -> Flow {
         self.0.with(|world| world.flow.clone())
     }
+    async fn places_of(&self, run: RunId) -> Vec<Place> {
+        let mine = |place: &&Place| place.job.run == run;
+        self.0.with(|world| world.places.iter().filter(mine).cloned().collect())
+    }
     async fn ping(&self) -> Result<(), QueueError> {
         let fate = self.0.with(|world| world.queue);
         fate.strike(QueueError::Unavailable("secret-host: gone".to_owned()))

@@ -3,10 +3,8 @@
 //! One rule holds between any two calls: a stand is shown to its function exactly if its gate is open and a line stands
 //! there. Every change of a bucket, of the numbers or of time ends with [`State::refresh`] for the buckets concerned.
 
-use std::collections::BTreeMap;
-
-use callboard_actors::domain::{BucketId, FunctionId, GateKind, Limit, Limits, Rate, RuleId, Timestamp};
-use callboard_actors::ports::{Flow, KeyFlow, LimitTable, RuleFlow};
+use callboard_actors::domain::{BucketId, FunctionId, GateKind, Limit, Limits, Rate, Timestamp};
+use callboard_actors::ports::LimitTable;
 
 use super::State;
 use crate::queue::embedded::gatehouse::{BucketSlot, LineSlot};
@@ -195,7 +193,7 @@ impl State {
     }
 
     /// The first gate of a line that is shut.
-    fn first_shut(&self, slot: LineSlot) -> Option<usize> {
+    pub(super) fn first_shut(&self, slot: LineSlot) -> Option<usize> {
         let line = &self.gates.lines[slot];
         let limits = &self.partitions[line.partition].limits;
         line.passes.iter().position(|pass| {
@@ -285,45 +283,6 @@ impl State {
         let lines = lines.filter(|line| partition.gated > 0 && Some(line.partition) == place);
         let gated = lines.flat_map(|line| line.jobs.iter().map(|(rank, _)| rank.due()));
         ready.chain(gated).min()
-    }
-
-    pub(in crate::queue::embedded) fn flow(&self, function: FunctionId) -> Flow {
-        let Some(&place) = self.by_function.get(&function) else {
-            return Flow::default();
-        };
-        let limits = &self.partitions[place].limits;
-        let mut rules: BTreeMap<(RuleId, GateKind), BTreeMap<BucketSlot, KeyFlow>> = BTreeMap::new();
-        for (_, line) in self.gates.lines.iter().filter(|(_, line)| line.partition == place) {
-            let oldest = line.jobs.iter().map(|(rank, _)| rank.created_at()).min();
-            for pass in &line.passes {
-                let bucket = &self.gates.buckets[pass.bucket];
-                if bucket.held == 0 && line.jobs.is_empty() {
-                    continue;
-                }
-                let keys = rules.entry((pass.rule, pass.kind)).or_default();
-                let flow = keys.entry(pass.bucket).or_insert_with(|| KeyFlow {
-                    key: bucket.key.to_string(),
-                    in_use: bucket.held,
-                    waiting: 0,
-                    oldest: None,
-                    next: None,
-                });
-                flow.waiting += line.jobs.len();
-                flow.oldest = flow.oldest.into_iter().chain(oldest).min();
-                if let Some(Limit::Rate(rate)) = limits.of(pass.rule)
-                    && !line.jobs.is_empty()
-                    && !limits.is_shut()
-                {
-                    flow.next = Some(rate.opens_at(bucket.mark)).filter(|next| *next > self.now);
-                }
-            }
-        }
-        let rules = rules.into_iter();
-        Flow {
-            rules: rules
-                .map(|((rule, kind), keys)| RuleFlow::of_keys(rule, kind, keys.into_values().collect()))
-                .collect(),
-        }
     }
 
     /// Buckets, lines and throttles that rest.

@@ -24,14 +24,19 @@ local function shut_for(clock, ttl)
     return clock + ttl
 end
 
--- Begins a generation: without one Redis has lost what it held.
-local function begin_generation(generation, asked_now, clock, ttl)
+-- Begins a generation: without one Redis has lost what it held, unless it is a new one.
+local function begin_generation(generation, asked_now, clock, ttl, is_new)
     call('HSET', META, 'g', generation, 'epoch', plain(epoch), 'turn', plain(turn), 'count', 0)
     recount()
-    used_up = asked_now ~= '' and asked_now or digits(clock)
     must_recount = true
-    call('HSET', META, 'used', used_up)
     call('ZADD', MARKS, '+inf', '')
+    if is_new then
+        used_up = ''
+        call('HDEL', META, 'used', 'shut')
+        return 0
+    end
+    used_up = asked_now ~= '' and asked_now or digits(clock)
+    call('HSET', META, 'used', used_up)
     return shut_for(clock, ttl)
 end
 
@@ -237,7 +242,7 @@ local function exchange(keys, given, is_full)
     if not (generation and epoch and turn and count) then
         generation, epoch, turn = proposed, seed, seed
         -- Others may hold leases that Redis does not know of, until they have said so or their time is up.
-        shut_until = begin_generation(generation, asked_now, clock, ttl)
+        shut_until = begin_generation(generation, asked_now, clock, ttl, has.v)
     end
     epoch = max(epoch, seed, epoch_seen)
 

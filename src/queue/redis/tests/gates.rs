@@ -14,7 +14,8 @@ use callboard_backends::redis::Redis;
 use super::super::{Options, RedisQueue, abort};
 use super::loss::keys;
 use super::{
-    FOREVER, SOON, acknowledge_all, at, created, job, lease_all, lease_some, options, queue, server, whole, within,
+    FOREVER, SOON, acknowledge_all, at, created, job, lease_all, lease_some, options, prefix, queue, server, whole,
+    within,
 };
 
 const KEY: Option<&str> = Some("event.data.key");
@@ -116,6 +117,46 @@ async fn together_they_hold_no_more_than_the_limit() {
     assert_eq!(one.next_due().await, None);
     let stats = one.stats().await;
     assert_eq!((stats.ready, stats.leased), (0, 0));
+}
+
+/// A Redis that has lost everything looks like a new one. Who knows that nobody can hold anything says so, once.
+#[tokio::test]
+async fn nobody_waits_for_what_nobody_can_hold() {
+    let options = options(server(), &prefix());
+    let start = async |options: &Options, is_new: bool| {
+        let queue = queue(options.clone());
+        if is_new {
+            queue.nobody_was_at_work(std::time::Instant::now());
+        }
+        queue.configure(table(GateKind::Slot, Limit::Slots(1))).await;
+        queue.push(vec![slot(0, "x"), slot(1, "x")], Origin::Commit).await;
+        queue
+    };
+    let first = start(&options, true).await;
+    assert_eq!(created(&lease_all(&first).await), [0].into());
+    // Those that come then hold to what there is.
+    let second = start(&options, true).await;
+    assert_eq!(lease_all(&second).await, []);
+    // When it is lost, everybody waits.
+    for key in keys(&options.prefix) {
+        server().cli(&["DEL", &key]).expect("answers");
+    }
+    for queue in [&second, &first] {
+        queue.push(vec![slot(2, "y")], Origin::Commit).await;
+        assert_eq!(lease_all(queue).await, []);
+    }
+    // Without the word nobody knows, and what was true a while ago need not be true any more.
+    let long_ago = Options {
+        ttl: Duration::from_millis(300),
+        prefix: prefix(),
+        ..options.clone()
+    };
+    let late = queue(long_ago.clone());
+    late.nobody_was_at_work(std::time::Instant::now() - long_ago.ttl);
+    late.configure(table(GateKind::Slot, Limit::Slots(1))).await;
+    late.push(vec![slot(0, "x")], Origin::Commit).await;
+    let shut = server().cli(&["HEXISTS", &format!("{{{}}}:meta", long_ago.prefix), "shut"]);
+    assert_eq!(shut.expect("answers").trim(), "1");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ pub(super) fn table(revision: u64, functions: &[(&str, &[(Rule, Limit)])]) -> Li
 }
 
 /// The job that starts this run, with a key's value for each of these rules.
-fn gated(name: &str, created: i64, rules: &[(Rule, &str)]) -> Job {
+pub(super) fn gated(name: &str, created: i64, rules: &[(Rule, &str)]) -> Job {
     let gates = rules.iter().map(|(rule, value)| rule.gate(function(name), value));
     let gates = Gates::new(gates.collect());
     Job {
@@ -51,13 +51,13 @@ fn gated(name: &str, created: i64, rules: &[(Rule, &str)]) -> Job {
     }
 }
 
-async fn push(queue: &Arc<dyn Queue>, jobs: Vec<Job>) {
+pub(super) async fn push(queue: &Arc<dyn Queue>, jobs: Vec<Job>) {
     let count = jobs.len();
     assert_eq!(queue.push(jobs, Origin::Commit).await.accepted, count);
 }
 
 /// When the runs of these leases were created, in the order of the leases.
-fn created(leases: &[Lease]) -> Vec<i64> {
+pub(super) fn created(leases: &[Lease]) -> Vec<i64> {
     let first = at(0).as_millis();
     leases
         .iter()
@@ -65,11 +65,11 @@ fn created(leases: &[Lease]) -> Vec<i64> {
         .collect()
 }
 
-async fn acknowledge(queue: &Arc<dyn Queue>, lease: &Lease) {
+pub(super) async fn acknowledge(queue: &Arc<dyn Queue>, lease: &Lease) {
     queue.acknowledge(&lease.job.id, lease.epoch).await;
 }
 
-fn a_rate(limit: u32, seconds: u64, burst: u32) -> Limit {
+pub(super) fn a_rate(limit: u32, seconds: u64, burst: u32) -> Limit {
     Limit::Rate(Rate::new(limit, Duration::from_secs(seconds), burst))
 }
 

@@ -4,7 +4,7 @@ use super::fixtures::*;
 use crate::domain::{
     BucketId, Change, FunctionId, Gate, GateKind, Gates, Job, JobKey, Json, RuleId, RunId, RunStatus, Scope,
 };
-use crate::ports::{Except, KeyFlow, PARKED, SlotClaim, SlotLimits};
+use crate::ports::{Except, KeyFlow, PARKED, SlotClaim, SlotLimits, SlotPlace};
 
 const KEY: Option<&str> = Some("event.data.k");
 
@@ -156,6 +156,40 @@ pub async fn slots_are_shared_by_bucket(store: Shared) {
     let numbers = limits(&[(&shared, 1), (&waits, 1)]);
     assert_eq!(runs(&admit(&store, Some(shared.bucket), &numbers).await), [waits.run]);
     assert_eq!(of("one").await.len(), 2);
+}
+
+/// Who waits for a slot stands in one line with all others who wait in its bucket, of whatever function.
+pub async fn who_waits_for_a_slot_has_a_place(store: Shared) {
+    let place = async |claim: &SlotClaim| store.slot_place(claim.run).await.expect("answers");
+    let at_place = |ahead| {
+        Some(SlotPlace {
+            key: "x".to_owned(),
+            ahead,
+        })
+    };
+    let mut claims = Vec::new();
+    for (name, millis) in [("one", 1), ("two", 4), ("one", 3), ("two", 2), ("one", 5)] {
+        let claim = begin(&store, name, millis, Scope::Account, "x").await;
+        assert_eq!(place(&claim).await, None, "it has not asked for one");
+        assert_eq!(take(&store, &claim).await, claims.is_empty());
+        claims.push(claim);
+    }
+    let another = begin(&store, "one", 6, Scope::Account, "y").await;
+    assert!(take(&store, &another).await);
+    let mut places = Vec::new();
+    for claim in claims.iter().chain([&another]) {
+        places.push(place(claim).await);
+    }
+    assert_eq!(places, [None, at_place(2), at_place(1), at_place(0), at_place(3), None]);
+    // Who has ended stands in nobody's way, before anybody has tidied up.
+    end(&store, claims[2].run).await;
+    assert_eq!(place(&claims[2]).await, None);
+    assert_eq!(place(&claims[1]).await, at_place(1));
+    end(&store, claims[0].run).await;
+    let one = limits(&[(&claims[0], 1), (&claims[1], 1)]);
+    assert_eq!(runs(&admit(&store, None, &one).await), [claims[3].run]);
+    assert_eq!(place(&claims[3]).await, None);
+    assert_eq!(place(&claims[1]).await, at_place(0));
 }
 
 /// A higher limit lets more in, a lower one takes nothing away, and without one nothing is limited.
