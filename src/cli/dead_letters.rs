@@ -226,7 +226,6 @@ fn render(page: &Value) -> String {
     super::paged(&table, page)
 }
 
-/// The first line of a text.
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -192,7 +192,6 @@ fn render(flow: &Value) -> String {
     super::trimmed(&table)
 }
 
-/// The first line of a text, or a number.
 #[cfg(test)]
 mod tests {
     use super::*;

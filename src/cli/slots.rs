@@ -112,7 +112,6 @@ fn why(slot: &Value) -> String {
     }
 }
 
-/// The first line of a text.
 #[cfg(test)]
 mod tests {
     use serde_json::json;

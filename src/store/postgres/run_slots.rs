@@ -94,11 +94,12 @@ const OF_FUNCTION: &str =
         AND EXISTS (SELECT FROM callboard.runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)) AS slot
     GROUP BY bucket, rule, key";
 
-/// Those of a bucket have one line, whatever their functions.
+/// Those of a bucket have one line, whatever their functions. Each run is looked up, and none is joined: without statistics
+/// that would be a look at all open runs for each.
 pub(super) const PLACE: &str =
     "SELECT mine.key, (SELECT count(*) FROM (SELECT FROM callboard.run_slots AS other
             WHERE other.bucket = mine.bucket AND NOT other.held AND (other.rank, other.run_id) < (mine.rank, mine.run_id)
-            AND EXISTS (SELECT FROM callboard.runs WHERE runs.id = other.run_id AND runs.ended_at IS NULL)
+            AND (SELECT ended_at IS NULL FROM callboard.runs WHERE runs.id = other.run_id)
             LIMIT $2) AS before)
     FROM callboard.run_slots AS mine JOIN callboard.runs ON runs.id = mine.run_id AND runs.ended_at IS NULL
     WHERE mine.run_id = $1 AND NOT mine.held";

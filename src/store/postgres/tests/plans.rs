@@ -15,7 +15,7 @@ use rstest::rstest;
 
 use super::super::{
     Options, PostgresStore, audit, crons, events, gatherings, jobs, letters, open::LOCAL_SESSION, operations,
-    registration, retention, run_list, runs, search, waits,
+    registration, retention, run_list, run_slots, runs, search, waits,
 };
 use super::{accepted, advance};
 
@@ -159,6 +159,7 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(search::PAGES[1], &["Index Scan Backward using events_by_name on events"])]
 #[case(search::PAGES[2], &["Index Scan Backward using events_pkey on events"])]
 #[case(search::RUNS_OF_EVENTS, &["runs_pkey", "run_events_pkey"])]
+#[case(run_slots::PLACE, &["run_slots_pkey", "run_slots_by_bucket", "runs_pkey"])]
 #[case(runs::STATES, &["Index"])]
 #[case(runs::BODIES, &["events_pkey"])]
 #[case(runs::STEPS, &["steps_pkey"])]

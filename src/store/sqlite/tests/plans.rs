@@ -5,7 +5,8 @@ use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
 use super::super::{
-    SqliteStore, commit, crons, events, gatherings, jobs, operations, retention, run_list, runs, search, waits,
+    SqliteStore, commit, crons, events, gatherings, jobs, operations, retention, run_list, run_slots, runs, search,
+    waits,
 };
 
 /// The steps of a statement's plan.
@@ -62,6 +63,10 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
 #[case(
     gatherings::DELETE_KEYS,
     "gathered_ids USING COVERING INDEX gathered_ids_until (until<?)"
+)]
+#[case(
+    run_slots::PLACE,
+    "other USING COVERING INDEX run_slots_by_bucket (bucket=? AND held=? AND rank<?)"
 )]
 #[case(runs::ORPHANS, "jobs USING PRIMARY KEY (run_id=?)")]
 #[case(retention::OLD_RUNS, "runs USING PRIMARY KEY (id<?)")]
