@@ -21,16 +21,16 @@ const BUCKETS: usize = 1_000;
 /// Names of buckets in ascending order, so that no two wait for each other.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(name) FROM unnest($1::bigint[]) AS name";
 
-/// Who is in the buckets, by their places, but for the claimants that wait.
+/// Who is in the buckets, by their places, but for the claimants that wait. Each run is looked up, and none is joined: see
+/// [`PLACE`].
 pub(super) const STANDING: &str = "SELECT asked.place - 1,
-        (SELECT count(*) FROM callboard.run_slots AS slot
-            JOIN callboard.runs ON runs.id = slot.run_id AND runs.ended_at IS NULL
-            WHERE slot.bucket = asked.bucket AND slot.held),
+        (SELECT count(*) FROM callboard.run_slots AS slot WHERE slot.bucket = asked.bucket AND slot.held
+            AND (SELECT ended_at IS NULL FROM callboard.runs WHERE runs.id = slot.run_id)),
         first.rank, first.run_id
     FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (bucket, place) LEFT JOIN LATERAL (
         SELECT slot.rank, slot.run_id FROM callboard.run_slots AS slot
-            JOIN callboard.runs ON runs.id = slot.run_id AND runs.ended_at IS NULL
             WHERE slot.bucket = asked.bucket AND NOT slot.held AND slot.run_id <> ALL ($2)
+            AND (SELECT ended_at IS NULL FROM callboard.runs WHERE runs.id = slot.run_id)
             ORDER BY slot.rank, slot.run_id LIMIT 1) AS first ON true";
 
 /// The claimants that have not ended, and whether they hold a slot.
@@ -47,17 +47,16 @@ pub(super) const PARK: &str = "WITH start AS MATERIALIZED (
             ORDER BY run_id, key FOR UPDATE)
     UPDATE callboard.jobs SET due = $2 FROM start WHERE jobs.run_id = start.run_id AND jobs.key = start.key";
 
-/// Those of runs that have ended count no more.
-pub(super) const CLEAR: &str = "DELETE FROM callboard.run_slots
-    WHERE bucket = ANY ($1) AND held AND NOT EXISTS (
-        SELECT FROM callboard.runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)";
+/// Those of runs that have ended, or are gone, count no more.
+pub(super) const CLEAR: &str = "DELETE FROM callboard.run_slots WHERE bucket = ANY ($1) AND held
+    AND (SELECT ended_at IS NULL FROM callboard.runs WHERE runs.id = run_slots.run_id) IS NOT TRUE";
 
 /// Of some buckets those where somebody waits.
 pub(super) const CROWDED: &str = "SELECT bucket FROM unnest($1::uuid[]) AS asked (bucket)
     WHERE EXISTS (SELECT FROM callboard.run_slots AS slot WHERE slot.bucket = asked.bucket AND NOT slot.held)";
 
-const CLEAR_ALL: &str = "DELETE FROM callboard.run_slots WHERE NOT EXISTS (
-    SELECT FROM callboard.runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)";
+const CLEAR_ALL: &str = "DELETE FROM callboard.run_slots
+    WHERE (SELECT ended_at IS NULL FROM callboard.runs WHERE runs.id = run_slots.run_id) IS NOT TRUE";
 
 pub(super) const HELD: &str = "SELECT count(*) FROM callboard.run_slots WHERE bucket = $1 AND held";
 

@@ -18,7 +18,7 @@ use crate::store::slots::Taking;
 const PAGE: usize = 64;
 
 /// Who is in the buckets of the first row, by their places, but for the claimants of the second that wait.
-const STANDING: &str = "SELECT asked.key, (SELECT count(*) FROM run_slots AS slot
+pub(super) const STANDING: &str = "SELECT asked.key, (SELECT count(*) FROM run_slots AS slot
             JOIN runs ON runs.id = slot.run_id AND runs.ended_at IS NULL
             WHERE slot.bucket = asked.value AND slot.held = 1), first.rank, first.run_id
     FROM jsonb_each(?, '$[0]') AS asked LEFT JOIN run_slots AS first ON first.run_id = (
@@ -38,11 +38,11 @@ const PUT: &str = "INSERT INTO run_slots (run_id, bucket, function_id, created_a
 const PARK: &str = "UPDATE jobs SET due = value->>1 FROM jsonb_each(?) WHERE run_id = value->>0 AND jobs.key = 'start'";
 
 /// Those of runs that have ended count no more.
-const CLEAR: &str = "DELETE FROM run_slots WHERE bucket IN (SELECT value FROM jsonb_each(?)) AND held = 1
+pub(super) const CLEAR: &str = "DELETE FROM run_slots WHERE bucket IN (SELECT value FROM jsonb_each(?)) AND held = 1
     AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = run_slots.run_id AND runs.ended_at IS NULL)";
 
 /// Of some buckets those where somebody waits.
-const CROWDED: &str = "SELECT value FROM jsonb_each(?)
+pub(super) const CROWDED: &str = "SELECT value FROM jsonb_each(?)
     WHERE EXISTS (SELECT 1 FROM run_slots WHERE bucket = value AND held = 0)";
 
 const CLEAR_ALL: &str = "DELETE FROM run_slots

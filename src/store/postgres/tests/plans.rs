@@ -61,6 +61,8 @@ const FILL: &str = "
     INSERT INTO callboard.unrouted SELECT pg_temp.id(1, n) FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.rate_limits SELECT pg_temp.id(8, n), n, n FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.singletons SELECT pg_temp.id(9, n), pg_temp.id(2, n * 10) FROM generate_series(1, 800) AS n;
+    INSERT INTO callboard.run_slots SELECT pg_temp.id(2, n * 10), pg_temp.id(13, n % 80), pg_temp.id(3, 1), n, n, n % 10 = 0, 'r', 'k'
+        FROM generate_series(1, 800) AS n;
     INSERT INTO callboard.gatherings SELECT pg_temp.id(10, n), pg_temp.id(11, n), pg_temp.id(3, n % 20), pg_temp.id(1, n),
             n, n, n, 1, 0, 1, n % 10 > 0, n % 2 > 0, false, 'timeout', NULL
         FROM generate_series(1, 8000) AS n;
@@ -160,6 +162,10 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(search::PAGES[2], &["Index Scan Backward using events_pkey on events"])]
 #[case(search::RUNS_OF_EVENTS, &["runs_pkey", "run_events_pkey"])]
 #[case(run_slots::PLACE, &["run_slots_pkey", "run_slots_by_bucket", "runs_pkey"])]
+#[case(run_slots::STANDING, &["run_slots_by_bucket", "runs_pkey"])]
+#[case(run_slots::CLAIMANTS, &["run_slots_pkey"])]
+#[case(run_slots::CLEAR, &["run_slots_by_bucket", "runs_pkey"])]
+#[case(run_slots::CROWDED, &["run_slots_by_bucket"])]
 #[case(runs::STATES, &["Index"])]
 #[case(runs::BODIES, &["events_pkey"])]
 #[case(runs::STEPS, &["steps_pkey"])]

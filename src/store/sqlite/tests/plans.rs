@@ -65,6 +65,15 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
     "gathered_ids USING COVERING INDEX gathered_ids_until (until<?)"
 )]
 #[case(
+    run_slots::STANDING,
+    "slot USING COVERING INDEX run_slots_by_bucket (bucket=? AND held=?)"
+)]
+#[case(run_slots::CLEAR, "run_slots USING INDEX run_slots_by_bucket (bucket=? AND held=?)")]
+#[case(
+    run_slots::CROWDED,
+    "run_slots USING COVERING INDEX run_slots_by_bucket (bucket=? AND held=?)"
+)]
+#[case(
     run_slots::PLACE,
     "other USING COVERING INDEX run_slots_by_bucket (bucket=? AND held=? AND rank<?)"
 )]
