@@ -10,8 +10,8 @@ use super::look_back::Search;
 use super::plan::{Plan, Problem, plan};
 use super::{Replied, deadline, finish};
 use crate::domain::{
-    Change, Event, Failure, HistoryKind, JobKey, Json, NotedMetadata, Opcode, OpcodeKind, Reply, Step, StepId,
-    StepMetadata, StepOp, StepState, Timestamp, WaitKind,
+    Change, Event, Failure, HistoryKind, JobKey, Json, NotedMetadata, Opcode, OpcodeKind, Reply, Step, StepId, StepOp,
+    StepState, Timestamp, WaitKind,
 };
 
 pub(super) fn replied(decision: &mut Decision<'_>, replied: &Replied) {
@@ -171,25 +171,14 @@ fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, 
     }
 }
 
-/// Remembers what the app notes about a step that is new or has moved on, and what a model was asked for it.
+/// Remembers what the app notes about a step that is new or has moved on.
 fn note_metadata(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: &Plan) {
-    let asked = match (&op.kind, plan) {
-        (
-            OpcodeKind::AiGateway(asked),
-            Plan::Record {
-                memo, failed: false, ..
-            },
-        ) => StepMetadata::of_model(asked, memo),
-        // A step that is planned says the same again when it has run.
-        (_, Plan::Nothing | Plan::Call | Plan::Again) => return,
-        _ => None,
-    };
-    if op.metadata.is_empty() && asked.is_none() {
+    // A step that is planned says the same again when it has run.
+    if op.metadata.is_empty() || matches!(plan, Plan::Nothing | Plan::Call | Plan::Again) {
         return;
     }
-    let updates: Vec<StepMetadata> = asked.into_iter().chain(op.metadata.iter().cloned()).collect();
     let step = Some(op.id.clone()).filter(|id| !id.as_str().is_empty());
-    let detail = NotedMetadata::detail(&updates);
+    let detail = NotedMetadata::detail(&op.metadata);
     decision.note(HistoryKind::MetadataWritten, step, replied.job.attempt, detail);
 }
 
