@@ -122,6 +122,7 @@ pub struct Orchestrator {
     events_kept: Duration,
     /// Rung when there is an operation.
     operations_changed: Arc<Notify>,
+    metadata_turns: Arc<metadata::Turns>,
 }
 
 impl std::fmt::Debug for Orchestrator {

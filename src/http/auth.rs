@@ -37,6 +37,8 @@ const OPEN: &[(&str, Methods, Servers)] = &[
     ("/", Methods::Reads, Servers::All),
     ("/health", Methods::Reads, Servers::All),
     ("/health/ready", Methods::Reads, Servers::All),
+    ("/v2/health", Methods::Reads, Servers::All),
+    ("/api/v2/health", Methods::Reads, Servers::All),
     // Asks for an event key instead.
     ("/e/*", Methods::All, Servers::All),
     ("/metrics", Methods::Reads, Servers::Dev),

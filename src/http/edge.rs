@@ -33,7 +33,12 @@ pub(super) async fn surround<B: MessageBody>(
         let answer = preflight(&req);
         req.into_response(answer).map_into_right_body()
     } else if let Err(problem) = auth::check(&req, options) {
-        let mut answer = in_the_style_of(req.path(), &problem);
+        let has_header = req.headers().contains_key(header::AUTHORIZATION);
+        let mut answer = if is_v2(req.path()) {
+            Refused::unauthorized(has_header, &problem).error_response()
+        } else {
+            in_the_style_of(req.path(), &problem)
+        };
         let scheme = HeaderValue::from_static("Bearer");
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         req.into_response(answer).map_into_right_body()
@@ -96,12 +101,16 @@ pub(super) async fn not_found(req: HttpRequest) -> HttpResponse {
     in_the_style_of(req.path(), &Problem::new(Code::UnknownRoute, message))
 }
 
+fn is_v2(path: &str) -> bool {
+    ["/v2/", "/api/v2/"].iter().any(|prefix| path.starts_with(prefix))
+}
+
 /// SDKs read one shape of error, users of our own API another.
 fn in_the_style_of(path: &str, problem: &Problem) -> HttpResponse {
     let is_sdk = ["/v0/", "/v1/", "/fn/", "/e/", "/dev", "/invoke/", "/test/"]
         .iter()
         .any(|prefix| path.starts_with(prefix));
-    if ["/v2/", "/api/v2/"].iter().any(|prefix| path.starts_with(prefix)) {
+    if is_v2(path) {
         return Refused::from(problem.clone()).error_response();
     }
     if is_sdk { sdk_error(problem) } else { own_error(problem) }

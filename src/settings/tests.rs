@@ -278,6 +278,16 @@ fn production_has_defaults_of_its_own_which_everything_else_wins_over() {
 }
 
 #[rstest]
+#[case("true", true)]
+#[case("1", true)]
+#[case("false", false)]
+#[case("integration", false)]
+fn the_variable_of_tests_is_a_switch_or_somebody_elses(#[case] value: &str, #[case] testing: bool) {
+    let loaded = start(&[("TEST_MODE", value)]).expect("valid");
+    assert_eq!(loaded.settings.api.testing, testing);
+}
+
+#[rstest]
 #[case(&[], &["signing key", "event key"])]
 #[case(&[("INNGEST_SIGNING_KEY", "0a0b")], &["event key"])]
 #[case(&[("INNGEST_EVENT_KEY", "one")], &["signing key"])]

@@ -115,3 +115,48 @@ fn a_run_that_is_over_is_scored() {
     assert_eq!(noted(measure, "inngest.score"), of("step", both));
     assert_eq!(noted(measure, "userland.size"), of("step", json!({"a": 11, "c": 1})));
 }
+
+#[test]
+fn what_a_model_was_asked_is_told() {
+    let stage = Stage::shared(Ts4);
+    let run = stage.complete("test/ai-infer", &json!({}));
+    let root = trace(&stage, &text(&run["id"]));
+    let asked = root["childrenSpans"].as_array().expect("children").iter();
+    let asked: Vec<_> = asked.filter(|span| span["metadata"] != json!([])).collect();
+    assert_eq!(asked.len(), 1, "{root:#}");
+    let (scope, values) = noted(asked[0], "inngest.ai");
+    assert_eq!(scope, "step");
+    for (key, expected) in [
+        ("provider", json!("openai")),
+        ("response_id", json!("chatcmpl-1")),
+        ("input_tokens", json!(1)),
+        ("total_tokens", json!(2)),
+        ("finish_reasons", json!(["stop"])),
+    ] {
+        assert_eq!(values[key], expected, "{key} of {values:#}");
+    }
+}
+
+#[test]
+fn nothing_is_lost_when_many_write_at_once() {
+    const WRITERS: u64 = 8;
+    const WRITES: u64 = 5;
+    let stage = Stage::shared(Ts4);
+    let run = text(&stage.complete("test/hello", &json!({}))["id"]);
+    let path = format!("/v1/runs/{run}/metadata");
+    let update = json!({"metadata": [{"kind": "userland.count", "op": "add", "values": {"n": 1}}]});
+    std::thread::scope(|scope| {
+        for _ in 0..WRITERS {
+            scope.spawn(|| {
+                for _ in 0..WRITES {
+                    stage.server.post(&path, &update).expect(200);
+                }
+            });
+        }
+    });
+    let root = trace(&stage, &run);
+    assert_eq!(
+        noted(&root, "userland.count"),
+        of("run", json!({"n": WRITERS * WRITES}))
+    );
+}

@@ -2,9 +2,10 @@
 //! variants of experiments, whatever else a user wants to keep there.
 //!
 //! ```text
-//! metadata.rs   updates, and what is refused of them
-//! fold.rs       what all updates of a run come to
-//! prices.rs     what a model costs
+//! metadata.rs     updates, and what is refused of them
+//! fold.rs         what all updates of a run come to
+//! model_call.rs   what a model was asked on an app's behalf
+//! prices.rs       what a model costs
 //! ```
 //!
 //! An update is about a run, a step, one attempt at a step or a user's span ([`MetadataTarget`]), and of a kind; there is one
@@ -12,6 +13,7 @@
 //! any time, also when the run has ended. Nothing of it bears on what becomes of a run.
 
 mod fold;
+mod model_call;
 mod prices;
 
 use serde::{Deserialize, Serialize};

@@ -3,13 +3,15 @@
 //! Reading is lenient where SDKs differ (case of `op`, nulls, missing names) and strict where leniency would hang a
 //! run: an unknown opcode is an error, so that the attempt fails visibly.
 
+mod notes;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Failure, Json, JsonError, MetadataOp, MetadataScope, MetadataUpdate, StepId, StepMetadata, limits};
+use super::{Failure, Json, JsonError, StepId, StepMetadata, limits};
 
 /// One opcode.
 #[derive(Debug, Clone, PartialEq)]
@@ -202,11 +204,6 @@ struct Options {
     parallel_mode: Option<String>,
     #[serde(rename = "type")]
     run_type: Option<String>,
-    #[serde(rename = "experimentName")]
-    experiment: Option<String>,
-    variant: Option<String>,
-    #[serde(rename = "selectionStrategy")]
-    selection_strategy: Option<String>,
 }
 
 fn null_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
@@ -266,19 +263,7 @@ impl Opcode {
             && options().is_ok_and(|options| options.parallel_mode.as_deref() == Some("race"));
         let has_type = wire.opts.is_some_and(|raw| raw.get().contains("\"type\""));
         let run_type = has_type.then(|| options().ok()?.run_type).flatten();
-        let belongs_to_experiment = wire.opts.is_some_and(|raw| raw.get().contains("\"experimentName\""));
-        let mut metadata: Vec<StepMetadata> = if belongs_to_experiment {
-            options()
-                .ok()
-                .and_then(|options| options.experiment())
-                .into_iter()
-                .collect()
-        } else {
-            Vec::new()
-        };
-        if let Some(raw) = wire.metadata {
-            metadata.extend(noted(&id, raw));
-        }
+        let metadata = notes::read(&id, wire.opts, wire.metadata);
         let kind = match wire.op.to_ascii_lowercase().as_str() {
             "none" => OpcodeKind::None,
             "step" => OpcodeKind::StepRun {
@@ -409,45 +394,6 @@ impl Opcode {
     }
 }
 
-impl Options {
-    /// Which variant of an experiment the step is part of.
-    fn experiment(&self) -> Option<StepMetadata> {
-        let (name, variant) = (self.experiment.as_deref()?, self.variant.as_deref()?);
-        let update = MetadataUpdate::experiment(MetadataOp::Merge, name, variant, self.selection_strategy.as_deref());
-        Some(StepMetadata {
-            scope: MetadataScope::Step,
-            update: update.accept().ok()?,
-        })
-    }
-}
-
-/// The metadata of an opcode, as far as it makes sense: none of it is worth a failed attempt.
-fn noted(id: &str, raw: &RawValue) -> Vec<StepMetadata> {
-    let all: Vec<&RawValue> = match serde_json::from_str::<Option<_>>(raw.get()) {
-        Ok(all) => all.unwrap_or_default(),
-        Err(error) => {
-            tracing::warn!(step = id, %error, "metadata is left out");
-            return Vec::new();
-        }
-    };
-    let (mut kept, mut bytes) = (Vec::new(), 0);
-    for raw in all {
-        bytes += raw.get().len();
-        let accepted = serde_json::from_str::<StepMetadata>(raw.get())
-            .map_err(|error| error.to_string())
-            .and_then(|StepMetadata { scope, update }| {
-                let update = update.accept().map_err(|error| error.to_string())?;
-                Ok(StepMetadata { scope, update })
-            });
-        match accepted {
-            Ok(update) if bytes <= limits::METADATA_RUN_BYTES => kept.push(update),
-            Ok(_) => tracing::warn!(step = id, "metadata is left out: it is more than a run may have"),
-            Err(error) => tracing::warn!(step = id, error, "metadata is left out"),
-        }
-    }
-    kept
-}
-
 fn output(id: &str, data: Option<&RawValue>) -> Result<Json, OpcodeError> {
     let Some(data) = data else {
         return Ok(Json::null());
@@ -537,43 +483,6 @@ mod tests {
         ] {
             assert_eq!(type_of(odd), None);
         }
-    }
-
-    #[test]
-    fn metadata_comes_along_as_far_as_it_makes_sense() {
-        let of = |metadata: Value| only(&json!([{"op": "StepRun", "id": "a", "metadata": metadata}])).metadata;
-        let good = json!({"scope": "step_attempt", "kind": "userland.a", "op": "add", "values": {"n": 1}, "more": 1});
-        let kept = of(json!([
-            good,
-            {"scope": "step", "kind": "inngest.secret", "op": "set", "values": {}},
-            {"scope": "world", "kind": "userland.a", "op": "set", "values": {}},
-            {"scope": "step", "kind": "userland.a", "op": "set", "values": 7},
-            7,
-        ]));
-        assert_eq!(kept.len(), 1);
-        assert_eq!(
-            (kept[0].scope, kept[0].update.op),
-            (MetadataScope::StepAttempt, MetadataOp::Add)
-        );
-        for odd in [json!(null), json!([]), json!({}), json!("x")] {
-            assert_eq!(of(odd), []);
-        }
-        let cost = of(json!([{"scope": "step", "kind": "inngest.ai", "op": "set",
-            "values": {"request_model": "gpt-4o", "input_tokens": 1000, "output_tokens": 100}}]));
-        assert_eq!(cost[0].update.values["estimated_cost"], json!(0.0035));
-    }
-
-    #[test]
-    fn a_step_of_an_experiment_says_so() {
-        let opts = json!({"experimentStepID": "x", "experimentName": "prompt", "variant": "short", "selectionStrategy": "fixed"});
-        let op = only(&json!([{"op": "StepRun", "id": "a", "opts": opts}]));
-        let expected = MetadataUpdate::experiment(MetadataOp::Merge, "prompt", "short", Some("fixed"));
-        assert_eq!(
-            op.metadata.iter().map(|noted| &noted.update).collect::<Vec<_>>(),
-            [&expected]
-        );
-        let bare = only(&json!([{"op": "StepRun", "id": "a", "opts": {"experimentName": "prompt"}}]));
-        assert_eq!(bare.metadata, []);
     }
 
     #[test]

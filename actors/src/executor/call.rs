@@ -13,6 +13,7 @@ use crate::assignment::Assignment;
 use crate::breaker::Pass;
 use crate::domain::{
     Call, Failure, FetchFailure, FetchRequest, FetchResponse, Job, Opcode, OpcodeKind, Reply, RunId, StepId,
+    StepMetadata,
 };
 use crate::engine::{Input, Replied};
 
@@ -79,9 +80,11 @@ async fn reply_to(parts: Parts, local: Local, call: Call, pass: Option<Pass>, jo
     if let Some(pass) = pass {
         pass.report(reply.is_outage());
     }
+    let mut reply = reply;
     let (mut fetched, mut signals_taken) = (HashMap::new(), HashSet::new());
-    if let Reply::Steps { ops, .. } = &reply {
+    if let Reply::Steps { ops, .. } = &mut reply {
         fetched = fetch(&parts, &local, ops).await;
+        note_models(ops, &fetched);
         signals_taken = taken(&parts, run, ops).await;
     }
     Replied {
@@ -110,6 +113,15 @@ async fn fetch(parts: &Parts, local: &Local, ops: &[Opcode]) -> HashMap<StepId, 
         Some(async move { (op.id.clone(), local.invoker.fetch(request).await) })
     });
     join_all(requests).await.into_iter().collect()
+}
+
+/// Notes beside the steps that asked a model what its answer tells of that.
+fn note_models(ops: &mut [Opcode], fetched: &HashMap<StepId, Result<FetchResponse, FetchFailure>>) {
+    for op in ops {
+        if let (OpcodeKind::AiGateway(asked), Some(Ok(answer))) = (&op.kind, fetched.get(&op.id)) {
+            op.metadata.extend(StepMetadata::of_model(asked, &answer.memo));
+        }
+    }
 }
 
 /// Which of the signals a reply's steps want to wait for have a waiter already.

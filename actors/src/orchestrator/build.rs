@@ -400,6 +400,7 @@ pub async fn build(
         is_draining,
         events_kept: settings.retention.events,
         operations_changed,
+        metadata_turns: Arc::default(),
     })
 }
 

@@ -1,5 +1,7 @@
 //! Metadata that comes by itself, not with a step's result: about a run of whatever status, or its steps.
 
+use tokio::sync::{Mutex, MutexGuard};
+
 use super::{Orchestrator, Refusal};
 use crate::domain::{Metadata, MetadataTarget, MetadataUpdate, RunId};
 use crate::outside::TRIES;
@@ -15,6 +17,18 @@ pub enum MetadataOutcome {
     TooLarge,
 }
 
+/// Who writes about one run in this process waits for one another, rather than to lose against each other many times. Those of
+/// other processes are met by the version of what is written.
+#[derive(Debug, Default)]
+pub(super) struct Turns([Mutex<()>; 32]);
+
+impl Turns {
+    async fn of(&self, run: RunId) -> MutexGuard<'_, ()> {
+        let [.., last] = run.to_bytes();
+        self.0[usize::from(last) % self.0.len()].lock().await
+    }
+}
+
 impl Orchestrator {
     /// Applies updates to what is noted about a run, all of them or none, in this order.
     ///
@@ -25,6 +39,7 @@ impl Orchestrator {
         run: RunId,
         updates: &[(MetadataTarget, MetadataUpdate)],
     ) -> Result<MetadataOutcome, Refusal> {
+        let _turn = self.metadata_turns.of(run).await;
         let now = self.clock.now();
         for _ in 0..TRIES {
             let read = self.metrics.store_errors.watch(self.store.metadata(run).await)?;

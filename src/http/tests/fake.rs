@@ -8,6 +8,7 @@ mod operations;
 mod overrides;
 mod run_slots;
 mod search;
+mod tree;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -22,8 +23,8 @@ use async_trait::async_trait;
 use callboard_actors::breaker::{self, Breakers};
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::*;
+use callboard_actors::kernel::ChildState;
 use callboard_actors::kernel::credit::Gauges;
-use callboard_actors::kernel::{ChildName, ChildState, ChildStatus, Observation, RestartKind, Snapshot};
 use callboard_actors::metrics::Metrics;
 use callboard_actors::orchestrator::{
     Cancelled, FiredGathering, Invoked, MetadataOutcome, OperationWish, Refusal, Retried, Tree,
@@ -36,6 +37,7 @@ use serde_json::{Map, Value};
 use crate::http::{Api, AppState, Intake, Options, StartOptions, Syncer, configure};
 use crate::sdk::{ServerKind, SyncError};
 use backends::{FakeQueue, FakeStore};
+use tree::tree;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_750_000_000_000);
 
@@ -458,51 +460,6 @@ pub(crate) fn node(n: u128, name: &str) -> Node {
         started_at: NOW,
         state: NodeState::Serving,
         jobs_in_flight: 0,
-    }
-}
-
-/// A process tree whose parts run, but for those that are ill.
-fn tree(world: &World) -> Snapshot {
-    let mut snapshot = Snapshot::empty(NOW.as_millis());
-    let names = [
-        "consumer",
-        "janitor",
-        "registrar",
-        "router",
-        "scheduler",
-        "state-writer",
-        "steward",
-    ];
-    let well = names.map(|name| (name, ChildState::Running)).into_iter();
-    let parts: std::collections::BTreeMap<_, _> = well.chain(world.ill.clone()).collect();
-    snapshot.children = parts
-        .into_iter()
-        .map(|(name, state)| Arc::new(child(name, state)))
-        .collect();
-    snapshot
-}
-
-fn child(name: &str, state: ChildState) -> ChildStatus {
-    ChildStatus {
-        name: ChildName::new(name),
-        role: if name.starts_with("executor/") {
-            "executor"
-        } else {
-            "part"
-        },
-        placement: "work".into(),
-        order: 1,
-        restart: RestartKind::Permanent,
-        state,
-        generation: None,
-        restarts_in_window: 0,
-        restarts_total: 3,
-        last_exit: None,
-        uptime_ms: None,
-        heartbeat_age_ms: None,
-        missed_probes: 0,
-        in_flight: 0,
-        observation: Arc::new(Observation::default()),
     }
 }
 

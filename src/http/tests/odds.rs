@@ -111,6 +111,21 @@ async fn tests_empty_the_server_and_look_into_its_queue() {
 }
 
 #[actix_web::test]
+async fn a_developers_server_tells_how_it_was_started() {
+    let page = Server::start().await.get("/dev").await.json();
+    let of_page = "version authed functions handlers isSingleNodeService isMissingSigningKey isMissingEventKeys";
+    for key in of_page.split(' ') {
+        assert!(page.get(key).is_some(), "{key}");
+    }
+    let of_start =
+        "dir urls autodiscover poll poll_interval tick retry_interval queue_workers require_keys persist sqlite_dir";
+    for key in of_start.split(' ') {
+        assert!(page["startOpts"].get(key).is_some(), "{key}");
+    }
+    assert_eq!(page["features"]["enable-step-metadata"], true);
+}
+
+#[actix_web::test]
 async fn metrics_of_an_environment_are_not_implemented() {
     let answer = Server::start().await.get("/v1/prom/dev").await;
     assert_eq!(

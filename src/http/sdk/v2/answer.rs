@@ -195,6 +195,16 @@ impl Refused {
         }
     }
 
+    /// Whoever asks may not: with a key that is none, or without.
+    pub(in crate::http) fn unauthorized(has_header: bool, problem: &Problem) -> Self {
+        let code = if has_header {
+            "invalid_signing_key"
+        } else {
+            "authorization_header_missing"
+        };
+        Self::new(problem.code.status(), code, problem.message.as_str())
+    }
+
     /// A member or parameter that is not what it should be.
     pub(super) fn field(name: &str, what: impl std::fmt::Display) -> Self {
         Self::new(400, "invalid_field_format", format!("`{name}` {what}"))

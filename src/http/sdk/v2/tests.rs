@@ -1,5 +1,6 @@
 //! The endpoints over a fake orchestrator: shapes, refusals, and what is asked of whom.
 
+use actix_web::test::TestRequest;
 use callboard_actors::domain::*;
 use callboard_actors::orchestrator::{Cancelled, MetadataOutcome};
 use callboard_actors::ports::EventView;
@@ -463,10 +464,15 @@ async fn production_asks_for_a_key() {
     };
     let server = Server::with(keys).await;
     for path in ["/v2/runs", "/api/v2/account", "/v2/keys/events"] {
-        assert_eq!(
-            error(&server.get(path).await),
-            (401, json!("invalid_signing_key")),
-            "{path}"
-        );
+        let refused = error(&server.get(path).await);
+        assert_eq!(refused, (401, json!("authorization_header_missing")), "{path}");
     }
+    assert_eq!(server.get("/v2/health").await.status, 200);
+    let with = |key: &str| {
+        let request = TestRequest::get().uri("/v2/runs");
+        request.insert_header(("authorization", format!("Bearer {key}")))
+    };
+    let refused = error(&server.call(with("another one")).await);
+    assert_eq!(refused, (401, json!("invalid_signing_key")));
+    assert_eq!(server.call(with("sixteen letters!!")).await.status, 200);
 }
