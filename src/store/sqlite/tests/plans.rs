@@ -71,7 +71,7 @@ async fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
 #[case(run_slots::CLEAR, "run_slots USING INDEX run_slots_by_bucket (bucket=? AND held=?)")]
 #[case(
     run_slots::CROWDED,
-    "run_slots USING COVERING INDEX run_slots_by_bucket (bucket=? AND held=?)"
+    "run_slots EXISTS USING COVERING INDEX run_slots_by_bucket (bucket=? AND held=?)"
 )]
 #[case(
     run_slots::PLACE,
