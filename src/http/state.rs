@@ -26,6 +26,7 @@ use serde_json::{Map, Value};
 use super::Intake;
 use super::metrics::Asked;
 use super::refusals::Refusals;
+use crate::connect::Gateway;
 use crate::error::{Code, Problem};
 use crate::sdk::{ServerKind, SigningKey, SyncError};
 
@@ -216,6 +217,12 @@ pub struct Options {
     pub syncer: Box<dyn Syncer>,
     /// Whether GraphQL is served.
     pub graphql: bool,
+    /// Workers that connect.
+    pub gateway: Gateway,
+    /// The port of their own that they have, if they have one.
+    pub gateway_port: Option<u16>,
+    /// Where they are told to connect; `None`: there.
+    pub gateway_url: Option<String>,
     /// For `GET /dev`.
     pub start: StartOptions,
 }

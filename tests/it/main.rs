@@ -12,6 +12,7 @@ mod cancelling;
 mod chaos;
 mod cli;
 mod cluster;
+mod connect;
 mod containers;
 mod crons;
 mod dead_letters;

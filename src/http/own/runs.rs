@@ -106,7 +106,13 @@ pub(super) async fn get(id: Path<String>, state: State) -> Result<HttpResponse, 
     } else {
         api.queue().leases_of(id).await
     };
-    let detail = view::RunDetail::of(&api.catalog(), &found, &leases, api.clock().now());
+    let detail = view::RunDetail::of(
+        &api.catalog(),
+        state.options.gateway.workers(),
+        &found,
+        &leases,
+        api.clock().now(),
+    );
     Ok(HttpResponse::Ok().json(detail))
 }
 

@@ -1,6 +1,7 @@
 //! What SDKs call. Paths, bodies, statuses and envelopes are the protocol's, down to their oddities; sources in
 //! `docs/compatibility.md`.
 
+pub(super) mod connect;
 pub(super) mod dev;
 pub(super) mod events;
 mod functions;
@@ -28,6 +29,7 @@ pub(super) fn routes(cfg: &mut ServiceConfig, options: &Options) {
     cfg.service(
         web::scope("/v0")
             .configure(run_state::routes)
+            .configure(|cfg| connect::routes(cfg, options.kind))
             .configure(traces::telemetry)
             .configure(|cfg| {
                 if options.graphql {

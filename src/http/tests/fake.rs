@@ -28,8 +28,10 @@ use callboard_actors::orchestrator::{Cancelled, FiredGathering, OperationWish, R
 use callboard_actors::ports::*;
 use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
+use callboard_actors::workers::{self, Workers};
 use serde_json::{Map, Value};
 
+use crate::connect::Gateway;
 use crate::http::{Api, AppState, Intake, Options, StartOptions, Syncer, configure};
 use crate::sdk::{ServerKind, SyncError};
 use backends::{FakeQueue, FakeStore};
@@ -457,6 +459,14 @@ impl Syncer for FakeSyncer {
     }
 }
 
+fn workers() -> Workers {
+    Workers::new(
+        workers::Settings::default(),
+        Arc::new(FixedClock),
+        Arc::new(Counter::default()),
+    )
+}
+
 pub(crate) fn options() -> Options {
     Options {
         kind: ServerKind::Dev,
@@ -469,6 +479,9 @@ pub(crate) fn options() -> Options {
         default_app_url: "http://localhost:3000/api/inngest".to_owned(),
         syncer: Box::new(FakeSyncer),
         graphql: true,
+        gateway: Gateway::new(workers(), None),
+        gateway_port: None,
+        gateway_url: None,
         start: StartOptions::default(),
     }
 }

@@ -6,12 +6,14 @@ import { logger, prepareEnvironment, start } from "../ts-common/app.mjs";
 prepareEnvironment();
 const sdk = await import("inngest");
 const { serve } = await import("inngest/node");
+const { connect } = await import("inngest/connect");
 
 const client = new sdk.Inngest({ id: process.env.APP_ID ?? "ts4", logger });
 
 start({
   client,
   serve,
+  connect,
   sdk,
   group: sdk.group,
   streaming: true,
