@@ -17,6 +17,7 @@
 //! | [`handshake`] | what a worker says first: a worker with its apps, or a reason to close. Pure |
 //! | [`hearing`] | what it says after that. Pure |
 //! | [`socket`] | the task of a connection: reads, writes, watches the heartbeat |
+//! | [`relay`] | what instances tell each other of workers |
 //! | [`invoker`] | calls apps over HTTP or over connections, by the function's URL |
 //!
 //! Which worker gets a call, by which lease it is at work, and what becomes of calls nobody can take is decided in
@@ -35,6 +36,7 @@
 mod handshake;
 mod hearing;
 mod invoker;
+pub(crate) mod relay;
 mod socket;
 #[cfg(test)]
 pub(crate) mod testing;

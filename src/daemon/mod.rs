@@ -127,6 +127,7 @@ impl Daemon {
             orchestrator::build(world, tree_settings(settings), &Arbiter::current(), work.clone()).await?;
         state.ready(Arc::new(orchestrator.clone()));
         look_at_queue(&work, &orchestrator);
+        relay(settings, &work, &orchestrator)?;
         if let Some(watch) = apps::watch(settings, port) {
             let (syncer, orchestrator) = (syncer, orchestrator.clone());
             work.spawn_fn(move || {
@@ -185,6 +186,16 @@ fn look_at_queue(work: &ArbiterHandle, orchestrator: &Orchestrator) {
             tracing::error!(code = %Code::QueueUnreachable, "{error}; it is tried again until it answers");
         }
     });
+}
+
+/// Has instances tell each other of workers, where there are several.
+fn relay(settings: &Settings, work: &ArbiterHandle, orchestrator: &Orchestrator) -> anyhow::Result<()> {
+    let Some(url) = &settings.redis.url else { return Ok(()) };
+    let servers = crate::queue::redis::servers(url.expose()).context("`redis.url`")?;
+    let prefix = settings.redis.prefix.clone();
+    let (node, workers) = (orchestrator.node().id.to_string(), orchestrator.workers().clone());
+    work.spawn(crate::connect::relay::run(servers, prefix, node, workers));
+    Ok(())
 }
 
 /// Starts the HTTP server with one worker, whose thread the actors share. Answers that thread's arbiter.

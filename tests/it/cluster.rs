@@ -5,6 +5,7 @@ mod failures;
 mod sharing;
 mod surroundings;
 mod verbs;
+mod workers;
 
 use std::sync::OnceLock;
 

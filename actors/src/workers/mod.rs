@@ -10,6 +10,9 @@
 //! | `roster` | who may be called for a function |
 //! | `routing` | which of them is |
 //! | `requests` | who is at work on what, by which lease, and what came of it |
+//! | `elsewhere` | what workers of other instances serve |
+//!
+//! `calling` and `sharing` carry out what those decide.
 //!
 //! # Work waits
 //!
@@ -22,8 +25,17 @@
 //!
 //! A call is made by the instance that has the connection. One that leases a job and has no worker for it gives it back
 //! for a moment, so another one leases it; as a rule the next step of a run is leased by the instance that has committed
-//! the last one, so calls stay where their workers are. Whether a worker is connected elsewhere is not known, so with others
-//! about nothing rests in the store for want of a worker: it comes back as if workers were full.
+//! the last one, so calls stay where their workers are. The other way would be to send requests on to the instance with the
+//! connection, and acknowledgements, extensions and answers back; it has twice as many messages, a roster of strangers whose
+//! room two instances may give away at once, and calls that are lost when the channel is.
+//!
+//! What instances do tell each other ([`News`]) makes this cheap and lets workers move. *Serving*: what no instance serves
+//! rests in the store as on a server of its own; what another one serves is given back. *Extended* and *Answered*: a worker
+//! that has moved while it was at work says so where it is now, and the instance that waits hears of it. News may get lost:
+//! then a lease runs out and the call is made again, and what is not known to be served nowhere counts as served.
+//!
+//! A lease that nobody here knows is extended all the same while it would last by the time in its id: it was given by
+//! another instance, or by this one before it was restarted. The call that is made again then waits for its worker.
 //!
 //! # Promises
 //!
@@ -32,11 +44,14 @@
 //! connection; after that it is a failed attempt. A call that nobody began costs nothing. Clones are the same one; it
 //! outlives the actors that use it.
 
+mod calling;
+mod elsewhere;
 mod requests;
 mod roster;
 mod routing;
+mod sharing;
+mod worker;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,18 +61,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use ulid::Ulid;
 
-use crate::domain::{FunctionId, RunId, Timestamp};
 use crate::ports::{Clock, Random};
+use elsewhere::Elsewhere;
 pub use requests::{Answer, CallKey, RequestId, RequestIdError};
-use requests::{Progress, Requests, Sending};
+use requests::{Requests, Sending};
 use roster::Roster;
+pub use worker::{Called, Group, Machine, News, Order, Request, SocketId, Status, View, Wanted, Worker};
 
-/// Calls that may come back within one second to see whether a worker has room.
-const RETURNS_PER_SECOND: u32 = 500;
-/// How long such a call waits at the least.
-const SHORTEST_WAIT: Duration = Duration::from_millis(50);
-/// For how long a call that was let through counts as on its way.
-const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// Silent for so many heartbeats, a worker is no candidate.
 const MISSED_HEARTBEATS: u32 = 2;
 
@@ -82,151 +92,6 @@ impl Default for Settings {
     }
 }
 
-/// A connection, for as long as it lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SocketId(u64);
-
-/// What a worker says of itself when it connects.
-#[derive(Debug, Clone)]
-pub struct Worker {
-    /// The connection's id, as the worker was told.
-    pub connection: String,
-    /// Which process it is, by its own account. Connections of one instance share its room.
-    pub instance: Arc<str>,
-    /// Requests that it takes at one time; `None` for any number.
-    pub room: Option<usize>,
-    /// Its apps.
-    pub groups: Vec<Group>,
-    /// Such as `typescript`.
-    pub sdk_language: String,
-    /// Such as `v4.18.1`.
-    pub sdk_version: String,
-    /// Where it runs, if it knows.
-    pub platform: Option<String>,
-    /// Its machine.
-    pub machine: Machine,
-    /// Where it connected from.
-    pub address: String,
-    /// When.
-    pub connected_at: Timestamp,
-}
-
-/// The machine of a worker.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Machine {
-    /// Cores.
-    pub cpu_cores: i32,
-    /// Bytes of memory.
-    pub memory: i64,
-    /// Such as `linux`.
-    pub os: String,
-}
-
-/// An app of a worker. Workers that serve the same functions in the same version are of one group.
-#[derive(Debug, Clone)]
-pub struct Group {
-    /// The app's name.
-    pub app: Arc<str>,
-    /// Its own version label.
-    pub version: Option<String>,
-    /// Tells the group from others.
-    pub hash: String,
-    /// Slugs of its functions.
-    pub functions: HashSet<Arc<str>>,
-}
-
-/// How a worker is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// It has connected, and is not ready yet.
-    Connected,
-    /// It takes requests.
-    Ready,
-    /// It takes no more, and ends what it has begun.
-    Draining,
-}
-
-impl Status {
-    /// Its name for people.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connected => "connected",
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-        }
-    }
-}
-
-/// What the task of a connection is to do.
-#[derive(Debug)]
-pub enum Order {
-    /// Send this to the worker.
-    Request(Box<Request>),
-    /// Tell the worker that the server is going down, and to connect elsewhere.
-    Closing,
-    /// Close the connection: the server is going down.
-    Close,
-}
-
-/// A request to a worker.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// This sending of it.
-    pub id: RequestId,
-    /// The lease that the worker has with it.
-    pub lease: Ulid,
-    /// The app, as the worker calls it.
-    pub app: Arc<str>,
-    /// What is asked.
-    pub wanted: Arc<Wanted>,
-}
-
-/// A call to be made.
-#[derive(Debug)]
-pub struct Wanted {
-    /// Which call it is.
-    pub key: CallKey,
-    /// The function.
-    pub function: FunctionId,
-    /// Its slug.
-    pub slug: Arc<str>,
-    /// The run.
-    pub run: RunId,
-    /// The step that is to run, or the word for none.
-    pub step: String,
-    /// What the app is told.
-    pub payload: String,
-    /// Give up after this long.
-    pub timeout: Duration,
-}
-
-/// What came of a call.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Called {
-    /// It was answered.
-    Answered(Answer),
-    /// Nobody had room for it. Worth another try after this time.
-    NotMade(Duration),
-    /// Whoever was at work on it is gone.
-    Lost,
-    /// It took too long.
-    TimedOut,
-}
-
-/// A connection, for people.
-#[derive(Debug, Clone)]
-pub struct View {
-    /// The worker.
-    pub worker: Arc<Worker>,
-    /// How it is.
-    pub status: Status,
-    /// When it was last heard of.
-    pub heard_at: Timestamp,
-    /// Requests that it is at work on.
-    pub in_hand: usize,
-}
-
 /// The workers. Clones are the same ones.
 #[derive(Clone)]
 pub struct Workers(Arc<Shared>);
@@ -244,6 +109,9 @@ struct Shared {
 struct State {
     roster: Roster,
     requests: Requests,
+    elsewhere: Elsewhere,
+    /// To whoever passes news on, if anybody does.
+    news: Option<UnboundedSender<News>>,
     /// Calls that were let through and have not come yet: for which function, and when.
     on_their_way: Vec<(Arc<str>, Duration)>,
     /// The last time that was given to a call that has to wait.
@@ -262,19 +130,6 @@ impl fmt::Debug for Workers {
 #[error("the server is going down")]
 pub struct Closing;
 
-/// Somebody waits for a request for as long as this lives.
-struct Waiting<'a> {
-    workers: &'a Workers,
-    key: CallKey,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let now = self.workers.elapsed();
-        self.workers.lock().requests.let_go(self.key, now);
-    }
-}
-
 impl Workers {
     /// None are connected.
     #[must_use]
@@ -287,6 +142,8 @@ impl Workers {
             state: Mutex::new(State {
                 roster: Roster::new(settings.heartbeat * MISSED_HEARTBEATS),
                 requests: Requests::new(settings.lease),
+                elsewhere: Elsewhere::default(),
+                news: None,
                 on_their_way: Vec::new(),
                 last_return: Duration::ZERO,
                 is_closing: false,
@@ -322,9 +179,15 @@ impl Workers {
 
     /// A worker takes requests from now on.
     pub fn ready(&self, socket: SocketId) {
-        let is_more = self.lock().roster.set(socket, Status::Ready);
-        if is_more {
+        let mut state = self.lock();
+        if state.roster.set(socket, Status::Ready) {
             self.0.bell.notify_one();
+            // Others need not wait for the next regular word.
+            let news = News::Serving {
+                node: String::new(),
+                functions: state.roster.serving(),
+            };
+            state.tell(news);
         }
     }
 
@@ -358,146 +221,54 @@ impl Workers {
     #[must_use]
     pub fn extend(&self, id: RequestId, lease: Ulid, instance: &str) -> Option<Ulid> {
         let (now, fresh) = (self.elapsed(), self.fresh_lease());
-        self.lock().requests.extend(id, lease, instance, fresh, now)
+        let mut state = self.lock();
+        let held = state.requests.extend(id, lease, instance, fresh, now);
+        let held = held.or_else(|| {
+            let lasts = i64::try_from(lease.timestamp_ms()).is_ok_and(|end| self.0.clock.now().as_millis() < end);
+            let sending = Sending {
+                id,
+                lease: fresh,
+                socket: SocketId(0),
+                instance: Arc::from(instance),
+            };
+            (lasts && state.requests.adopt(&sending, now)).then_some(fresh)
+        });
+        if let Some(held) = held.filter(|_| !state.requests.is_awaited(id.key)) {
+            state.tell(News::Extended {
+                id,
+                before: lease,
+                held,
+                instance: instance.to_owned(),
+            });
+        }
+        held
     }
 
     /// A worker has answered a request, over whichever connection or none.
     pub fn answer(&self, id: RequestId, answer: Answer) {
         let now = self.elapsed();
-        self.lock().requests.answer(id, answer, now);
+        let mut state = self.lock();
+        if !state.requests.is_awaited(id.key) && state.news.is_some() {
+            state.tell(News::Answered {
+                id,
+                answer: answer.clone(),
+            });
+        }
+        state.requests.answer(id, answer, now);
     }
 
     /// Whether a ready worker may have this function, here or elsewhere.
     #[must_use]
     pub fn may_be_served(&self, slug: &str) -> bool {
-        self.0.settings.has_others || self.serves(slug)
+        let now = self.elapsed();
+        let state = self.lock();
+        state.roster.serves(slug) || (self.0.settings.has_others && state.elsewhere.may_serve(slug, now))
     }
 
     /// Whether a ready worker that is connected here has this function.
     #[must_use]
     pub fn serves(&self, slug: &str) -> bool {
         self.lock().roster.serves(slug)
-    }
-
-    /// Whether a call of this function may be made now: `None`, or how long to wait before that is asked again. A
-    /// hint that keeps calls from coming in vain; what holds is what [`Self::call`] finds.
-    #[must_use]
-    pub fn admit(&self, slug: &Arc<str>) -> Option<Duration> {
-        let now = self.elapsed();
-        let mut state = self.lock();
-        let State {
-            roster,
-            requests,
-            on_their_way,
-            ..
-        } = &mut *state;
-        on_their_way.retain(|(_, since)| now < *since + ON_ITS_WAY);
-        let mut instances = HashSet::new();
-        let mut room = 0_usize;
-        for candidate in roster.candidates(slug, now) {
-            let worker = &candidate.connected.worker;
-            // One that takes any number is room enough.
-            let most = worker.room?;
-            if instances.insert(&worker.instance) {
-                room += most.saturating_sub(requests.in_hand(&worker.instance, now));
-            }
-        }
-        let taken = on_their_way.iter().filter(|(of, _)| of == slug).count();
-        if room > taken {
-            on_their_way.push((Arc::clone(slug), now));
-            return None;
-        }
-        Some(state.next_return(now))
-    }
-
-    /// Makes a call: sends it to a worker that has room, and waits for the answer. If the same call was made before and its
-    /// worker is still at work on it, or has answered meanwhile, nothing is sent.
-    ///
-    /// Dropping the future lets the call go: its worker may go on, and if the same call is made again soon, it has the
-    /// answer.
-    pub async fn call(&self, wanted: Arc<Wanted>) -> Called {
-        let key = wanted.key;
-        let deadline = self.elapsed() + wanted.timeout;
-        let Some(bell) = self.arrive(&wanted) else {
-            // The same call twice at a time: the first one's outcome decides about this one.
-            return Called::NotMade(ON_ITS_WAY);
-        };
-        let _waiting = Waiting { workers: self, key };
-        loop {
-            let now = self.elapsed();
-            if now >= deadline {
-                self.lock().requests.give_up(key);
-                return Called::TimedOut;
-            }
-            let progress = self.lock().requests.progress(key, now);
-            match progress {
-                Progress::Answered(answer) => return Called::Answered(answer),
-                Progress::Lost => return Called::Lost,
-                Progress::Send => {
-                    if let Err(wait) = self.send(&wanted, now) {
-                        return Called::NotMade(wait);
-                    }
-                }
-                Progress::Until(time) => {
-                    let until = self.0.origin + time.min(deadline);
-                    tokio::select! {
-                        () = bell.notified() => {}
-                        () = tokio::time::sleep_until(until) => {}
-                    }
-                }
-            }
-        }
-    }
-
-    /// A call that was let through has come.
-    fn arrive(&self, wanted: &Wanted) -> Option<Arc<Notify>> {
-        let mut state = self.lock();
-        let mut on_their_way = state.on_their_way.iter();
-        if let Some(place) = on_their_way.position(|(slug, _)| *slug == wanted.slug) {
-            state.on_their_way.swap_remove(place);
-        }
-        state.requests.attach(wanted.key)
-    }
-
-    /// Sends a request to somebody. Fails with how long to wait if nobody has room.
-    fn send(&self, wanted: &Arc<Wanted>, now: Duration) -> Result<(), Duration> {
-        let dice = self.0.random.unit();
-        let (sending, lease) = (self.fresh_id(), self.fresh_lease());
-        let mut state = self.lock();
-        let State { roster, requests, .. } = &mut *state;
-        let has_room =
-            |instance: &str, room: Option<usize>| room.is_none_or(|room| requests.in_hand(instance, now) < room);
-        let candidates: Vec<_> = roster
-            .candidates(&wanted.slug, now)
-            .filter(|candidate| {
-                let worker = &candidate.connected.worker;
-                has_room(&worker.instance, worker.room)
-            })
-            .collect();
-        let ages: Vec<u64> = candidates.iter().map(|candidate| candidate.age).collect();
-        let Some(chosen) = routing::choose(&ages, dice).and_then(|place| candidates.get(place)) else {
-            return Err(state.next_return(now));
-        };
-        let id = RequestId {
-            key: wanted.key,
-            sending,
-        };
-        let request = Request {
-            id,
-            lease,
-            app: Arc::clone(chosen.app),
-            wanted: Arc::clone(wanted),
-        };
-        let sending = Sending {
-            id,
-            lease,
-            socket: chosen.socket,
-            instance: Arc::clone(&chosen.connected.worker.instance),
-        };
-        // A task that is gone leaves the roster in a moment, and withdraws what it was given.
-        let _ = chosen.connected.orders.send(Order::Request(Box::new(request)));
-        requests.sent(sending, now);
-        Ok(())
     }
 
     /// All connections, the oldest first.
@@ -568,13 +339,6 @@ impl Workers {
 }
 
 impl State {
-    /// When a call that finds no room is to come back.
-    fn next_return(&mut self, now: Duration) -> Duration {
-        let next = (now + SHORTEST_WAIT).max(self.last_return + Duration::from_secs(1) / RETURNS_PER_SECOND);
-        self.last_return = next;
-        next - now
-    }
-
     fn tell_all(&self, order: impl Fn() -> Order) {
         for (_, connected) in self.roster.all() {
             let _ = connected.orders.send(order());

@@ -285,6 +285,45 @@ impl Requests {
         }
     }
 
+    /// A worker wants a lease extended that was given elsewhere, or by this process before it was restarted: it has it from
+    /// now on, if nothing else is known of the request.
+    pub(super) fn adopt(&mut self, sending: &Sending, now: Duration) -> bool {
+        let is_unknown = !self.entries.contains_key(&sending.id.key);
+        if is_unknown {
+            let entry = Entry {
+                sendings: 1,
+                is_awaited: false,
+                bell: Arc::default(),
+                state: State::Sent(Sent {
+                    previous: None,
+                    expires: now + self.lease,
+                    is_acknowledged: true,
+                    sending: sending.clone(),
+                }),
+            };
+            self.entries.insert(sending.id.key, entry);
+        }
+        is_unknown
+    }
+
+    /// A lease was extended elsewhere.
+    pub(super) fn extended(&mut self, id: RequestId, before: Ulid, held: Ulid, now: Duration) {
+        let length = self.lease;
+        if let Some(sent) = self.sent_mut(id)
+            && (sent.sending.lease == before || sent.previous == Some(before))
+        {
+            sent.previous = Some(before);
+            sent.sending.lease = held;
+            sent.expires = now + length;
+            sent.is_acknowledged = true;
+        }
+    }
+
+    /// Whether somebody here waits for this request.
+    pub(super) fn is_awaited(&self, key: CallKey) -> bool {
+        self.entries.get(&key).is_some_and(|entry| entry.is_awaited)
+    }
+
     /// A worker has answered. The first answer counts; one that nobody waits for is kept for a while.
     pub(super) fn answer(&mut self, id: RequestId, answer: Answer, now: Duration) {
         let size = answer.len();

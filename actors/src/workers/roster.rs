@@ -132,6 +132,11 @@ impl Roster {
         self.served.contains(function)
     }
 
+    /// All functions that ready workers have.
+    pub(super) fn serving(&self) -> Vec<String> {
+        self.served.iter().map(ToString::to_string).collect()
+    }
+
     /// Who may be called for this function now, whether or not they have room.
     pub(super) fn candidates<'a>(&'a self, function: &'a str, now: Duration) -> impl Iterator<Item = Candidate<'a>> {
         let fresh = self.fresh;

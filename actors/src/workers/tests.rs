@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
-use crate::domain::{Function, RunStatus};
+use crate::domain::{Function, RunId, RunStatus};
 use crate::testkit::{
     Answer as Scripted, EPOCH, FakeApp, FakeRandom, Rig, VirtualClock, function, returned, virtually,
 };
@@ -246,6 +246,78 @@ fn runs_wait_for_a_worker_without_costing_attempts_or_looks() {
         let (_, _orders) = joined(&workers, "b", None);
         assert_eq!(rig.ended(next).await, "completed");
         assert_eq!(attempts.load(Ordering::SeqCst), 0);
+    });
+}
+
+/// One of several instances.
+fn shared() -> Workers {
+    Workers::new(
+        Settings {
+            has_others: true,
+            ..settings()
+        },
+        Arc::new(VirtualClock::new()),
+        Arc::new(FakeRandom::default()),
+    )
+}
+
+#[test]
+fn a_worker_that_moves_to_another_instance_keeps_its_lease_and_delivers() {
+    virtually(async {
+        let (here, there) = (shared(), shared());
+        let mut news = there.news();
+        let (socket, mut orders) = joined(&here, "a", None);
+        let outcome = call(&here, 0);
+        let request = request(&mut orders).await;
+        here.acknowledge(request.id);
+        here.leave(socket);
+        let mut lease = request.lease;
+        // For longer than a lease lasts, so that without news it would be lost.
+        for _ in 0..4 {
+            tokio::time::sleep(settings().lease / 3).await;
+            let held = there.extend(request.id, lease, "a").expect("it lasts still");
+            let told = news.recv().await.expect("others are told");
+            assert!(matches!(&told, News::Extended { before, held: new, .. } if (*before, *new) == (lease, held)));
+            here.learn(told);
+            lease = held;
+        }
+        assert!(!outcome.is_finished());
+        there.answer(request.id, b"done".to_vec());
+        here.learn(news.recv().await.expect("others are told"));
+        assert_eq!(outcome.await.expect("no panic"), Called::Answered(b"done".to_vec()));
+        // The instance to which it moved has the answer too, should the call be made there.
+        assert_eq!(there.call(wanted(0)).await, Called::Answered(b"done".to_vec()));
+    });
+}
+
+#[test]
+fn a_lease_whose_time_is_over_is_not_extended_by_who_does_not_know_it() {
+    virtually(async {
+        let (here, there) = (shared(), shared());
+        let (_, mut orders) = joined(&here, "a", None);
+        let _outcome = call(&here, 0);
+        let request = request(&mut orders).await;
+        tokio::time::sleep(settings().lease).await;
+        assert_eq!(there.extend(request.id, request.lease, "a"), None);
+    });
+}
+
+#[test]
+fn what_is_served_elsewhere_is_not_held_here() {
+    virtually(async {
+        let (here, there) = (shared(), shared());
+        here.set_relay(true);
+        assert!(here.may_be_served("shop-charge"), "others have not spoken yet");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(!here.may_be_served("shop-charge"));
+        let (socket, _orders) = joined(&there, "a", None);
+        here.learn(there.serving("there"));
+        assert!(here.may_be_served("shop-charge") && !here.serves("shop-charge"));
+        there.leave(socket);
+        here.learn(there.serving("there"));
+        assert!(!here.may_be_served("shop-charge"));
+        here.set_relay(false);
+        assert!(here.may_be_served("shop-charge"), "nobody is heard");
     });
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 #[derive(Debug)]
 pub(crate) struct Proxy {
     address: SocketAddr,
+    server: Arc<Mutex<SocketAddr>>,
     connections: Arc<Mutex<Vec<TcpStream>>>,
 }
 
@@ -18,9 +19,12 @@ impl Proxy {
         let address = listener.local_addr().expect("it listens");
         let connections = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&connections);
+        let server = Arc::new(Mutex::new(server));
+        let target = Arc::clone(&server);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 // A server that is down cuts what it is sent by itself.
+                let server = *target.lock().expect("nobody panics with it");
                 let Ok(upstream) = TcpStream::connect(server) else {
                     continue;
                 };
@@ -31,11 +35,20 @@ impl Proxy {
                 pass(upstream, client);
             }
         });
-        Self { address, connections }
+        Self {
+            address,
+            server,
+            connections,
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Passes new connections on to another server.
+    pub(crate) fn redirect(&self, server: SocketAddr) {
+        *self.server.lock().expect("nobody panics with it") = server;
     }
 
     /// Cuts every connection that there is. New ones are passed on.

@@ -147,6 +147,41 @@ fn answers_that_nobody_waits_for_take_a_bounded_room() {
     assert_eq!((requests.entries.len(), requests.kept), (0, 0));
 }
 
+#[test]
+fn a_lease_given_elsewhere_is_kept_and_the_call_made_here_waits_for_it() {
+    let mut requests = Requests::new(LEASE);
+    assert!(requests.adopt(&sending(0, 3, 1), seconds(0)));
+    assert!(!requests.adopt(&sending(0, 4, 1), seconds(0)), "it is known by now");
+    assert_eq!(requests.in_hand("instance-1", seconds(0)), 1);
+    assert!(requests.attach(key(0)).is_some());
+    assert_eq!(requests.progress(key(0), seconds(1)), Progress::Until(LEASE + GRACE));
+    assert!(
+        requests
+            .extend(id(0, 3), Ulid(3_000), "instance-1", Ulid(9), seconds(2))
+            .is_some()
+    );
+    requests.answer(id(0, 3), b"done".to_vec(), seconds(3));
+    assert_eq!(
+        requests.progress(key(0), seconds(3)),
+        Progress::Answered(b"done".to_vec())
+    );
+}
+
+#[test]
+fn who_waits_hears_of_extensions_elsewhere() {
+    let mut requests = sent();
+    requests.extended(id(0, 1), Ulid(1_000), Ulid(2_000), seconds(50));
+    requests.extended(id(0, 1), Ulid(7), Ulid(8), seconds(59));
+    requests.extended(id(0, 2), Ulid(2_000), Ulid(8), seconds(59));
+    let end = seconds(50) + LEASE;
+    assert_eq!(requests.progress(key(0), seconds(60)), Progress::Until(end + GRACE));
+    assert!(
+        requests
+            .extend(id(0, 1), Ulid(2_000), "instance-1", Ulid(9), seconds(60))
+            .is_some()
+    );
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Attach(u8),
