@@ -9,11 +9,13 @@
 //! | [`store`] | the truth: SQLite or PostgreSQL |
 //! | [`queue`] | what is ready: in this process |
 //! | [`sdk`] | the wire: registration, calls, replies, signatures, discovery |
+//! | [`connect`] | the same for workers that connect to us |
 //! | [`http`] | the endpoints, one file per family |
 //! | [`cli`], [`demo`] | the subcommands |
 
 pub mod ambient;
 pub mod cli;
+pub mod connect;
 pub mod daemon;
 pub mod demo;
 pub mod error;

@@ -50,6 +50,9 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Slots(args) => {
             print!("{}", actix_rt::System::new().block_on(cli::slots::run(args))?);
         }
+        Command::Workers(args) => {
+            print!("{}", actix_rt::System::new().block_on(cli::workers::run(args))?);
+        }
         Command::Runs(args) => {
             print!("{}", actix_rt::System::new().block_on(cli::runs::run(args))?);
         }

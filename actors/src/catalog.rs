@@ -24,6 +24,8 @@ pub struct Catalog {
     breakers: HashMap<Arc<str>, bool>,
     /// Functions whose app is not to be called.
     paused: Vec<FunctionId>,
+    /// Functions that are called over connections of workers.
+    connected: Vec<FunctionId>,
     /// Triggers by the event name or pattern they are written with.
     triggers: HashMap<String, Vec<Candidate>>,
     slot_limits: Arc<SlotLimits>,
@@ -78,6 +80,9 @@ impl Catalog {
             catalog.functions.insert(function.id, Arc::clone(&function));
             if function.mode.is_paused() {
                 catalog.paused.push(function.id);
+            }
+            if function.is_connected() {
+                catalog.connected.push(function.id);
             }
             if function.archived {
                 continue;
@@ -174,6 +179,12 @@ impl Catalog {
     #[must_use]
     pub fn paused(&self) -> &[FunctionId] {
         &self.paused
+    }
+
+    /// Functions that are called over connections of workers, archived ones included.
+    #[must_use]
+    pub fn connected(&self) -> &[FunctionId] {
+        &self.connected
     }
 
     /// Whether the app is not to be called for this function.

@@ -2,8 +2,9 @@
 //!
 //! A permit travels with each job and returns when its outcome is durable, so work in flight is bounded however much is
 //! ready (P6). Executors are started when the first job for them comes; while one is down its jobs are handed back. A job
-//! over which an executor has died three times is handed out once more, to be given up. Calls of a paused function are
-//! dropped from the queue when they come up, the store keeps them; those with gates go back to where the queue holds them.
+//! over which an executor has died three times is handed out once more, to be given up. Calls of a held function (paused, or
+//! without a worker) are dropped from the queue when they come up, the store keeps them; a paused one's calls that have gates
+//! go back to where the queue holds them.
 //!
 //! Started last and stopped first: whatever it hands out has somebody to do it.
 
@@ -25,6 +26,7 @@ use crate::kernel::{ChildName, ChildSpec, Credits, Lookup, Observation, Permit, 
 use crate::parked::Parked;
 use crate::ports::{Clock, Lease, Queue};
 use crate::supervisor::{StartChild, SupervisorHandle};
+use crate::workers::Workers;
 
 /// Panics over one job after which it is given up.
 const POISONED_AFTER: u32 = 3;
@@ -80,6 +82,8 @@ pub struct Parts {
     pub catalog: SharedCatalog,
     /// Whether an app may be called.
     pub breakers: Breakers,
+    /// Whether a worker has room.
+    pub workers: Workers,
     /// Permits for jobs in flight.
     pub credits: Credits,
     /// Jobs in flight of one function.
@@ -218,18 +222,20 @@ impl Feed {
         self
     }
 
-    /// Drops the calls of paused functions from the queue; answers the other leases. In this order: a call that is noted
-    /// before it is dropped might be brought again in between, and dropped then. What has gates was handed out at the very
-    /// moment at which they were shut: it goes back behind them and keeps the turn that it has had at a throttle.
+    /// Drops the calls of held functions from the queue; answers the other leases. In this order: a call that is noted
+    /// before it is dropped might be brought again in between, and dropped then. What has gates and is of a paused function was
+    /// handed out at the very moment at which they were shut: it goes back behind them and keeps the turn that it has had at
+    /// a throttle.
     async fn park(&self, mut leases: Vec<Lease>) -> Vec<Lease> {
         let catalog = self.parts.parked.catalog();
-        if catalog.paused().is_empty() {
+        if !self.parts.parked.may_hold(&catalog) {
             return leases;
         }
-        let is_held = |lease: &mut Lease| lease.job.id.key.is_call() && catalog.is_paused(lease.job.function);
+        let is_held =
+            |lease: &mut Lease| lease.job.id.key.is_call() && self.parts.parked.holds(&catalog, lease.job.function);
         let held: Vec<Lease> = leases.extract_if(.., is_held).collect();
         for lease in held {
-            if !lease.job.gates.is_empty() {
+            if !lease.job.gates.is_empty() && catalog.is_paused(lease.job.function) {
                 let due = lease.job.due;
                 self.parts.queue.release(&lease.job.id, lease.epoch, due).await;
                 continue;
@@ -270,10 +276,15 @@ impl Feed {
 
     /// Whether the app that a job calls may be called now. Jobs that call nobody always go.
     fn admit(&self, catalog: &Catalog, lease: &Lease) -> Admission {
-        if lease.job.id.key.is_call() && !self.is_poisonous(&lease.job.id) {
-            self.parts.breakers.ask(catalog, lease.job.function)
-        } else {
-            Admission::Go(None)
+        if !lease.job.id.key.is_call() || self.is_poisonous(&lease.job.id) {
+            return Admission::Go(None);
+        }
+        match catalog.function(lease.job.function) {
+            Some(function) if function.is_connected() => {
+                let wait = self.parts.workers.admit(&function.slug);
+                wait.map_or(Admission::Go(None), Admission::Wait)
+            }
+            _ => self.parts.breakers.ask(catalog, lease.job.function),
         }
     }
 

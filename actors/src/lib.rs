@@ -13,8 +13,8 @@
 //! | [`ports`] | what the world has to provide: store, queue, invoker, clock, chance; with their conformance suites |
 //! | [`kernel`] | the supervision kit on actix: child, guard, restart policy, address book, credits, probe |
 //! | [`supervisor`] | the root of the process tree |
-//! | [`catalog`], [`run_cache`], [`assignment`], [`breaker`], [`parked`], [`metrics`] | what the actors share |
-//! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`executor`], [`scheduler`], [`janitor`], [`steward`], [`presence`] | the actors, one role each |
+//! | [`catalog`], [`run_cache`], [`assignment`], [`breaker`], [`workers`], [`parked`], [`metrics`] | what the actors share |
+//! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`gateway`], [`executor`], [`scheduler`], [`janitor`], [`steward`], [`presence`] | the actors, one role each |
 //! | [`mod@rerun`] | how a run is done again |
 //! | [`orchestrator`] | the tree put together, and the handle for everything that may be asked of it |
 //!
@@ -24,8 +24,8 @@
 //!                                supervisor
 //!     ┌───────────┬──────────┬───────┼────────────┬───────────┬──────────┐
 //!  state-writer  router   registrar  executor/…  scheduler,  janitor   consumer
-//!     (1)         (2)       (2)       (3, one    presence     (4)       (5: starts last,
-//!                                   per function)   (4)                  stops first)
+//!     (1)         (2)       (2)       (3, one    presence     (4)       gateway
+//!                                   per function)   (4)                (5: start last, stop first)
 //! ```
 //!
 //! # The way of an event
@@ -48,6 +48,7 @@ pub mod domain;
 pub mod engine;
 pub mod executor;
 pub mod expression;
+pub mod gateway;
 pub mod janitor;
 pub mod kernel;
 mod link;
@@ -68,3 +69,4 @@ pub mod steward;
 pub mod supervisor;
 #[cfg(test)]
 mod testkit;
+pub mod workers;

@@ -24,6 +24,7 @@ pub(crate) mod names {
     pub(crate) const STEWARD: &str = "steward";
     pub(crate) const PRESENCE: &str = "presence";
     pub(crate) const CONSUMER: &str = "consumer";
+    pub(crate) const GATEWAY: &str = "gateway";
 }
 
 /// Why a message was not delivered, or not answered.

@@ -41,6 +41,7 @@ use crate::rerun::{FromStep, Rerun, RerunError, Reruns};
 use crate::router::{AcceptEvents, Router};
 use crate::scheduler::ledger::{self, SlotFilter, SlotPage};
 use crate::supervisor::{Drain, DrainReport, GetStatus, StopSignal, SupervisorHandle};
+use crate::workers::Workers;
 
 /// How long the supervisor may take to say how it is, before its last word counts.
 const STATUS_WITHIN: Duration = Duration::from_millis(250);
@@ -115,6 +116,7 @@ pub struct Orchestrator {
     metrics: Metrics,
     credits: Credits,
     breakers: Breakers,
+    workers: Workers,
     node: Node,
     is_shared: bool,
     is_draining: Arc<AtomicBool>,
@@ -256,6 +258,12 @@ impl Orchestrator {
     #[must_use]
     pub fn breakers(&self) -> &Breakers {
         &self.breakers
+    }
+
+    /// The workers that are connected to this instance.
+    #[must_use]
+    pub fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     /// Has a function do from now on what an operator lets it do: at once here, on other instances within the interval of

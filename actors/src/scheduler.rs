@@ -217,7 +217,7 @@ impl Time {
         if self.parts.parked.take_resumed(&catalog) {
             self.swept_at = Timestamp::MIN;
         }
-        self.bring(now, catalog.paused()).await?;
+        self.bring(now, &self.parts.parked.held(&catalog)).await?;
         self.pass_slots_on(now).await?;
         if !self.crons.follows(&catalog) {
             let marks = self.parts.store.cron_marks(None).await;
@@ -251,8 +251,8 @@ impl Time {
     }
 
     /// Brings the jobs that have come into the horizon; now and then, and after a lack of room, all that are due. Calls of
-    /// the functions `paused` stay where they are.
-    async fn bring(&mut self, now: Timestamp, paused: &[FunctionId]) -> Result<(), StoreError> {
+    /// the functions `held` stay where they are.
+    async fn bring(&mut self, now: Timestamp, held: &[FunctionId]) -> Result<(), StoreError> {
         if self.shortage.is_none() && self.parts.spilled.load(Ordering::Relaxed) {
             self.shortage = Some(Shortage::of(&self.parts.queue.stats().await));
         }
@@ -284,11 +284,11 @@ impl Time {
         self.shortage = None;
         // From here on what the writer finds no room for is brought by the next turn.
         self.parts.spilled.store(false, Ordering::Relaxed);
-        paused.iter().for_each(|function| self.parts.parked.add(*function));
+        held.iter().for_each(|function| self.parts.parked.add(*function));
         loop {
             let except = Except {
                 functions: &full,
-                calls_of: paused,
+                calls_of: held,
             };
             let page = self.parts.store.jobs_due(until, after.take(), except, PAGE).await;
             let page = match self.parts.metrics.store_errors.watch(page) {

@@ -18,6 +18,7 @@ pub mod slots;
 pub mod start;
 pub mod status;
 pub mod timeline;
+pub mod workers;
 
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
@@ -62,6 +63,8 @@ pub enum Command {
     Gatherings(gatherings::GatheringsArgs),
     /// Show when a function's crons ran or did not, and why, and when they run next.
     Slots(slots::SlotsArgs),
+    /// List the workers that have connected to a server.
+    Workers(workers::WorkersArgs),
     /// Check the database against what is promised, without changing anything.
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::DoctorArgs),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use callboard_actors::domain::is_connection;
 use callboard_actors::orchestrator::Orchestrator;
 
 use crate::http::Syncer;
@@ -91,7 +92,11 @@ impl Apps for Known {
     fn known(&self) -> Vec<String> {
         // Without an SDK's name they were registered by hand, and nobody may answer there.
         let catalog = self.0.catalog();
-        let with_sdk = catalog.apps().iter().filter(|view| !view.app.sdk.is_empty());
+        // Those whose workers connect register by themselves.
+        let with_sdk = catalog
+            .apps()
+            .iter()
+            .filter(|view| !view.app.sdk.is_empty() && !is_connection(&view.app.url));
         with_sdk.map(|view| view.app.url.clone()).collect()
     }
 

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::{Code, Problem};
+use crate::settings::{GatewayPort, Settings};
 
 /// Tries at finding a port that is free on both loopback addresses.
 const TRIES: usize = 16;
@@ -41,6 +42,32 @@ pub(super) fn bind(addr: &str, port: u16) -> Result<Vec<TcpListener>, Problem> {
         Code::PortTaken,
         "no port is free on both loopback addresses",
     ))
+}
+
+/// Listens at the port of workers, if there is one; answers which it is.
+///
+/// # Errors
+/// When a port that the settings name is taken.
+pub(super) fn bind_gateway(settings: &Settings) -> Result<(Vec<TcpListener>, Option<u16>), Problem> {
+    let addr = &settings.api.addr;
+    match settings.connect.port {
+        GatewayPort::None => Ok((Vec::new(), None)),
+        GatewayPort::Fixed(port) => Ok((bind(addr, port)?, Some(port))),
+        GatewayPort::Next => {
+            let next = settings.api.port.checked_add(1).filter(|_| settings.api.port != 0);
+            let Some(port) = next else {
+                return Ok((Vec::new(), None));
+            };
+            match bind(addr, port) {
+                Ok(listeners) => Ok((listeners, Some(port))),
+                // Nobody has asked for it, and workers can connect at the API's port.
+                Err(problem) => {
+                    tracing::warn!("workers have no port of their own: {}", problem.message);
+                    Ok((Vec::new(), None))
+                }
+            }
+        }
+    }
 }
 
 fn has_ipv6() -> bool {

@@ -29,10 +29,13 @@ use callboard_actors::engine::RetryPolicy;
 use callboard_actors::janitor::Retention;
 use callboard_actors::kernel::RestartPolicy;
 use callboard_actors::orchestrator::{self, Orchestrator, World};
+use callboard_actors::ports::{Clock, Random};
 use callboard_actors::supervisor::StopReason;
+use callboard_actors::workers::{self, Workers};
 use tokio::sync::oneshot;
 
 use crate::ambient::{SystemClock, ThreadRandom};
+use crate::connect::{ConnectedInvokerFactory, Gateway};
 use crate::error::Code;
 use crate::http::{self, AppState, Intake, Options, StartOptions};
 use crate::sdk::{HttpInvokerFactory, ServerKind, Settings as InvokerSettings, SigningKey};
@@ -66,19 +69,36 @@ impl Daemon {
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         settings.check_services()?;
         settings.check_keys()?;
-        let listeners = listen::bind(&settings.api.addr, settings.api.port)?;
+        let mut listeners = listen::bind(&settings.api.addr, settings.api.port)?;
         let addresses: Vec<SocketAddr> = listeners
             .iter()
             .filter_map(|listener| listener.local_addr().ok())
             .collect();
         let port = addresses.first().map_or(settings.api.port, SocketAddr::port);
+        let (of_workers, gateway_port) = listen::bind_gateway(settings)?;
+        listeners.extend(of_workers);
 
         let key = signing_key(settings)?;
         let transport = apps::TransportSettings {
             connections: settings.limits.calls + SPARE_CONNECTIONS,
         };
         let syncer = apps::Sync::new(transport, key.clone(), server_kind(settings.mode));
-        let state = web::Data::new(AppState::new(options(settings, key.clone(), syncer.clone())));
+        let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(ThreadRandom));
+        let workers = Workers::new(
+            workers::Settings {
+                heartbeat: settings.connect.heartbeat,
+                lease: settings.connect.lease,
+                has_others: settings.database.url.is_some(),
+            },
+            Arc::clone(&clock),
+            Arc::clone(&random),
+        );
+        let gateway = Gateway::new(workers.clone(), key.as_deref());
+        let options = Options {
+            gateway_port,
+            ..options(settings, key.clone(), syncer.clone(), gateway)
+        };
+        let state = web::Data::new(AppState::new(options));
 
         let (server, work) = serve(listeners, state.clone()).await?;
         let invoker = HttpInvokerFactory::new(InvokerSettings {
@@ -92,9 +112,14 @@ impl Daemon {
         let world = World {
             store: Arc::clone(&backends.store),
             queue: Arc::clone(&backends.queue),
-            invoker: Arc::new(invoker),
-            clock: Arc::new(SystemClock),
-            random: Arc::new(ThreadRandom),
+            invoker: Arc::new(ConnectedInvokerFactory::new(
+                Arc::new(invoker),
+                workers.clone(),
+                settings.sdk.call_timeout,
+            )),
+            workers,
+            clock,
+            random,
             node: node::this(&settings.node.name, &addresses),
             is_shared: backends.is_shared,
         };
@@ -102,6 +127,7 @@ impl Daemon {
             orchestrator::build(world, tree_settings(settings), &Arbiter::current(), work.clone()).await?;
         state.ready(Arc::new(orchestrator.clone()));
         look_at_queue(&work, &orchestrator);
+        relay(settings, &work, &orchestrator)?;
         if let Some(watch) = apps::watch(settings, port) {
             let (syncer, orchestrator) = (syncer, orchestrator.clone());
             work.spawn_fn(move || {
@@ -144,6 +170,8 @@ impl Daemon {
         for orphan in &report.orphans {
             tracing::warn!(name = %orphan.name, in_flight = orphan.in_flight, "stopped before it was done; it goes on at the next start");
         }
+        // The answers of workers are in; they connect elsewhere, or again.
+        self.orchestrator.workers().close();
         self.server.stop(true).await;
         self.backends.close().await
     }
@@ -158,6 +186,16 @@ fn look_at_queue(work: &ArbiterHandle, orchestrator: &Orchestrator) {
             tracing::error!(code = %Code::QueueUnreachable, "{error}; it is tried again until it answers");
         }
     });
+}
+
+/// Has instances tell each other of workers, where there are several.
+fn relay(settings: &Settings, work: &ArbiterHandle, orchestrator: &Orchestrator) -> anyhow::Result<()> {
+    let Some(url) = &settings.redis.url else { return Ok(()) };
+    let servers = crate::queue::redis::servers(url.expose()).context("`redis.url`")?;
+    let prefix = settings.redis.prefix.clone();
+    let (node, workers) = (orchestrator.node().id.to_string(), orchestrator.workers().clone());
+    work.spawn(crate::connect::relay::run(servers, prefix, node, workers));
+    Ok(())
 }
 
 /// Starts the HTTP server with one worker, whose thread the actors share. Answers that thread's arbiter.
@@ -207,7 +245,7 @@ fn server_kind(mode: Mode) -> ServerKind {
     }
 }
 
-fn options(settings: &Settings, key: Option<Arc<SigningKey>>, syncer: apps::Sync) -> Options {
+fn options(settings: &Settings, key: Option<Arc<SigningKey>>, syncer: apps::Sync, gateway: Gateway) -> Options {
     Options {
         kind: server_kind(settings.mode),
         signing_key: key,
@@ -220,6 +258,9 @@ fn options(settings: &Settings, key: Option<Arc<SigningKey>>, syncer: apps::Sync
         syncer: Box::new(syncer),
         graphql: settings.api.graphql,
         testing: settings.api.testing,
+        gateway,
+        gateway_port: None,
+        gateway_url: settings.connect.url.clone(),
         start: StartOptions {
             urls: settings.sdk.urls.clone(),
             discovery: settings.sdk.discovery,

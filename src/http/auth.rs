@@ -39,12 +39,17 @@ const OPEN: &[(&str, Methods, Servers)] = &[
     ("/health/ready", Methods::Reads, Servers::All),
     ("/v2/health", Methods::Reads, Servers::All),
     ("/api/v2/health", Methods::Reads, Servers::All),
+    // What probes ask at the workers' own port.
+    ("/ready", Methods::Reads, Servers::All),
+    // Asks for the token of a start instead.
+    ("/v0/connect", Methods::Reads, Servers::All),
     // Asks for an event key instead.
     ("/e/*", Methods::All, Servers::All),
     ("/metrics", Methods::Reads, Servers::Dev),
     ("/api/v1/*", Methods::Reads, Servers::Dev),
     ("/dev/traces", Methods::All, Servers::Dev),
     ("/v0/gql", Methods::All, Servers::Dev),
+    ("/v0/connect/envs/*", Methods::Reads, Servers::Dev),
 ];
 
 fn is_open(path: &str, method: &Method, kind: ServerKind) -> bool {

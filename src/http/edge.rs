@@ -9,8 +9,9 @@ use actix_web::{Error, HttpRequest, HttpResponse, ResponseError as _, web};
 
 use super::answer::{own_error, sdk_error};
 use super::auth;
+use super::sdk::connect;
 use super::sdk::v2::Refused;
-use super::state::AppState;
+use super::state::{AppState, Options};
 use crate::error::{Code, Problem};
 use crate::sdk::headers;
 
@@ -29,7 +30,9 @@ pub(super) async fn surround<B: MessageBody>(
     let is_preflight = is_cross_origin
         && req.method() == Method::OPTIONS
         && req.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut res = if is_preflight {
+    let mut res = if is_elsewhere(&req, options) {
+        req.into_response(not_found_here()).map_into_right_body()
+    } else if is_preflight {
         let answer = preflight(&req);
         req.into_response(answer).map_into_right_body()
     } else if let Err(problem) = auth::check(&req, options) {
@@ -65,6 +68,19 @@ pub(super) async fn surround<B: MessageBody>(
         share(headers);
     }
     Ok(res)
+}
+
+/// Whether this came in at the workers' own port, where nothing is but what they and probes ask for.
+fn is_elsewhere(req: &ServiceRequest, options: &Options) -> bool {
+    let at = req.app_config().local_addr().port();
+    options.gateway_port == Some(at) && !matches!(req.path(), connect::PATH | "/ready" | "/health" | "/health/ready")
+}
+
+fn not_found_here() -> HttpResponse {
+    own_error(&Problem::new(
+        Code::UnknownRoute,
+        "this is the port of workers; the API has another",
+    ))
 }
 
 fn share(headers: &mut HeaderMap) {

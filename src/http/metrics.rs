@@ -93,6 +93,7 @@ pub(super) fn routes(cfg: &mut ServiceConfig) {
 async fn metrics(state: State) -> Result<HttpResponse, OwnError> {
     let api = state.api()?;
     let (queue, counts, tree) = tokio::join!(state.asked.queue(api), state.asked.counts(api), api.tree());
+    let workers = state.options.gateway.workers();
     let sample = Sample {
         metrics: api.metrics().clone(),
         node: api.node(),
@@ -102,6 +103,8 @@ async fn metrics(state: State) -> Result<HttpResponse, OwnError> {
         queue_failures: api.queue().failures(),
         refusals: state.refusals.by_reason(),
         breakers: breakers(api),
+        workers: workers.list().iter().map(|view| view.status).collect(),
+        worker_requests: workers.open_requests(),
         catalog: api.catalog(),
         tree: tree.snapshot,
         queue,

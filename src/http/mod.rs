@@ -57,6 +57,7 @@ pub fn configure(cfg: &mut ServiceConfig, state: web::Data<AppState>) {
         .configure(own::routes)
         .configure(home::routes)
         .configure(health::routes)
+        .service(web::resource("/ready").route(web::get().to(sdk::connect::ready)))
         .configure(metrics::routes)
         .wrap(actix_web::middleware::from_fn(edge::surround));
     let invalid = |error: &dyn std::fmt::Display, req: &HttpRequest| {

@@ -29,6 +29,7 @@ use serde_json::{Map, Value};
 use super::Intake;
 use super::metrics::Asked;
 use super::refusals::Refusals;
+use crate::connect::Gateway;
 use crate::error::{Code, Problem};
 use crate::sdk::{ServerKind, SigningKey, SyncError};
 
@@ -271,6 +272,12 @@ pub struct Options {
     pub graphql: bool,
     /// Whether there is what only tests need; on servers of developers.
     pub testing: bool,
+    /// Workers that connect.
+    pub gateway: Gateway,
+    /// The port of their own that they have, if they have one.
+    pub gateway_port: Option<u16>,
+    /// Where they are told to connect; `None`: there.
+    pub gateway_url: Option<String>,
     /// For `GET /dev`.
     pub start: StartOptions,
 }

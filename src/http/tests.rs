@@ -2,6 +2,7 @@
 
 pub(super) mod fake;
 
+mod connect;
 mod edge;
 mod events;
 pub(crate) mod exposition;

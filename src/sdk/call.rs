@@ -54,12 +54,9 @@ pub enum CallError {
 /// # Errors
 /// When the function's URL is not one of http or https.
 pub fn build(call: &Call, key: Option<&SigningKey>, now: u64) -> Result<Request, CallError> {
-    let target = match &call.target {
-        Target::Discovery => "step",
-        Target::Step(id) => id.as_str(),
-    };
+    let target = target(call);
     let url = url_for(&call.url, target)?;
-    let (body, offloaded) = body(call);
+    let (body, offloaded) = payload(call);
     let mut headers = vec![
         ("content-type", "application/json".to_owned()),
         (headers::RUN_ID, call.run.to_string()),
@@ -89,6 +86,15 @@ fn generation(call: &Call) -> u64 {
     u64::from(call.ticket.call.attempt) + 1
 }
 
+/// The step that is to run, or the word for none.
+#[must_use]
+pub fn target(call: &Call) -> &str {
+    match &call.target {
+        Target::Discovery => "step",
+        Target::Step(id) => id.as_str(),
+    }
+}
+
 /// The URL as registered, with `stepId` set and everything else kept.
 fn url_for(registered: &str, step: &str) -> Result<Url, CallError> {
     let mut url = Url::parse(registered).map_err(|reason| CallError::Url {
@@ -111,7 +117,8 @@ fn url_for(registered: &str, step: &str) -> Result<Url, CallError> {
 }
 
 /// The body, and whether the app has to fetch the rest.
-fn body(call: &Call) -> (String, bool) {
+#[must_use]
+pub fn payload(call: &Call) -> (String, bool) {
     let state: usize = call.steps.iter().map(|(_, memo)| memo.len()).sum();
     if state <= limits::EMBEDDED_STATE_BYTES {
         let body = write(call, Some(&call.steps), &call.events);
@@ -431,7 +438,7 @@ mod tests {
             call.ticket.call.job = JobKey::Discover(job.as_str().into());
             call.attempt = attempt;
             call.request_version = request_version;
-            let (body, _) = body(&call);
+            let (body, _) = payload(&call);
             let parsed: Value = serde_json::from_str(&body).expect("JSON");
             prop_assert_eq!(serde_json_canonicalizer::to_string(&parsed).expect("canonical"), body);
         }

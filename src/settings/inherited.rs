@@ -23,6 +23,7 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("event-key", "keys.event"),
     ("retry-interval", "retry.interval"),
     ("log-level", "log.level"),
+    ("connect-gateway-port", "connect.port"),
 ];
 
 /// Variables of the original server that are not named after a flag, and the keys they set. They win over [`KNOWN`].
@@ -46,12 +47,14 @@ pub(super) const IGNORED: &[(&str, &str)] = &[
         "connections are kept while they are good",
     ),
     ("postgres-conn-max-lifetime", "connections are kept while they are good"),
-    ("connect-gateway-port", "connect is not supported yet"),
-    ("connect-gateway-host", "connect is not supported yet"),
-    ("connect-gateway-grpc-port", "connect is not supported yet"),
-    ("connect-gateway-grpc-ip", "connect is not supported yet"),
-    ("connect-executor-grpc-port", "connect is not supported yet"),
-    ("connect-executor-grpc-ip", "connect is not supported yet"),
+    (
+        "connect-gateway-host",
+        "`api.addr` says where workers may connect, `connect.url` what they are told",
+    ),
+    ("connect-gateway-grpc-port", "there is no such port"),
+    ("connect-gateway-grpc-ip", "there is no such port"),
+    ("connect-executor-grpc-port", "there is no such port"),
+    ("connect-executor-grpc-ip", "there is no such port"),
     ("debug-api-port", "there is no such port"),
     ("json", "`log.format` says how the log looks"),
     ("verbose", "`log.level` says what is logged"),

@@ -72,6 +72,8 @@ pub struct Settings {
     pub node: NodeSettings,
     /// Dealing with apps.
     pub sdk: SdkSettings,
+    /// Workers that connect.
+    pub connect: ConnectSettings,
     /// Secrets.
     pub keys: KeySettings,
     /// Retries.
@@ -246,6 +248,14 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
             poll_interval: from.optional_duration("sdk.poll_interval", SECOND, DAY),
             default_app_url: from.url("sdk.default_app_url"),
             call_timeout: from.duration("sdk.call_timeout", SECOND, 2 * HOUR),
+        },
+        connect: ConnectSettings {
+            port: from.gateway_port("connect.port"),
+            url: from
+                .service("connect.url", &["ws", "wss"], "wss://callboard.example.com/v0/connect")
+                .map(|url| url.expose().to_owned()),
+            heartbeat: from.duration("connect.heartbeat", SECOND, MINUTE),
+            lease: from.duration("connect.lease", 3 * SECOND, 10 * MINUTE),
         },
         keys: KeySettings {
             signing: from.signing_key("keys.signing"),

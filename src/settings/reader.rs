@@ -9,9 +9,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::SECRETS;
 use super::layers::{self, Layers};
 use super::secret_url::{SecretUrl, masked};
+use super::{GatewayPort, SECRETS};
 
 /// Keys of what may hold a password that can't be told from the rest, if the value is no URL.
 const URLS: &[&str] = &["database.url", "redis.url"];
@@ -243,6 +243,19 @@ impl<'a> Reader<'a> {
         let is_valid = urls.iter().all(|url| is_http(url));
         self.require(key, is_valid, "http or https URLs");
         urls
+    }
+
+    /// A port for workers.
+    pub(super) fn gateway_port(&mut self, key: &str) -> GatewayPort {
+        let read = |value: Value| {
+            let text = value.into_string().ok()?;
+            match text.trim() {
+                "auto" => Some(GatewayPort::Next),
+                "0" => Some(GatewayPort::None),
+                number => number.parse().ok().map(GatewayPort::Fixed),
+            }
+        };
+        self.read(key, read, GatewayPort::None, "`auto`, a port, or 0 for none")
     }
 
     /// The URL of an app.

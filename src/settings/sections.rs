@@ -62,6 +62,30 @@ pub struct NodeSettings {
     pub name: String,
 }
 
+/// Workers that connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectSettings {
+    /// Where they connect, beside the API's own port.
+    pub port: GatewayPort,
+    /// What they are told in its place; `None` for what follows from how they have reached us.
+    pub url: Option<String>,
+    /// How often they say that they live, whole seconds.
+    pub heartbeat: Duration,
+    /// How long one that is silent counts as at work.
+    pub lease: Duration,
+}
+
+/// A port for workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatewayPort {
+    /// The one after the API's, if that is a fixed one and it is free.
+    Next,
+    /// This one.
+    Fixed(u16),
+    /// None of its own.
+    None,
+}
+
 /// Dealing with apps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SdkSettings {

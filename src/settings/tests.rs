@@ -43,6 +43,22 @@ fn the_defaults_are_valid() {
     assert!(settings.keys.signing.is_none() && settings.keys.event.is_empty());
 }
 
+#[rstest]
+#[case("auto", GatewayPort::Next)]
+#[case("0", GatewayPort::None)]
+#[case("9000", GatewayPort::Fixed(9000))]
+fn workers_may_have_a_port(#[case] text: &str, #[case] port: GatewayPort) {
+    for variable in ["CALLBOARD__CONNECT__PORT", "INNGEST_CONNECT_GATEWAY_PORT"] {
+        let settings = with_env(&[(variable, text)]).expect("valid").settings;
+        assert_eq!(settings.connect.port, port);
+    }
+    let error = with_env(&[("CALLBOARD__CONNECT__PORT", "70000")]).expect_err("no port");
+    assert!(
+        problems(&error)[0].contains("`auto`, a port, or 0 for none"),
+        "{error:?}"
+    );
+}
+
 #[test]
 fn every_default_is_explained() {
     let mut explained = false;

@@ -6,6 +6,7 @@ mod flow;
 mod sharing;
 mod surroundings;
 mod verbs;
+mod workers;
 
 use std::sync::OnceLock;
 

@@ -13,6 +13,7 @@ mod chaos;
 mod checkpoints;
 mod cli;
 mod cluster;
+mod connect;
 mod containers;
 mod crons;
 mod dead_letters;

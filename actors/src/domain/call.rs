@@ -28,7 +28,8 @@ pub struct Call {
     /// Which call it is, for the app to refer to.
     pub ticket: Ticket,
     /// Whether the app may report steps before the call is over. The TypeScript SDK (4.24) would take the input of a step that
-    /// was edited for its result then.
+    /// was edited for its result then. A worker that connects outlives the server that called it and goes on under the same
+    /// call: it would be refused as superseded, which it answers like a failure for good.
     pub may_report: bool,
     /// Attempts made before this one that the app is told of: none from before it last reported a step.
     pub attempt: u32,

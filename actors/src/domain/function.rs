@@ -133,6 +133,18 @@ impl Function {
     pub fn max_attempts(&self) -> u32 {
         self.retries.min(limits::MAX_RETRIES) + 1
     }
+
+    /// Whether it is called over connections that its app's workers hold, rather than at a URL.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        is_connection(&self.url)
+    }
+}
+
+/// Whether a URL names connections of workers rather than a place to call.
+#[must_use]
+pub fn is_connection(url: &str) -> bool {
+    url.starts_with("ws:") || url.starts_with("wss:")
 }
 
 /// An app: one SDK client at one URL.
@@ -140,7 +152,7 @@ impl Function {
 pub struct App {
     /// Its identity.
     pub name: Arc<str>,
-    /// Where it serves its functions; empty once it has been removed.
+    /// Where it serves its functions, `ws:` for an app whose workers connect; empty once it has been removed.
     pub url: String,
     /// Such as `js:v4.18.1`; empty when the functions were registered by hand.
     pub sdk: String,

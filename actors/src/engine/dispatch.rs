@@ -85,7 +85,7 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request: Request
         function: function.id,
         target,
         ticket: Ticket { call, epoch },
-        may_report: run.edited_input().is_none(),
+        may_report: run.edited_input().is_none() && !function.is_connected(),
         attempt: run.counted_attempts(&job.id.key, job.attempt),
         max_attempts: function.max_attempts(),
         request_version: run.request_version,

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use futures_util::future::join_all;
@@ -16,6 +17,7 @@ use crate::domain::{
     StepMetadata,
 };
 use crate::engine::{Input, Replied};
+use crate::ports::Offered;
 
 impl Executor {
     /// Counts how long a call that is about to be made was waited for: since it was due and, unless it had to wait for
@@ -41,24 +43,33 @@ impl Executor {
         let called_at = parts.clock.now();
         let then = task.into_actor(self).map(move |outcome, executor: &mut Self, ctx| {
             calls.set(calls.get() - 1);
-            let replied = outcome.unwrap_or_else(|error| Replied {
-                job,
-                request,
-                reply: Reply::Failed {
-                    failure: Failure::new("InternalError", format!("the call could not be carried out: {error}")),
-                    status: None,
-                    no_retry: false,
-                    retry_after: None,
-                },
-                called_at,
-                fetched: HashMap::new(),
-                signals_taken: HashSet::new(),
+            let outcome = outcome.unwrap_or_else(|error| {
+                Ok(Replied {
+                    job,
+                    request,
+                    reply: Reply::Failed {
+                        failure: Failure::new("InternalError", format!("the call could not be carried out: {error}")),
+                        status: None,
+                        no_retry: false,
+                        retry_after: None,
+                    },
+                    called_at,
+                    fetched: HashMap::new(),
+                    signals_taken: HashSet::new(),
+                })
             });
             let Some(slot) = executor.slots.get_mut(&run) else {
                 return;
             };
             slot.calls -= 1;
             slot.under_way.retain(|call| call.request != request);
+            let replied = match outcome {
+                Ok(replied) => replied,
+                Err(wait) => {
+                    executor.put_off(assignment, wait);
+                    return executor.go_on(run, ctx);
+                }
+            };
             slot.replied_at = Some(Instant::now());
             slot.push_back(Task {
                 input: Some(Input::Replied(Box::new(replied))),
@@ -70,11 +81,14 @@ impl Executor {
     }
 }
 
-/// The reply to a call, with everything the engine needs to decide on it.
-async fn reply_to(parts: Parts, local: Local, call: Call, pass: Option<Pass>, job: Job) -> Replied {
+/// The reply to a call, with everything the engine needs to decide on it; or how long to wait, if nobody could take it.
+async fn reply_to(parts: Parts, local: Local, call: Call, pass: Option<Pass>, job: Job) -> Result<Replied, Duration> {
     let called_at = parts.clock.now();
     let (run, request, sent) = (call.run, call.ticket.call.request, Instant::now());
-    let reply = local.invoker.call(call).await;
+    let reply = match local.invoker.offer(call).await {
+        Offered::Made(reply) => reply,
+        Offered::Declined(wait) => return Err(wait),
+    };
     parts.metrics.function(job.function).call.record_micros(sent.elapsed());
     parts.metrics.calls.answered(&reply);
     if let Some(pass) = pass {
@@ -87,14 +101,14 @@ async fn reply_to(parts: Parts, local: Local, call: Call, pass: Option<Pass>, jo
         note_models(ops, &fetched);
         signals_taken = taken(&parts, run, ops).await;
     }
-    Replied {
+    Ok(Replied {
         job,
         request,
         reply,
         called_at,
         fetched,
         signals_taken,
-    }
+    })
 }
 
 /// Makes the requests that a reply's gateway steps ask for, side by side.

@@ -8,7 +8,7 @@
 //!   3      executor/<function>   quarantine, probe      work    (started on demand, put to rest when idle)
 //!   4      scheduler, janitor,   stop the process       work
 //!          steward
-//!   5      consumer              stop the process       work    (starts last, stops first)
+//!   5      consumer, gateway     stop the process       work    (start last, stop first)
 //! ```
 //!
 //! The work thread is the one that serves HTTP: an event's way from the request to the writer, and a reply's way from the
@@ -29,6 +29,7 @@ use crate::consumer::{self, Consumer, executor_name};
 use crate::domain::{FunctionId, GateKind, Node};
 use crate::engine::RetryPolicy;
 use crate::executor::{self, Executor, Local};
+use crate::gateway::Gateway;
 use crate::janitor::{self, Janitor, Retention};
 use crate::kernel::credit::Limits;
 use crate::kernel::{ChildSpec, Credits, GiveUp, Placement, RestartKind, RestartPolicy, Supervised};
@@ -48,6 +49,7 @@ use crate::scheduler::{self, Scheduler};
 use crate::state_writer::{self, StateWriter};
 use crate::steward::{self, Steward};
 use crate::supervisor::{self, Refusal, Sources, StartTree, Supervisor};
+use crate::workers::Workers;
 
 /// The world, as the daemon provides it.
 #[derive(Clone)]
@@ -58,6 +60,8 @@ pub struct World {
     pub queue: Arc<dyn Queue>,
     /// Calls apps.
     pub invoker: Arc<dyn InvokerFactory>,
+    /// The workers that are connected.
+    pub workers: Workers,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Chance.
@@ -211,7 +215,8 @@ pub async fn build(
     work: ArbiterHandle,
 ) -> Result<Orchestrator, BuildError> {
     let catalog = SharedCatalog::default();
-    let functions_changed = Arc::new(Notify::new());
+    // Who has work for the scheduler rings one bell, whether functions have changed or workers have come.
+    let functions_changed = world.workers.bell();
     let metrics = Metrics::default();
     let breakers = Breakers::new(
         settings.breaker.clone(),
@@ -241,7 +246,7 @@ pub async fn build(
     let unrouted = Arc::new(Notify::new());
     let spilled = Arc::new(AtomicBool::new(false));
     let alarm = Alarm::default();
-    let parked = Parked::new(catalog.clone(), Arc::clone(&functions_changed));
+    let parked = Parked::new(catalog.clone(), world.workers.clone(), Arc::clone(&functions_changed));
 
     let child = Children {
         placement: placement.clone(),
@@ -333,6 +338,7 @@ pub async fn build(
         spec: executor_spec(executor, Arc::clone(&world.invoker), placement, &settings),
         catalog: catalog.clone(),
         breakers: breakers.clone(),
+        workers: world.workers.clone(),
         credits: Credits::new(Limits {
             total: settings.jobs_in_flight,
             per_key: settings.jobs_in_flight,
@@ -353,6 +359,7 @@ pub async fn build(
         is_draining: Arc::clone(&is_draining),
     };
     let credits = consumer.credits.clone();
+    let (workers, has_others) = (world.workers.clone(), world.is_shared);
     let mut tree = vec![
         child.spec(names::WRITER, "state-writer", 1, move || {
             StateWriter::new(writer.clone())
@@ -367,6 +374,9 @@ pub async fn build(
         child.spec(names::JANITOR, "janitor", 4, move || Janitor::new(janitor.clone())),
         child.spec(names::STEWARD, "steward", 4, move || Steward::new(steward.clone())),
         child.spec(names::CONSUMER, "consumer", 5, move || Consumer::new(consumer.clone())),
+        child.spec(names::GATEWAY, "gateway", 5, move || {
+            Gateway::new(workers.clone(), has_others)
+        }),
     ];
     if world.is_shared {
         tree.push(child.spec(names::PRESENCE, "presence", 2, move || Presence::new(presence.clone())));
@@ -383,6 +393,7 @@ pub async fn build(
         random,
         node,
         is_shared,
+        workers,
         ..
     } = world;
     Ok(Orchestrator {
@@ -395,6 +406,7 @@ pub async fn build(
         metrics,
         credits,
         breakers,
+        workers,
         node,
         is_shared,
         is_draining,

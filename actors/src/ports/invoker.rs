@@ -1,10 +1,20 @@
 //! Calling apps.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::domain::{Call, FetchFailure, FetchRequest, FetchResponse, Reply};
+
+/// What became of a call that was offered.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Offered {
+    /// It was made, and this came of it.
+    Made(Reply),
+    /// Nobody could take it: nothing has happened, and it is worth another try after this time.
+    Declined(Duration),
+}
 
 /// Calls apps over the wire. Lives on one thread, beside the executors that use it.
 #[async_trait(?Send)]
@@ -14,6 +24,11 @@ pub trait Invoker: std::fmt::Debug {
     ///
     /// Dropping the future gives the call up.
     async fn call(&self, call: Call) -> Reply;
+
+    /// Calls an app if somebody can take the call now. The same as [`Self::call`] where everybody always can.
+    async fn offer(&self, call: Call) -> Offered {
+        Offered::Made(self.call(call).await)
+    }
 
     /// Makes a request on an app's behalf.
     ///

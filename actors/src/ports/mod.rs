@@ -22,7 +22,7 @@ mod store;
 pub use audit::{Audit, AuditScope, Check, Finding, SAMPLES};
 pub use clock::Clock;
 pub use gatherings::{DUE_BYTES, GatheringBook, within_due_bytes};
-pub use invoker::{Invoker, InvokerFactory};
+pub use invoker::{Invoker, InvokerFactory, Offered};
 pub use metadata::MetadataBook;
 pub use operations::OperationBook;
 pub use overrides::Overrides;

@@ -13,6 +13,7 @@ use super::{EPOCH, FakeApp, FakeQueue, FakeStore, event};
 use crate::domain::{EventId, Function, Node, NodeId, NodeState, RunId, RunStatus, Timestamp};
 use crate::orchestrator::{Orchestrator, Refusal, Settings, World, build};
 use crate::ports::{Clock, Queue, Random, Store};
+use crate::workers::{self, Workers};
 
 /// Longest anybody waits for anything, in virtual time.
 const DEADLINE: Duration = Duration::from_secs(1_000);
@@ -171,10 +172,16 @@ impl Rig {
     ) -> Self {
         let queue = Arc::new(FakeQueue::default());
         let random = Arc::new(FakeRandom::default());
+        let workers = Workers::new(
+            workers::Settings::default(),
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            Arc::clone(&random) as Arc<dyn Random>,
+        );
         let world = World {
             store: Arc::clone(&store) as Arc<dyn Store>,
             queue: Arc::clone(&queue) as Arc<dyn Queue>,
             invoker: Arc::new(app.clone()),
+            workers: workers.clone(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             random: Arc::clone(&random) as Arc<dyn Random>,
             node: node(),

@@ -15,6 +15,7 @@ use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::kernel::{ChildState, ChildStatus, Snapshot};
 use callboard_actors::metrics::{Counter, FunctionMetrics, Metrics, Reading};
 use callboard_actors::ports::{Counts, QueueStats};
+use callboard_actors::workers::Status;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
@@ -38,6 +39,9 @@ pub(super) struct Sample {
     pub(super) refusals: [(&'static str, u64); 4],
     /// By app.
     pub(super) breakers: Vec<(Arc<str>, Breaker)>,
+    /// How each worker is that is connected.
+    pub(super) workers: Vec<Status>,
+    pub(super) worker_requests: usize,
     pub(super) catalog: Arc<Catalog>,
     pub(super) tree: Arc<Snapshot>,
     /// `None` as long as the queue has not said.
@@ -54,6 +58,7 @@ impl Collector for Sample {
         self.runs(&mut text)?;
         self.calls(&mut text)?;
         self.breakers(&mut text)?;
+        self.workers(&mut text)?;
         self.capacity(&mut text)?;
         self.queue(&mut text)?;
         self.writer(&mut text)?;
@@ -251,6 +256,21 @@ impl Sample {
             "callboard_breaker_parked",
             "How often a call of an app had to wait for it to be back.",
             all().map(|(labels, breaker)| (labels, breaker.parked)),
+        )
+    }
+
+    fn workers(&self, text: &mut Text<'_>) -> Result {
+        let count = |status| self.workers.iter().filter(|of| **of == status).count();
+        let all = [Status::Connected, Status::Ready, Status::Draining];
+        text.gauges(
+            "callboard_worker_connections",
+            "Workers that are connected to this node, by how they are.",
+            all.map(|status| ([("status", status.as_str())], whole(count(status)))),
+        )?;
+        text.gauge(
+            "callboard_worker_requests_in_flight",
+            "Requests that workers of this node are at work on.",
+            Some(whole(self.worker_requests)),
         )
     }
 

@@ -4,6 +4,7 @@ use utoipa::OpenApi;
 
 use super::{
     apps, events, flow, functions, gatherings, letters, limits, modes, nodes, operations, operator, runs, slots, view,
+    workers,
 };
 use crate::http::answer;
 
@@ -38,6 +39,7 @@ use crate::http::answer;
         apps::switch_breaker,
         operator::supervisor,
         nodes::list,
+        workers::list,
         letters::list,
         letters::get,
         letters::retry,

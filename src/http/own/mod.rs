@@ -21,6 +21,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 mod view;
+mod workers;
 
 use actix_web::web::{self, ServiceConfig};
 
@@ -61,6 +62,7 @@ endpoints! {
     "/apps/{name}/breaker" => put apps::switch_breaker;
     "/supervisor" => get operator::supervisor;
     "/nodes" => get nodes::list;
+    "/workers" => get workers::list;
     "/dead-letters" => get letters::list;
     "/dead-letters/retry" => post letters::retry_many;
     "/dead-letters/{id}" => get letters::get, delete letters::discard;

@@ -109,7 +109,8 @@ pub(super) async fn get(id: Path<String>, state: State) -> Result<HttpResponse, 
             queued.slot = api.store().slot_place(id).await?;
         }
     }
-    let detail = view::RunDetail::of(&api.catalog(), &found, &queued, api.clock().now());
+    let workers = state.options.gateway.workers();
+    let detail = view::RunDetail::of(&api.catalog(), workers, &found, &queued, api.clock().now());
     Ok(HttpResponse::Ok().json(detail))
 }
 

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
-    Event as StoredEvent, Function as StoredFunction, FunctionId, FunctionMode, HistoryEntry, HistoryKind, JobKey,
-    Json, RunStatus, StepId, StepOp, Timestamp,
+    Event as StoredEvent, Function as StoredFunction, FunctionId, HistoryEntry, HistoryKind, JobKey, Json, RunStatus,
+    StepId, StepOp, Timestamp,
 };
 use callboard_actors::ports::{AppView, Lease, RunSummary, RunView, StepView};
+use callboard_actors::workers::Workers;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -20,6 +21,7 @@ use utoipa::ToSchema;
 use crate::http::sdk::dev::trigger;
 
 pub(in crate::http) use breaker::Breaker;
+use pending::Hold;
 pub(super) use pending::{Pending, Queued};
 
 fn rfc3339(at: Timestamp) -> String {
@@ -337,7 +339,7 @@ pub(super) struct RunDetail {
 }
 
 impl RunDetail {
-    pub(super) fn of(catalog: &Catalog, view: &RunView, queued: &Queued, now: Timestamp) -> Self {
+    pub(super) fn of(catalog: &Catalog, workers: &Workers, view: &RunView, queued: &Queued, now: Timestamp) -> Self {
         let leases = &queued.leases[..];
         let mut run = Run::of(catalog, &view.summary);
         // That a call has gone out is recorded with its outcome only; until then the lease tells.
@@ -348,7 +350,7 @@ impl RunDetail {
         }
         let is_over = view.summary.status.is_final();
         let function = catalog.function(view.summary.function);
-        let mode = function.map_or(FunctionMode::Active, |function| function.mode);
+        let hold = function.and_then(|function| Hold::of(function, workers));
         let cancelled_by = view.waits.iter().filter(|wait| wait.kind == "cancel");
         Self {
             run,
@@ -357,7 +359,7 @@ impl RunDetail {
             waiting_for: if is_over {
                 Vec::new()
             } else {
-                Pending::all(view, queued, mode, now)
+                Pending::all(view, queued, hold, now)
             },
             cancelled_by: cancelled_by
                 .map(|wait| CancelledBy {

@@ -3,6 +3,7 @@
 
 mod cancellations;
 mod checkpoint;
+pub(super) mod connect;
 pub(super) mod dev;
 pub(super) mod events;
 mod functions;
@@ -39,6 +40,7 @@ pub(super) fn routes(cfg: &mut ServiceConfig, options: &Options) {
     cfg.service(
         web::scope("/v0")
             .configure(run_state::routes)
+            .configure(|cfg| connect::routes(cfg, options.kind))
             .configure(traces::telemetry)
             .configure(|cfg| {
                 if options.graphql {

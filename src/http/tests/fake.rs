@@ -32,8 +32,10 @@ use callboard_actors::orchestrator::{
 use callboard_actors::ports::*;
 use callboard_actors::rerun::{FromStep, Rerun, RerunError};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
+use callboard_actors::workers::{self, Workers};
 use serde_json::{Map, Value};
 
+use crate::connect::Gateway;
 use crate::http::{Api, AppState, Intake, Options, StartOptions, Syncer, configure};
 use crate::sdk::{ServerKind, SyncError};
 use backends::{FakeQueue, FakeStore};
@@ -475,6 +477,14 @@ impl Syncer for FakeSyncer {
     }
 }
 
+fn workers() -> Workers {
+    Workers::new(
+        workers::Settings::default(),
+        Arc::new(FixedClock),
+        Arc::new(Counter::default()),
+    )
+}
+
 pub(crate) fn options() -> Options {
     Options {
         kind: ServerKind::Dev,
@@ -488,6 +498,9 @@ pub(crate) fn options() -> Options {
         syncer: Box::new(FakeSyncer),
         graphql: true,
         testing: false,
+        gateway: Gateway::new(workers(), None),
+        gateway_port: None,
+        gateway_url: None,
         start: StartOptions::default(),
     }
 }

@@ -112,6 +112,17 @@ fn cluster_nodes(url: &str) -> RedisResult<Option<Vec<ConnectionInfo>>> {
         .map(Some)
 }
 
+/// The server of a URL, or the nodes of a cluster.
+///
+/// # Errors
+/// When it is no address of a Redis.
+pub(crate) fn servers(url: &str) -> RedisResult<Vec<ConnectionInfo>> {
+    match cluster_nodes(url)? {
+        Some(nodes) => Ok(nodes),
+        None => Ok(vec![url.into_connection_info()?]),
+    }
+}
+
 /// Checks that a URL can be understood, without connecting.
 pub(super) fn check(url: &str) -> RedisResult<()> {
     if cluster_nodes(url)?.is_none() {

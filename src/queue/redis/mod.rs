@@ -21,6 +21,7 @@
 //! | `reaped:<session>` | string | its leases were taken back; for a day |
 //! | `hungry` | sorted set | the processes that found too little, by when they last said so |
 //! | `wake:<process>` | list | the bell of a process, for a moment |
+//! | `workers` | channel | what instances tell each other of workers that connect; see `src/connect/relay.rs` |
 //! | `gone` | sorted set | jobs read from the store that were done within the last minute, by when |
 //! | `limits` | hash | the numbers of each function's gates; `` the revision of the table |
 //! | `slots` | hash | by bucket: slots held, and `w` if lines wait there; `` is always there, or they are counted anew |
@@ -83,6 +84,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use desk::Desk;
 use exchange::Origin;
 use link::Link;
+pub(crate) use link::servers;
 pub use options::Options;
 use outbox::{Ask, Push, Read};
 use scripts::Scripts;

@@ -30,6 +30,7 @@ def prepare_environment() -> None:
 prepare_environment()
 
 import inngest  # noqa: E402
+import inngest.connect  # noqa: E402
 import inngest.fast_api  # noqa: E402
 
 from functions import functions  # noqa: E402
@@ -49,7 +50,13 @@ def build(origin: str) -> typing.Any:
     client = inngest.Inngest(app_id=os.environ.get("APP_ID", "python"), logger=quiet_logger())
     web = fastapi.FastAPI()
     streaming = inngest.Streaming.FORCE if os.environ.get("STREAMING") == "1" else None
-    inngest.fast_api.serve(web, client, functions(client, observer, origin), streaming=streaming)
+    own_functions = functions(client, observer, origin)
+    inngest.fast_api.serve(web, client, own_functions, streaming=streaming)
+    connection = None
+    if os.environ.get("CONNECT") == "1":
+        connection = inngest.connect.connect(
+            [(client, own_functions)], instance_id=os.environ.get("INSTANCE_ID"), shutdown_signals=[]
+        )
 
     @web.get("/healthz")
     async def healthz() -> object:
@@ -78,6 +85,15 @@ def build(origin: str) -> typing.Any:
         events = [inngest.Event(**event) for event in (body if isinstance(body, list) else [body])]
         return {"ids": await client.send(events)}
 
+    @web.get("/connect")
+    async def connect_state() -> object:
+        return {"state": connection.get_state().value if connection else None}
+
+    @web.post("/connect/close")
+    async def connect_close() -> object:
+        await connection.close()
+        return {"ok": True}
+
     @web.api_route("/plain", methods=["GET", "POST"])
     async def plain(request: fastapi.Request, status: int = 200) -> fastapi.Response:
         body = (await request.body()).decode()
@@ -105,18 +121,23 @@ def build(origin: str) -> typing.Any:
             }
         )
 
-    return ObservedSdk(web, observer)
+    return ObservedSdk(web, observer), connection
 
 
 class Server(uvicorn.Server):
     """Announces the port once connections are accepted."""
 
-    def __init__(self, config: uvicorn.Config, port: int) -> None:
+    def __init__(self, config: uvicorn.Config, port: int, connection: typing.Any) -> None:
         super().__init__(config)
         self._port = port
+        self._connection = connection
+        self._worker: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._connection is not None:
+            self._worker = asyncio.create_task(self._connection.start())
+            await self._connection.wait_for_state(inngest.connect.ConnectionState.ACTIVE)
         print(f"listening {self._port}", flush=True)
 
 
@@ -132,10 +153,9 @@ async def main() -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", int(os.environ.get("PORT", "0"))))
     port = listener.getsockname()[1]
-    config = uvicorn.Config(
-        build(f"http://127.0.0.1:{port}"), log_level="critical", access_log=False, timeout_keep_alive=120
-    )
-    server = Server(config, port)
+    app, connection = build(f"http://127.0.0.1:{port}")
+    config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_keep_alive=120)
+    server = Server(config, port, connection)
     watcher = None
     if os.environ.get("EXIT_WITH_STDIN") == "1":
         watcher = asyncio.create_task(exit_with_stdin(server))

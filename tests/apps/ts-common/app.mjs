@@ -35,8 +35,8 @@ export function prepareEnvironment() {
  * Starts the app.
  *
  * @param flavour what differs between SDK majors:
- *   `client`, `serve` (the node adapter), `sdk` (the module), `streaming` (value for serve's option),
- *   `checkpointing` (set where functions report steps while their call goes on),
+ *   `client`, `serve` (the node adapter), `connect` (where the SDK has it), `sdk` (the module), `streaming` (value for
+ *   serve's option), `checkpointing` (set where functions report steps while their call goes on),
  *   `define(opts, triggers, handler)`, `group` (or null where the SDK has no race mode).
  */
 export function start(flavour) {
@@ -49,17 +49,25 @@ export function start(flavour) {
     ...(process.env.STREAMING === "1" ? { streaming: flavour.streaming } : {}),
   });
 
+  const worker = { connection: null };
   const server = http.createServer((req, res) => {
     const url = new URL(req.url, "http://app");
     if (url.pathname === "/api/inngest") return observer.serve(req, res, url, sdkHandler);
-    route(req, res, url, observer, flavour.client).catch((error) => {
+    route(req, res, url, observer, flavour.client, worker).catch((error) => {
       json(res, 500, { error: String(error?.stack ?? error) });
     });
   });
   server.keepAliveTimeout = 120_000;
-  server.listen(Number(process.env.PORT ?? 0), "127.0.0.1", () => {
+  server.listen(Number(process.env.PORT ?? 0), "127.0.0.1", async () => {
     const { port } = server.address();
     app.origin = `http://127.0.0.1:${port}`;
+    if (process.env.CONNECT === "1") {
+      worker.connection = await flavour.connect({
+        apps: [{ client: flavour.client, functions: list }],
+        instanceId: process.env.INSTANCE_ID,
+        handleShutdownSignals: [],
+      });
+    }
     process.stdout.write(`listening ${port}\n`);
   });
 
@@ -68,7 +76,7 @@ export function start(flavour) {
   for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => process.exit(0));
 }
 
-async function route(req, res, url, observer, client) {
+async function route(req, res, url, observer, client, worker) {
   const key = `${req.method} ${url.pathname}`;
   switch (key) {
     case "GET /healthz":
@@ -86,6 +94,11 @@ async function route(req, res, url, observer, client) {
       return json(res, 200, await client.send(await body(req)));
     case "POST /score":
       await client.score(await body(req));
+      return json(res, 200, { ok: true });
+    case "GET /connect":
+      return json(res, 200, { state: worker.connection.state });
+    case "POST /connect/close":
+      worker.connection.close().catch(() => {});
       return json(res, 200, { ok: true });
     case "GET /plain":
     case "POST /plain": {

@@ -6,6 +6,7 @@ import { logger, prepareEnvironment, start } from "../ts-common/app.mjs";
 prepareEnvironment();
 const sdk = await import("inngest");
 const { serve } = await import("inngest/node");
+const { connect } = await import("inngest/connect");
 
 const { metadataMiddleware, scoreMiddleware } = await import("inngest/experimental");
 
@@ -18,6 +19,7 @@ const client = new sdk.Inngest({
 start({
   client,
   serve,
+  connect,
   sdk,
   group: sdk.group,
   streaming: true,

@@ -8,6 +8,7 @@ pub(crate) mod graphql;
 pub(crate) mod http;
 pub(crate) mod installation;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod sdk;
 pub(crate) mod server;
 pub(crate) mod stage;

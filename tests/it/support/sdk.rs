@@ -72,6 +72,14 @@ impl Builder {
         self
     }
 
+    /// As a worker of this name, which connects.
+    pub(crate) fn connected(self, instance: &str) -> Self {
+        // Node 20 has WebSockets, and no one of the name that the SDK looks for without this.
+        self.env("NODE_OPTIONS", "--experimental-websocket")
+            .env("CONNECT", "1")
+            .env("INSTANCE_ID", instance)
+    }
+
     /// Under another id, so that one server can hold several of them.
     pub(crate) fn app_id(self, id: &str) -> Self {
         self.env("APP_ID", id)

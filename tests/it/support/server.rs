@@ -381,6 +381,8 @@ fn launch(builder: &Builder, dir: &Path, port: u16) -> Process {
         .arg("--data-dir")
         .arg(data_dir(dir))
         .args(&builder.flags)
+        // The port beside a server's own may be another test's.
+        .env("CALLBOARD__CONNECT__PORT", "0")
         .envs(builder.environment.iter().map(|(name, value)| (name, value)))
         .current_dir(dir)
         .stdin(Stdio::null())

@@ -1,7 +1,8 @@
 //! What an unfinished run is waiting for, and who sees to it (P4: there is always somebody).
 
-use callboard_actors::domain::{DeadLetter, FunctionMode, GateKind, JobKey, StepId, Timestamp};
+use callboard_actors::domain::{DeadLetter, Function, FunctionMode, GateKind, JobKey, StepId, Timestamp};
 use callboard_actors::ports::{JobView, Lease, PARKED, Place, RunView, SlotPlace, WaitView};
+use callboard_actors::workers::Workers;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,7 +16,8 @@ pub(in crate::http::own) struct Pending {
     /// `invoke`, `resume`, `cancel` or `deadline` (when it will be cancelled).
     pub(super) what: &'static str,
     /// Who sees to it: `lease` (an executor, now), `queue`, `timer`, `wait`, `slot` (whoever holds one and ends), `hold`
-    /// (you: the job was given up, and is a dead letter), or `pause` (you: the function is paused, and the app is not called).
+    /// (you: the job was given up, and is a dead letter), `pause` (you: the function is paused, and the app is not called), or
+    /// `worker` (none that has the function is connected).
     pub(super) owner: &'static str,
     /// The step concerned, by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,9 +65,28 @@ pub(in crate::http::own) struct Queued {
     pub(in crate::http::own) slot: Option<SlotPlace>,
 }
 
+/// Why an app is not called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// The function is paused, since then.
+    Pause(Timestamp),
+    /// No worker has it.
+    NoWorker,
+}
+
+impl Hold {
+    /// Why this function's app is not called, if it is not.
+    pub(super) fn of(function: &Function, workers: &Workers) -> Option<Self> {
+        if let FunctionMode::Paused { since } = function.mode {
+            return Some(Self::Pause(since));
+        }
+        (function.is_connected() && !workers.may_be_served(&function.slug)).then_some(Self::NoWorker)
+    }
+}
+
 impl Pending {
-    pub(super) fn all(view: &RunView, queued: &Queued, mode: FunctionMode, now: Timestamp) -> Vec<Self> {
-        let jobs = view.jobs.iter().filter_map(|job| of_job(job, view, queued, mode, now));
+    pub(super) fn all(view: &RunView, queued: &Queued, hold: Option<Hold>, now: Timestamp) -> Vec<Self> {
+        let jobs = view.jobs.iter().filter_map(|job| of_job(job, view, queued, hold, now));
         let waits = view.waits.iter().filter(|wait| wait.kind != "cancel");
         let held = view.held.iter().map(|letter| of_letter(letter, view));
         jobs.chain(waits.map(|wait| of_wait(wait, view))).chain(held).collect()
@@ -83,13 +104,15 @@ fn position(ahead: usize) -> String {
     format!("{}{more}", ahead + 1)
 }
 
-fn of_job(job: &JobView, view: &RunView, queued: &Queued, mode: FunctionMode, now: Timestamp) -> Option<Pending> {
+fn of_job(job: &JobView, view: &RunView, queued: &Queued, hold: Option<Hold>, now: Timestamp) -> Option<Pending> {
     let key: JobKey = job.key.parse().ok()?;
     let lease = queued.leases.iter().find(|lease| lease.job.id.key == key);
     let is_later = job.due > now;
-    let paused_since = mode
-        .since()
-        .filter(|_| mode.is_paused() && key.is_call() && lease.is_none());
+    let hold = hold.filter(|_| key.is_call() && lease.is_none());
+    let paused_since = match hold {
+        Some(Hold::Pause(since)) => Some(since),
+        Some(Hold::NoWorker) | None => None,
+    };
     // For one of those that hold the run slots of its key to end.
     let is_parked = job.due == PARKED;
     let (what, step) = match &key {
@@ -115,6 +138,7 @@ fn of_job(job: &JobView, view: &RunView, queued: &Queued, mode: FunctionMode, no
         None if paused_since.is_some() => "pause",
         None if is_parked => "slot",
         None if is_later => "timer",
+        None if hold == Some(Hold::NoWorker) => "worker",
         None => "queue",
     };
     let place = queued

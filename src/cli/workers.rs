@@ -1,0 +1,122 @@
+//! `callboard workers`: who has connected to a server, and what they are at work on.
+//!
+//! Asks `/api/v1/workers` of a running server. Members of answers that it does not know are ignored, missing ones shown
+//! as `-`.
+
+use clap::Args;
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde_json::Value;
+
+use super::client::ServerArgs;
+use crate::error::Problem;
+
+/// Arguments of `callboard workers`.
+#[derive(Debug, Args)]
+pub struct WorkersArgs {
+    /// Print the answer as it is.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its type")]
+    pub server: ServerArgs,
+}
+
+/// Asks. Answers what to print.
+///
+/// # Errors
+/// When the server does not answer, or refuses.
+pub async fn run(args: &WorkersArgs) -> Result<String, Problem> {
+    let answer = args.server.get("/api/v1/workers").await?;
+    Ok(if args.json {
+        format!("{answer:#}\n")
+    } else {
+        render(&answer)
+    })
+}
+
+fn render(answer: &Value) -> String {
+    let workers = answer["workers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if workers.is_empty() {
+        return "No worker is connected.\n".to_owned();
+    }
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(["INSTANCE", "STATUS", "APPS", "IN FLIGHT", "SDK", "FROM", "CONNECTED"]);
+    for worker in workers {
+        let mut in_flight = shown(&worker["in_flight"]);
+        if let Some(capacity) = worker["capacity"].as_u64() {
+            in_flight += &format!(" of {capacity}");
+        }
+        table.add_row([
+            shown(&worker["instance"]),
+            shown(&worker["status"]),
+            apps(worker),
+            in_flight,
+            shown(&worker["sdk"]),
+            shown(&worker["address"]),
+            shown(&worker["connected_at"]),
+        ]);
+    }
+    super::trimmed(&table)
+}
+
+/// The first line of a text, or a number.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.lines().next().unwrap_or("-").to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Names with versions.
+fn apps(worker: &Value) -> String {
+    let apps = worker["apps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let named = apps.iter().map(|app| match app["version"].as_str() {
+        Some(version) => format!("{}@{version}", shown(&app["name"])),
+        None => shown(&app["name"]),
+    });
+    let named: Vec<String> = named.collect();
+    if named.is_empty() {
+        "-".to_owned()
+    } else {
+        named.join(",")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_is_a_line() {
+        let answer = json!({"workers": [
+            {"instance": "host-1", "status": "ready", "in_flight": 2, "capacity": 3, "sdk": "typescript:v4", "address": "::1",
+                "connected_at": "2026-01-01T00:00:00.000Z", "apps": [{"name": "shop", "version": "7"}, {"name": "till"}]},
+            {},
+        ]});
+        let page = render(&answer);
+        let lines: Vec<Vec<_>> = page.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(
+            lines[1],
+            [
+                "host-1",
+                "ready",
+                "shop@7,till",
+                "2",
+                "of",
+                "3",
+                "typescript:v4",
+                "::1",
+                "2026-01-01T00:00:00.000Z"
+            ]
+        );
+        assert_eq!(lines[2], ["-"; 7], "of another version");
+        assert_eq!(render(&json!({"workers": []})), "No worker is connected.\n");
+    }
+}
