@@ -12,13 +12,16 @@ use callboard_actors::breaker::Breakers;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
     DeadLetter, Estimate, Event, EventId, FunctionId, FunctionMode, GatheringId, Json, LetterId, LimitOverride, Node,
-    Operation, OperationId, Registration, Report, ReportRefused, RuleId, RunId, SyncOutcome, Ticket,
+    Opcode, Operation, OperationId, Registration, Report, ReportRefused, RuleId, RunId, SyncOutcome, Ticket,
 };
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
-use callboard_actors::orchestrator::{Cancelled, FiredGathering, OperationWish, Orchestrator, Refusal, Retried, Tree};
+use callboard_actors::orchestrator::{
+    Attendance, Begun, Cancelled, FiredGathering, OperationWish, Orchestrator, Refusal, Retried, Tree,
+};
 use callboard_actors::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use callboard_actors::rerun::{FromStep, Rerun, RerunError};
+use callboard_actors::run_ends::Watch;
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -27,7 +30,7 @@ use super::Intake;
 use super::metrics::Asked;
 use super::refusals::Refusals;
 use crate::error::{Code, Problem};
-use crate::sdk::{ServerKind, SigningKey, SyncError};
+use crate::sdk::{ServerKind, SigningKey, SyncError, Tokens};
 
 /// The orchestrator as handlers see it. [`Orchestrator`] documents each.
 #[expect(missing_docs, reason = "documented where they are delegated to")]
@@ -47,6 +50,14 @@ pub trait Api: Send + Sync {
         ticket: Ticket,
         report: Report,
     ) -> Result<Result<(), ReportRefused>, Refusal>;
+    async fn attend(&self, attendance: Attendance) -> Result<Begun, Refusal>;
+    async fn attended(
+        &self,
+        run: RunId,
+        ops: Vec<Opcode>,
+        request_version: i32,
+    ) -> Result<Result<(), ReportRefused>, Refusal>;
+    fn watch(&self, run: RunId) -> Watch;
     async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError>;
     async fn retry_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
     async fn discard_dead_letter(&self, id: LetterId) -> Result<Option<DeadLetter>, Refusal>;
@@ -106,6 +117,20 @@ impl Api for Orchestrator {
         report: Report,
     ) -> Result<Result<(), ReportRefused>, Refusal> {
         Self::report(self, run, function, &ticket, report).await
+    }
+    async fn attend(&self, attendance: Attendance) -> Result<Begun, Refusal> {
+        Self::attend(self, attendance).await
+    }
+    async fn attended(
+        &self,
+        run: RunId,
+        ops: Vec<Opcode>,
+        request_version: i32,
+    ) -> Result<Result<(), ReportRefused>, Refusal> {
+        Self::attended(self, run, ops, request_version).await
+    }
+    fn watch(&self, run: RunId) -> Watch {
+        Self::watch(self, run)
     }
     async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError> {
         Self::rerun(self, run, from.as_ref()).await
@@ -251,6 +276,8 @@ pub struct AppState {
     /// What the start waits for.
     waiting: Mutex<Option<Problem>>,
     pub(super) options: Options,
+    /// What it gives out to be shown again.
+    pub(super) tokens: Tokens,
     /// Requests with events that were refused.
     pub(super) refusals: Refusals,
     /// What queue and database last said of their sizes.
@@ -274,6 +301,7 @@ impl AppState {
         Self {
             api: OnceLock::new(),
             waiting: Mutex::default(),
+            tokens: Tokens::new(options.signing_key.as_deref()),
             options,
             refusals: Refusals::default(),
             asked: Asked::default(),

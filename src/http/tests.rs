@@ -3,6 +3,7 @@
 pub(super) mod fake;
 
 mod edge;
+mod endpoints;
 mod events;
 pub(crate) mod exposition;
 mod health;

@@ -16,6 +16,7 @@ mod cluster;
 mod containers;
 mod crons;
 mod dead_letters;
+mod endpoints;
 mod events;
 mod failures;
 mod fakes;

@@ -45,8 +45,8 @@ pub use dead_letter::DeadLetter;
 pub use event::{Event, EventError, IncomingEvent};
 pub use failure::Failure;
 pub use function::{
-    App, Batch, CancelRule, ConcurrencyLimit, Debounce, FlowControl, Function, FunctionMode, RateLimit, Scope,
-    Singleton, SingletonMode, Throttle, Timeouts,
+    App, Batch, CancelRule, ConcurrencyLimit, Debounce, Endpoint, FlowControl, Function, FunctionMode, RateLimit,
+    Scope, Singleton, SingletonMode, Throttle, Timeouts,
 };
 pub use gate::{BucketId, Gate, GateKind, Gates, Limit, Limits, RuleId};
 pub use gathering::{

@@ -15,6 +15,7 @@ use crate::domain::{
     Call, Failure, FetchFailure, FetchRequest, FetchResponse, Job, Opcode, OpcodeKind, Reply, RunId, StepId,
 };
 use crate::engine::{Input, Replied};
+use crate::ports::Store;
 
 impl Executor {
     /// Counts how long a call that is about to be made was waited for: since it was due and, unless it had to wait for
@@ -82,7 +83,7 @@ async fn reply_to(parts: Parts, local: Local, call: Call, pass: Option<Pass>, jo
     let (mut fetched, mut signals_taken) = (HashMap::new(), HashSet::new());
     if let Reply::Steps { ops, .. } = &reply {
         fetched = fetch(&parts, &local, ops).await;
-        signals_taken = taken(&parts, run, ops).await;
+        signals_taken = taken(&*parts.store, run, ops).await;
     }
     Replied {
         job,
@@ -113,7 +114,7 @@ async fn fetch(parts: &Parts, local: &Local, ops: &[Opcode]) -> HashMap<StepId, 
 }
 
 /// Which of the signals a reply's steps want to wait for have a waiter already.
-async fn taken(parts: &Parts, run: RunId, ops: &[Opcode]) -> HashSet<String> {
+pub(crate) async fn taken(store: &dyn Store, run: RunId, ops: &[Opcode]) -> HashSet<String> {
     let mut taken = HashSet::new();
     for op in ops {
         let OpcodeKind::WaitForSignal {
@@ -122,7 +123,7 @@ async fn taken(parts: &Parts, run: RunId, ops: &[Opcode]) -> HashSet<String> {
         else {
             continue;
         };
-        match parts.store.signal_wait(signal).await {
+        match store.signal_wait(signal).await {
             Ok(Some(wait)) if wait.run != run => {
                 taken.insert(signal.clone());
             }

@@ -36,6 +36,7 @@ export function prepareEnvironment() {
  *
  * @param flavour what differs between SDK majors:
  *   `client`, `serve` (the node adapter), `sdk` (the module), `streaming` (value for serve's option),
+ *   `endpoints` (makes the durable endpoints by name, where the SDK has them),
  *   `checkpointing` (set where functions report steps while their call goes on),
  *   `define(opts, triggers, handler)`, `group` (or null where the SDK has no race mode).
  */
@@ -49,8 +50,12 @@ export function start(flavour) {
     ...(process.env.STREAMING === "1" ? { streaming: flavour.streaming } : {}),
   });
 
+  const endpoints = flavour.endpoints?.((step) => observer.log.push({ fn: "@endpoint", step })) ?? {};
+
   const server = http.createServer((req, res) => {
     const url = new URL(req.url, "http://app");
+    const endpoint = endpoints[/^\/endpoints\/([a-z]+)$/.exec(url.pathname)?.[1]];
+    if (endpoint) return observer.serveEndpoint(req, res, url, endpoint);
     if (url.pathname === "/api/inngest") return observer.serve(req, res, url, sdkHandler);
     route(req, res, url, observer, flavour.client).catch((error) => {
       json(res, 500, { error: String(error?.stack ?? error) });

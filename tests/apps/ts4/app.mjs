@@ -5,9 +5,11 @@ import { logger, prepareEnvironment, start } from "../ts-common/app.mjs";
 
 prepareEnvironment();
 const sdk = await import("inngest");
+const { endpoints } = await import("./endpoints.mjs");
 const { serve } = await import("inngest/node");
 
-const client = new sdk.Inngest({ id: process.env.APP_ID ?? "ts4", logger });
+const options = { id: process.env.APP_ID ?? "ts4", logger };
+const client = new sdk.Inngest(options);
 
 start({
   client,
@@ -16,5 +18,6 @@ start({
   group: sdk.group,
   streaming: true,
   checkpointing: true,
+  endpoints: (note) => endpoints(options, note),
   define: (options, triggers, handler) => client.createFunction({ ...options, triggers }, handler),
 });
