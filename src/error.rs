@@ -181,6 +181,9 @@ catalogue! {
     StateTooLarge = 1316, 413, "The results of the run's steps are too large",
         "A step's result is larger than 4 MiB, or all of a run's together are larger than 32 MiB.",
         "Store large results elsewhere, and return where they are.";
+    RunExists = 1317, 409, "The run exists",
+        "An app has begun a run under an id that another request has.",
+        "None: ids of runs are drawn at random. Look at how the app draws them if it lasts.";
 
     Overloaded = 2001, 503, "The server is overloaded",
         "As many events or bytes are on their way in as `limits` allows. Nothing of the request was kept.",

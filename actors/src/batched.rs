@@ -11,12 +11,15 @@ use tokio::sync::oneshot;
 
 use crate::ports::StoreError;
 
+/// A question, and who waits for the answer.
+type Asked<Q, A> = (Q, oneshot::Sender<Result<A, StoreError>>);
+
 /// Answers in the order of the questions.
 type Answers<A> = LocalBoxFuture<'static, Result<Vec<A>, StoreError>>;
 
 /// Where questions of one kind are asked, on one thread.
 pub(crate) struct Batched<Q, A> {
-    waiting: RefCell<Vec<(Q, oneshot::Sender<Result<A, StoreError>>)>>,
+    waiting: RefCell<Vec<Asked<Q, A>>>,
     is_busy: Cell<bool>,
     most: usize,
     answer: Box<dyn Fn(Vec<Q>) -> Answers<A>>,
@@ -102,8 +105,10 @@ mod tests {
 
     use super::*;
 
+    type Sizes = Rc<RefCell<Vec<usize>>>;
+
     /// Doubles numbers, up to three at a time, and tells the sizes of its batches.
-    fn doubling() -> (Rc<Batched<u32, u32>>, Rc<RefCell<Vec<usize>>>) {
+    fn doubling() -> (Rc<Batched<u32, u32>>, Sizes) {
         let sizes = Rc::new(RefCell::new(Vec::new()));
         let noted = Rc::clone(&sizes);
         let batched = Batched::new(3, move |numbers: Vec<u32>| {

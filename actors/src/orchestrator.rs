@@ -4,6 +4,7 @@
 //! Writes go to the actors, reads to the store. The handle works from any thread and is cheap to clone.
 
 mod build;
+mod endpoints;
 mod gatherings;
 mod invoking;
 mod metadata;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
 pub use build::{BuildError, Settings, World, build};
+pub use endpoints::{Attendance, Begun};
 pub use gatherings::FiredGathering;
 pub use invoking::Invoked;
 pub use metadata::MetadataOutcome;
@@ -29,7 +31,7 @@ use crate::domain::{
     Cap, DeadLetter, Event, EventId, Failure, FunctionId, FunctionMode, Json, LetterId, LimitOverride, Node, NodeState,
     Registration, Resumption, RuleId, RunId, SyncOutcome, WaitKey, Written,
 };
-use crate::engine::Input;
+use crate::engine::{Input, RetryPolicy};
 use crate::kernel::credit::Gauges;
 use crate::kernel::{Credits, Snapshot};
 use crate::link::{self, LinkError, names};
@@ -39,6 +41,7 @@ use crate::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, Stor
 use crate::registrar::{self, Registrar};
 use crate::rerun::{FromStep, Rerun, RerunError, Reruns};
 use crate::router::{AcceptEvents, Router};
+use crate::run_ends::{RunEnds, Watch};
 use crate::scheduler::ledger::{self, SlotFilter, SlotPage};
 use crate::supervisor::{Drain, DrainReport, GetStatus, StopSignal, SupervisorHandle};
 use crate::workers::Workers;
@@ -125,6 +128,10 @@ pub struct Orchestrator {
     /// Rung when there is an operation.
     operations_changed: Arc<Notify>,
     metadata_turns: Arc<metadata::Turns>,
+    /// Who waits for the ends of runs.
+    ends: RunEnds,
+    /// How long failed attempts wait.
+    retry: RetryPolicy,
 }
 
 impl std::fmt::Debug for Orchestrator {
@@ -423,7 +430,14 @@ impl Orchestrator {
             catalog: self.catalog.clone(),
             book: self.supervisor.book.clone(),
             metrics: self.metrics.clone(),
+            retry: self.retry,
         }
+    }
+
+    /// Watches for the end of a run, as far as it is committed in this process.
+    #[must_use]
+    pub fn watch(&self, run: RunId) -> Watch {
+        self.ends.watch(run)
     }
 
     /// Every app and function as of now.

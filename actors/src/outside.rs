@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::catalog::SharedCatalog;
-use crate::domain::{DeadLetter, LetterId, Report, ReportRefused, RunId, RunState};
+use crate::domain::{CallRef, DeadLetter, LetterId, Report, ReportRefused, RunId, RunState};
 use crate::engine::{self, Context as Deciding, Input, RetryPolicy};
 use crate::kernel::AddressBook;
 use crate::link;
@@ -28,6 +28,8 @@ pub(crate) struct Outside {
     pub(crate) catalog: SharedCatalog,
     pub(crate) book: AddressBook,
     pub(crate) metrics: Metrics,
+    /// How long failed attempts wait.
+    pub(crate) retry: RetryPolicy,
 }
 
 impl Outside {
@@ -40,7 +42,7 @@ impl Outside {
     }
 
     /// The same, from a state that was loaded just now.
-    async fn advance_from(&self, state: RunState, input: &Input) -> Result<Option<bool>, Refusal> {
+    pub(crate) async fn advance_from(&self, state: RunState, input: &Input) -> Result<Option<bool>, Refusal> {
         let run = state.id;
         let catalog = self.catalog.current();
         let of = (run, state.function);
@@ -50,7 +52,7 @@ impl Outside {
         let context = Deciding {
             now: self.clock.now(),
             dice: self.random.unit(),
-            retry: RetryPolicy::default(),
+            retry: self.retry,
             listeners: &*catalog,
             look_back: None,
         };
@@ -83,8 +85,36 @@ impl Outside {
             if let Some(why) = engine::refusal(&state, &report) {
                 return Ok(Err(why));
             }
+            if engine::contradicts(&state, &report) {
+                if self.advance_from(state, &input).await? == Some(true) {
+                    return Ok(Err(ReportRefused::Stale));
+                }
+                continue;
+            }
             if engine::is_known(&state, &report) || self.advance_from(state, &input).await? == Some(true) {
                 return Ok(Ok(()));
+            }
+        }
+        Err(Refusal::Overloaded)
+    }
+
+    /// Has a call not count any more, nor its answer: whoever has its job now makes another, or has made it. Nothing is to be
+    /// done where the run's state says so already.
+    ///
+    /// The app ends a call whose report is refused, and answers it with an error, which must not fail the run.
+    pub(crate) async fn supersede(&self, run: RunId, report: &Report) -> Result<(), Refusal> {
+        let CallRef { job, attempt, request } = report.call.clone();
+        let request = request.after(request);
+        let input = Input::Superseded(CallRef { job, attempt, request });
+        for _ in 0..TRIES {
+            let Some(state) = self.store.load_run(run).await? else {
+                return Ok(());
+            };
+            if engine::refusal(&state, report) == Some(ReportRefused::Stale) {
+                return Ok(());
+            }
+            if self.advance_from(state, &input).await? == Some(true) {
+                return Ok(());
             }
         }
         Err(Refusal::Overloaded)

@@ -24,6 +24,7 @@ use crate::kernel::{Observation, Supervised};
 use crate::metrics::Metrics;
 use crate::ports::{Clock, Origin, Queue, Store, StoreError};
 use crate::run_cache::RunCache;
+use crate::run_ends::RunEnds;
 use crate::scheduler::alarm::Alarm;
 
 /// Writes of one transaction, at the most.
@@ -65,6 +66,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Where the states of new runs go.
     pub cache: RunCache,
+    /// Who waits for the ends of runs.
+    pub ends: RunEnds,
     /// Rung when there are events to route.
     pub unrouted: Arc<Notify>,
     /// Set when there was no room for jobs in the queue.
@@ -513,6 +516,7 @@ fn settle(parts: &Parts, writes: &[Write], written: &[Written]) {
     if ended.is_empty() && jobs.is_empty() {
         return;
     }
+    parts.ends.tell(&ended);
     // A queue in this process has it all when this returns. One that is elsewhere is told in the same order, and nobody
     // waits for it: what is written is written.
     let mut telling = Box::pin(tell(parts.clone(), ended, jobs));

@@ -103,9 +103,7 @@ impl Load {
             };
             match response.status() {
                 StatusCode::OK => {
-                    let mut ledger = self.ledger.borrow_mut();
-                    numbers.for_each(|number| ledger.acknowledge(number));
-                    drop(ledger);
+                    numbers.for_each(|number| self.ledger.borrow_mut().acknowledge(number));
                     // Read to the end, or the connection cannot be used again.
                     let _ = response.body().await;
                     return Ok(());

@@ -198,6 +198,7 @@ mod tests {
             target: Target::Discovery,
             ticket: ticket("01JZ0000000000000000000009", 7),
             may_report: false,
+            endpoint: None,
             attempt: 0,
             max_attempts: 5,
             request_version: 2,

@@ -32,7 +32,8 @@ enum Servers {
     Dev,
 }
 
-/// What needs no key on a server that has some. `/*` at the end of a path stands for everything below it.
+/// What needs no key on a server that has some. `/*` at the end of a path stands for everything below it, and within one for
+/// one part of it.
 const OPEN: &[(&str, Methods, Servers)] = &[
     ("/", Methods::Reads, Servers::All),
     ("/health", Methods::Reads, Servers::All),
@@ -50,6 +51,9 @@ const OPEN: &[(&str, Methods, Servers)] = &[
     ("/dev/traces", Methods::All, Servers::Dev),
     ("/v0/gql", Methods::All, Servers::Dev),
     ("/v0/connect/envs/*", Methods::Reads, Servers::Dev),
+    // Asks for the run's token instead.
+    ("/v1/checkpoint/*/output", Methods::All, Servers::All),
+    ("/v1/http/runs/*/output", Methods::All, Servers::All),
 ];
 
 fn is_open(path: &str, method: &Method, kind: ServerKind) -> bool {
@@ -60,8 +64,12 @@ fn is_open(path: &str, method: &Method, kind: ServerKind) -> bool {
     };
     let is_read = matches!(*method, Method::GET | Method::HEAD);
     OPEN.iter().any(|(pattern, methods, servers)| {
-        let is_here = match pattern.strip_suffix('*') {
-            Some(prefix) => path.starts_with(prefix),
+        let is_here = match pattern.split_once('*') {
+            Some((prefix, "")) => path.starts_with(prefix),
+            Some((prefix, rest)) => {
+                let part = bare.strip_prefix(prefix).and_then(|path| path.strip_suffix(rest));
+                part.is_some_and(|part| !part.is_empty() && !part.contains('/'))
+            }
             None => bare == *pattern,
         };
         let is_method = *methods == Methods::All || is_read;

@@ -12,16 +12,18 @@ use callboard_actors::breaker::Breakers;
 use callboard_actors::catalog::Catalog;
 use callboard_actors::domain::{
     Cap, DeadLetter, Estimate, Event, EventId, FunctionId, FunctionMode, GatheringId, Json, LetterId, LimitOverride,
-    MetadataTarget, MetadataUpdate, Node, Operation, OperationId, Registration, Report, ReportRefused, RuleId, RunId,
-    SyncOutcome, Ticket,
+    MetadataTarget, MetadataUpdate, Node, Opcode, Operation, OperationId, Registration, Report, ReportRefused, RuleId,
+    RunId, SyncOutcome, Ticket,
 };
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
 use callboard_actors::orchestrator::{
-    Cancelled, FiredGathering, Invoked, MetadataOutcome, OperationWish, Orchestrator, Refusal, Retried, Tree,
+    Attendance, Begun, Cancelled, FiredGathering, Invoked, MetadataOutcome, OperationWish, Orchestrator, Refusal,
+    Retried, Tree,
 };
 use callboard_actors::ports::{Clock, DeadLetterFilter, NodeView, Queue, Random, Store, StoreError};
 use callboard_actors::rerun::{FromStep, Rerun, RerunError};
+use callboard_actors::run_ends::Watch;
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -31,7 +33,7 @@ use super::metrics::Asked;
 use super::refusals::Refusals;
 use crate::connect::Gateway;
 use crate::error::{Code, Problem};
-use crate::sdk::{ServerKind, SigningKey, SyncError};
+use crate::sdk::{ServerKind, SigningKey, SyncError, Tokens};
 
 /// The orchestrator as handlers see it. [`Orchestrator`] documents each.
 #[expect(missing_docs, reason = "documented where they are delegated to")]
@@ -58,6 +60,14 @@ pub trait Api: Send + Sync {
         ticket: Ticket,
         report: Report,
     ) -> Result<Result<(), ReportRefused>, Refusal>;
+    async fn attend(&self, attendance: Attendance) -> Result<Begun, Refusal>;
+    async fn attended(
+        &self,
+        run: RunId,
+        ops: Vec<Opcode>,
+        request_version: i32,
+    ) -> Result<Result<(), ReportRefused>, Refusal>;
+    fn watch(&self, run: RunId) -> Watch;
     async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError>;
     async fn write_metadata(
         &self,
@@ -133,6 +143,20 @@ impl Api for Orchestrator {
         report: Report,
     ) -> Result<Result<(), ReportRefused>, Refusal> {
         Self::report(self, run, function, &ticket, report).await
+    }
+    async fn attend(&self, attendance: Attendance) -> Result<Begun, Refusal> {
+        Self::attend(self, attendance).await
+    }
+    async fn attended(
+        &self,
+        run: RunId,
+        ops: Vec<Opcode>,
+        request_version: i32,
+    ) -> Result<Result<(), ReportRefused>, Refusal> {
+        Self::attended(self, run, ops, request_version).await
+    }
+    fn watch(&self, run: RunId) -> Watch {
+        Self::watch(self, run)
     }
     async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError> {
         Self::rerun(self, run, from.as_ref()).await
@@ -297,6 +321,8 @@ pub struct AppState {
     /// What the start waits for.
     waiting: Mutex<Option<Problem>>,
     pub(super) options: Options,
+    /// What it gives out to be shown again.
+    pub(super) tokens: Tokens,
     /// Requests with events that were refused.
     pub(super) refusals: Refusals,
     /// What queue and database last said of their sizes.
@@ -320,6 +346,7 @@ impl AppState {
         Self {
             api: OnceLock::new(),
             waiting: Mutex::default(),
+            tokens: Tokens::new(options.signing_key.as_deref()),
             options,
             refusals: Refusals::default(),
             asked: Asked::default(),

@@ -4,6 +4,7 @@ pub(super) mod fake;
 
 mod connect;
 mod edge;
+mod endpoints;
 mod events;
 pub(crate) mod exposition;
 mod health;

@@ -13,6 +13,9 @@
 //!
 //! Never touches the network, never reads a clock.
 
+mod endpoint;
+
+use actix_web::http::Method;
 use bytes::Bytes;
 use callboard_actors::domain::{Call, Json, StepId, Target, limits};
 use url::Url;
@@ -23,6 +26,8 @@ use super::signing::SigningKey;
 /// What is sent to an app.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// How; POST but for durable endpoints.
+    pub method: Method,
     /// Where to.
     pub url: Url,
     /// Headers; their names are lower case.
@@ -44,6 +49,9 @@ pub enum CallError {
         /// What is wrong.
         reason: url::ParseError,
     },
+    /// The event of an endpoint's run does not hold the request.
+    #[error("the run's event does not say what request it was: {0}")]
+    Request(String),
     /// A URL of something else.
     #[error("the function's URL has the scheme `{0}`; only http and https can be called")]
     Scheme(String),
@@ -54,6 +62,9 @@ pub enum CallError {
 /// # Errors
 /// When the function's URL is not one of http or https.
 pub fn build(call: &Call, key: Option<&SigningKey>, now: u64) -> Result<Request, CallError> {
+    if let Some(endpoint) = call.endpoint {
+        return endpoint::build(call, endpoint, key, now);
+    }
     let target = target(call);
     let url = url_for(&call.url, target)?;
     let (body, offloaded) = payload(call);
@@ -74,6 +85,7 @@ pub fn build(call: &Call, key: Option<&SigningKey>, now: u64) -> Result<Request,
         headers.push((headers::SIGNATURE, key.sign(body.as_bytes(), now)));
     }
     Ok(Request {
+        method: Method::POST,
         url,
         headers,
         body: body.into(),
@@ -245,6 +257,7 @@ mod tests {
     fn call() -> Call {
         Call {
             url: "http://localhost:3000/api/inngest?fnId=shop-ship%20it&stepId=step&x=1".to_owned(),
+            endpoint: None,
             run: RunId::new(Timestamp::from_millis(1_750_000_000_000), 7),
             function: FunctionId::derive("shop", "shop-ship"),
             target: Target::Discovery,

@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::HeaderMap;
 use async_trait::async_trait;
-use awc::http::Method;
 use callboard_actors::domain::{Call, Failure, FetchFailure, FetchRequest, FetchResponse, Reply, limits};
 use callboard_actors::ports::{Invoker, InvokerFactory};
 use chrono::Utc;
@@ -146,7 +145,7 @@ fn outgoing(request: Request) -> Outgoing {
     let own = request.headers.into_iter();
     headers.extend(own.map(|(name, value)| (name.to_owned(), value)));
     Outgoing {
-        method: Method::POST,
+        method: request.method,
         url: request.url,
         headers,
         body: Some(request.body),

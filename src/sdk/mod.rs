@@ -53,6 +53,8 @@ pub mod headers {
     pub const REQUEST_ID: &str = "x-request-id";
     /// Which attempt at its job a call is, from 1.
     pub const GENERATION_ID: &str = "x-inngest-generation-id";
+    /// Whether steps that are found are only to be planned, for durable endpoints.
+    pub const FORCE_STEP_PLAN: &str = "x-inngest-force-step-plan";
     /// What a call is made for.
     pub const JOB_ID: &str = "x-inngest-job-id";
     /// Left by the TypeScript SDK on an answer that it strips of every other header of its own.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, FunctionId, GatewayOptions, Json, Opcode, RunId, StepId, Ticket, Timestamp};
+use super::{Endpoint, Failure, FunctionId, GatewayOptions, Json, Opcode, RunId, StepId, Ticket, Timestamp};
 
 /// What a call asks the app to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Target {
 pub struct Call {
     /// The function's URL as registered.
     pub url: String,
+    /// Set if it is made as the request in the run's event.
+    pub endpoint: Option<Endpoint>,
     /// The run.
     pub run: RunId,
     /// The function.

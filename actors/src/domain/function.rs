@@ -33,6 +33,9 @@ pub struct Function {
     pub flow: FlowControl,
     /// The configuration as it was received, for `GET /dev` and for people.
     pub config: Json,
+    /// Set if it is a durable endpoint: called as the request that began its run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
     /// Whether a later sync left it out. Its open runs go on; events no longer start it.
     pub archived: bool,
     /// What an operator lets it do. Syncs don't change it: it is filled in when the function is read.
@@ -68,6 +71,14 @@ pub enum Cap {
     Steps,
     /// [`Caps::state_bytes`].
     StateBytes,
+}
+
+/// A durable endpoint: a handler of HTTP requests that runs as a function. The app begins its runs by itself, and tells
+/// the server of each; the request is in the run's event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Whether the bodies of requests come in base64.
+    pub has_encoded_bodies: bool,
 }
 
 /// What an operator lets a function do.

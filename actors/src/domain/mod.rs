@@ -46,8 +46,8 @@ pub use dead_letter::DeadLetter;
 pub use event::{Event, EventError, IncomingEvent};
 pub use failure::Failure;
 pub use function::{
-    App, Batch, CancelRule, Cap, Caps, ConcurrencyLimit, Debounce, FlowControl, Function, FunctionMode, RateLimit,
-    Scope, Singleton, SingletonMode, Throttle, Timeouts, is_connection,
+    App, Batch, CancelRule, Cap, Caps, ConcurrencyLimit, Debounce, Endpoint, FlowControl, Function, FunctionMode,
+    RateLimit, Scope, Singleton, SingletonMode, Throttle, Timeouts, is_connection,
 };
 pub use gate::{BucketId, Gate, GateKind, Gates, Limit, Limits, RuleId};
 pub use gathering::{

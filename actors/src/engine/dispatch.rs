@@ -1,7 +1,7 @@
 //! What a job that has come due leads to: a call, or an input to decide upon.
 
 use super::look_back::Search;
-use super::{Input, deadline, is_current};
+use super::{Input, deadline, endpoint, is_current};
 use crate::domain::{
     Call, CallRef, Function, Job, JobKey, Json, RequestId, Resumption, RunState, StepId, Target, Ticket,
 };
@@ -73,14 +73,16 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request: Request
         return Next::Decide(Input::Overflowed);
     }
     let call = CallRef::new(job, request);
-    // An earlier call of this attempt has reported steps, and may be at work still.
-    let rival = run.reporter.as_ref().filter(|reporter| reporter.is_beside(&call));
-    if let Some(rival) = rival.filter(|rival| rival.request != request) {
+    // An earlier call of this attempt has reported steps, and may be at work still. Or the app has begun by itself.
+    let reporter = run.reporter.clone();
+    let rival = reporter.or_else(|| function.endpoint.map(|_| endpoint::session(run.id)));
+    if let Some(rival) = rival.filter(|rival| rival.is_beside(&call) && rival.request != request) {
         let request = request.after(rival.request);
         return Next::Decide(Input::Superseded(CallRef { request, ..call }));
     }
     Next::Call(Box::new(Call {
         url: function.url.clone(),
+        endpoint: function.endpoint,
         run: run.id,
         function: function.id,
         target,

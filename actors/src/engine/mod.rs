@@ -37,6 +37,7 @@ mod complete;
 mod deadline;
 mod decision;
 mod dispatch;
+pub mod endpoint;
 mod finish;
 mod gates;
 pub mod gathering;
@@ -62,7 +63,7 @@ pub(crate) use finish::refused_invoke;
 pub use gates::{limits, run_limit};
 pub use look_back::Search;
 pub use plan::invoke_key;
-pub use report::{is_known, refusal};
+pub use report::{contradicts, is_known, refusal};
 pub use rerun::rerun;
 pub use retry::RetryPolicy;
 pub(crate) use start::refuse_lock;
@@ -106,6 +107,9 @@ pub enum Input {
     Replied(Box<Replied>),
     /// A call that is under way reports steps that are done.
     Reported(Box<Report>),
+    /// An app reports of a run that it has begun by itself. What can be reported while a call is under way is recorded;
+    /// with anything else the run is the server's from now on.
+    Attended(Box<Replied>),
     /// This call is about to go out, and takes the place of one that has reported steps.
     Superseded(CallRef),
     /// A sleep is over.
@@ -172,6 +176,8 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
         // An app whose report was refused answers with an error, which is about that call and not about the function.
         Input::Replied(replied) if decision.run.has_superseded(&replied.call()) => {}
         Input::Replied(replied) => reply::replied(&mut decision, replied),
+        Input::Attended(attended) if !endpoint::is_attended(&decision.run) || attended.job.id.key != JobKey::Start => {}
+        Input::Attended(attended) => endpoint::attended(&mut decision, attended),
         Input::Reported(report) => report::reported(&mut decision, report),
         Input::Superseded(call) => decision.push(Change::Reporter(call.clone())),
         Input::Woke(step) => {

@@ -8,7 +8,7 @@ use super::complete::{self, Completion, Done};
 use super::decision::Decision;
 use super::look_back::Search;
 use super::plan::{Plan, Problem, plan};
-use super::{Replied, deadline, finish};
+use super::{Replied, deadline, endpoint, finish};
 use crate::domain::{
     Change, Event, Failure, HistoryKind, JobKey, Json, NotedMetadata, Opcode, OpcodeKind, Reply, Step, StepId, StepOp,
     StepState, Timestamp, WaitKind,
@@ -198,7 +198,7 @@ fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, 
                 });
             }
         }
-        Plan::Complete(output) => finish::completed(decision, &output),
+        Plan::Complete(output) => endpoint::completed(decision, &output),
         Plan::Again => decision.job_put(JobKey::Discover(op.id.clone()), 0, now, None),
     }
     Acted::Otherwise

@@ -4,6 +4,7 @@
 
 mod admission;
 mod deadlines;
+mod endpoints;
 mod gates;
 mod gatherings;
 mod holds;
@@ -48,6 +49,7 @@ pub(super) fn function(retries: u32) -> Function {
         retries,
         flow: FlowControl::default(),
         config: Json::null(),
+        endpoint: None,
         archived: false,
         mode: FunctionMode::Active,
         caps: Caps::default(),

@@ -17,7 +17,7 @@ use crate::domain::{
     StepMetadata,
 };
 use crate::engine::{Input, Replied};
-use crate::ports::Offered;
+use crate::ports::{Offered, Store};
 
 impl Executor {
     /// Counts how long a call that is about to be made was waited for: since it was due and, unless it had to wait for
@@ -99,7 +99,7 @@ async fn reply_to(parts: Parts, local: Local, call: Call, pass: Option<Pass>, jo
     if let Reply::Steps { ops, .. } = &mut reply {
         fetched = fetch(&parts, &local, ops).await;
         note_models(ops, &fetched);
-        signals_taken = taken(&parts, run, ops).await;
+        signals_taken = taken(&*parts.store, run, ops).await;
     }
     Ok(Replied {
         job,
@@ -139,7 +139,7 @@ fn note_models(ops: &mut [Opcode], fetched: &HashMap<StepId, Result<FetchRespons
 }
 
 /// Which of the signals a reply's steps want to wait for have a waiter already.
-async fn taken(parts: &Parts, run: RunId, ops: &[Opcode]) -> HashSet<String> {
+pub(crate) async fn taken(store: &dyn Store, run: RunId, ops: &[Opcode]) -> HashSet<String> {
     let mut taken = HashSet::new();
     for op in ops {
         let OpcodeKind::WaitForSignal {
@@ -148,7 +148,7 @@ async fn taken(parts: &Parts, run: RunId, ops: &[Opcode]) -> HashSet<String> {
         else {
             continue;
         };
-        match parts.store.signal_wait(signal).await {
+        match store.signal_wait(signal).await {
             Ok(Some(wait)) if wait.run != run => {
                 taken.insert(signal.clone());
             }

@@ -41,8 +41,9 @@ use crate::ports::{Clock, Lease, Queue, Random, Store};
 use crate::run_cache::RunCache;
 use crate::run_slots;
 use crate::supervisor::{RestChild, Supervisor};
+pub(crate) use call::taken as signals_taken;
 pub use local::Local;
-pub use report::TakeReport;
+pub use report::{NotTaken, TakeReport, Taken};
 use slot::{Slot, Task, Work};
 
 /// An executor that has had nothing to do for so long is put to rest.

@@ -1,7 +1,7 @@
 //! Reports of calls under way, in the run's line like everything else that is decided about it.
 //!
-//! The executor knows which call it has in flight for a job, so it refuses what an earlier one reports even before the newer
-//! one has reported anything. What it can't tell, the engine tells from the run's state.
+//! The executor knows which call it has in flight for a job, so it says of what an earlier one reports that it has a rival even
+//! before the newer one has reported anything. What it can't tell, the engine tells from the run's state.
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use tokio::sync::oneshot;
@@ -15,7 +15,16 @@ use crate::link;
 use crate::run_slots;
 
 /// What becomes of a report. Nobody answers if it could not be decided upon: whether it is recorded is then not known.
-pub(crate) type Taken = Result<(), ReportRefused>;
+pub type Taken = Result<(), NotTaken>;
+
+/// Why a report is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// The run's state says so.
+    Refused(ReportRefused),
+    /// Another call for the same job is in flight here, which the run's state does not know of yet.
+    Rival,
+}
 
 /// Take this report of a call for a run.
 #[derive(Debug)]
@@ -25,7 +34,7 @@ pub struct TakeReport {
     /// The report.
     pub report: Report,
     /// Told when it is durable.
-    pub reply: oneshot::Sender<Result<(), ReportRefused>>,
+    pub reply: oneshot::Sender<Taken>,
 }
 
 impl Message for TakeReport {
@@ -44,7 +53,7 @@ pub(super) struct Pending {
 impl Pending {
     /// Says that the report is not taken.
     pub(super) fn refuse(self, why: ReportRefused) {
-        let _ = self.reply.send(Err(why));
+        let _ = self.reply.send(Err(NotTaken::Refused(why)));
     }
 }
 
@@ -78,22 +87,28 @@ impl Executor {
         let (Some(function), Some(state)) = (function, slot.state.take()) else {
             return;
         };
-        let refusal = if slot.has_rival(&pending.report) {
-            Some(ReportRefused::Stale)
-        } else {
-            engine::refusal(&state, &pending.report)
-        };
-        if let Some(why) = refusal {
-            // A state that was remembered may be older than the call.
-            let is_doubtful = pending.tries == 0 && why == ReportRefused::Stale && !slot.has_rival(&pending.report);
-            slot.state = (!is_doubtful).then_some(state);
-            return if is_doubtful {
-                pending.tries += 1;
-                slot.work.push_front(Work::Report(pending));
-            } else {
-                pending.refuse(why);
-            };
+        if slot.has_rival(&pending.report) {
+            slot.state = Some(state);
+            let _ = pending.reply.send(Err(NotTaken::Rival));
+            return;
         }
+        match engine::refusal(&state, &pending.report) {
+            None => {}
+            // A state that was remembered may be older than the call.
+            Some(ReportRefused::Stale) if pending.tries == 0 => {
+                pending.tries += 1;
+                return slot.work.push_front(Work::Report(pending));
+            }
+            Some(why) => {
+                slot.state = Some(state);
+                return pending.refuse(why);
+            }
+        }
+        let taken = if engine::contradicts(&state, &pending.report) {
+            Err(NotTaken::Refused(ReportRefused::Stale))
+        } else {
+            Ok(())
+        };
         let expected = state.version;
         let catalog = self.parts.catalog.current();
         let context = Deciding {
@@ -128,7 +143,7 @@ impl Executor {
                         let left = run_slots::left_by(&next);
                         slot.state = Some(Box::new(next));
                         slot.known_at = Some(asked_at);
-                        let _ = pending.reply.send(Ok(()));
+                        let _ = pending.reply.send(taken);
                         if let Some(left) = left {
                             executor.pass_slot_on(left);
                         }

@@ -43,6 +43,7 @@ use crate::registrar::{self, Registrar};
 use crate::rerun::Reruns;
 use crate::router::{self, Router};
 use crate::run_cache::RunCache;
+use crate::run_ends::RunEnds;
 use crate::scheduler::alarm::Alarm;
 use crate::scheduler::catch_up::CatchUp;
 use crate::scheduler::{self, Scheduler};
@@ -252,11 +253,13 @@ pub async fn build(
         placement: placement.clone(),
         policy: settings.restart,
     };
+    let ends = RunEnds::default();
     let writer = state_writer::Parts {
         store: Arc::clone(&world.store),
         queue: Arc::clone(&world.queue),
         clock: Arc::clone(&world.clock),
         cache: cache.clone(),
+        ends: ends.clone(),
         unrouted: Arc::clone(&unrouted),
         spilled: Arc::clone(&spilled),
         spill: Arc::clone(&functions_changed),
@@ -306,6 +309,7 @@ pub async fn build(
             catalog: catalog.clone(),
             book: book.clone(),
             metrics: metrics.clone(),
+            retry: settings.retry,
         },
         reruns: Reruns {
             store: Arc::clone(&world.store),
@@ -413,6 +417,8 @@ pub async fn build(
         events_kept: settings.retention.events,
         operations_changed,
         metadata_turns: Arc::default(),
+        ends,
+        retry: settings.retry,
     })
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{Orchestrator, Refusal};
 use crate::consumer::executor_name;
 use crate::domain::{FunctionId, Report, ReportRefused, RunId, Ticket};
-use crate::executor::{Executor, TakeReport};
+use crate::executor::{Executor, NotTaken, TakeReport};
 
 impl Orchestrator {
     /// Takes what a call under way reports; when this returns it is durable. `function` is the run's, as far as the app
@@ -52,6 +52,7 @@ impl Orchestrator {
         let leases = self.queue.leases_of(run).await;
         let mut leases = leases.iter().filter(|lease| lease.job.id.key == ticket.call.job);
         if leases.any(|lease| lease.epoch != ticket.epoch) {
+            self.outside().supersede(run, &report).await?;
             return Ok(Err(ReportRefused::Stale));
         }
         let executor = function.and_then(|function| {
@@ -62,7 +63,19 @@ impl Orchestrator {
             return self.outside().report(run, report).await;
         };
         let (reply, outcome) = oneshot::channel();
-        executor.do_send(TakeReport { run, report, reply });
-        outcome.await.map_err(|_| Refusal::Unavailable("executor"))
+        let taking = TakeReport {
+            run,
+            report: report.clone(),
+            reply,
+        };
+        executor.do_send(taking);
+        match outcome.await.map_err(|_| Refusal::Unavailable("executor"))? {
+            Ok(()) => Ok(Ok(())),
+            Err(NotTaken::Refused(why)) => Ok(Err(why)),
+            Err(NotTaken::Rival) => {
+                self.outside().supersede(run, &report).await?;
+                Ok(Err(ReportRefused::Stale))
+            }
+        }
     }
 }

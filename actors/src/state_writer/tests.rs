@@ -30,6 +30,7 @@ impl Desk {
             queue: Arc::clone(&queue) as Arc<dyn Queue>,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             cache: RunCache::new(1 << 20),
+            ends: crate::run_ends::RunEnds::default(),
             unrouted: Arc::clone(&unrouted),
             spilled: Arc::default(),
             spill: Arc::default(),

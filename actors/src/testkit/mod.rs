@@ -40,6 +40,7 @@ pub(crate) fn function(slug: &str, event: &str) -> Function {
         retries: 4,
         flow: FlowControl::default(),
         config: Json::null(),
+        endpoint: None,
         archived: false,
         mode: FunctionMode::Active,
         caps: Caps::default(),

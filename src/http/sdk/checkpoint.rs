@@ -4,6 +4,8 @@
 //! the SDK then ends that call. Anything else the SDK tries again, and in the end answers the call with what it would have
 //! reported.
 
+mod endpoints;
+
 use actix_web::web::{self, Path, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use callboard_actors::domain::{FunctionId, Opcode, OpcodeError, Report, ReportRefused, RunId, Ticket, limits};
@@ -18,6 +20,7 @@ use crate::http::state::State;
 
 pub(super) fn routes(cfg: &mut ServiceConfig) {
     for prefix in ["/checkpoint", "/http/runs"] {
+        endpoints::routes(cfg, prefix);
         cfg.service(web::resource(format!("{prefix}/{{run}}/async")).route(web::post().to(report)));
     }
 }

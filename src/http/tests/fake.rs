@@ -27,10 +27,11 @@ use callboard_actors::kernel::ChildState;
 use callboard_actors::kernel::credit::Gauges;
 use callboard_actors::metrics::Metrics;
 use callboard_actors::orchestrator::{
-    Cancelled, FiredGathering, Invoked, MetadataOutcome, OperationWish, Refusal, Retried, Tree,
+    Attendance, Begun, Cancelled, FiredGathering, Invoked, MetadataOutcome, OperationWish, Refusal, Retried, Tree,
 };
 use callboard_actors::ports::*;
 use callboard_actors::rerun::{FromStep, Rerun, RerunError};
+use callboard_actors::run_ends::{RunEnds, Watch};
 use callboard_actors::scheduler::ledger::{SlotFilter, SlotPage};
 use callboard_actors::workers::{self, Workers};
 use serde_json::{Map, Value};
@@ -56,6 +57,8 @@ pub(crate) struct World {
     pub(crate) signalled: Option<RunId>,
     pub(crate) cancelled: Option<Cancelled>,
     pub(crate) reports: Vec<(RunId, Option<FunctionId>, Ticket, Report)>,
+    pub(crate) attendances: Vec<Attendance>,
+    pub(crate) attended: Vec<(RunId, Vec<Opcode>)>,
     /// Refuses every report.
     pub(crate) report_refused: Option<ReportRefused>,
     pub(crate) reruns: Vec<(RunId, Option<FromStep>)>,
@@ -281,6 +284,27 @@ impl Api for FakeApi {
             world.reports.push((run, function, ticket, report));
             world.report_refused.map_or(Ok(()), Err)
         }))
+    }
+    async fn attend(&self, attendance: Attendance) -> Result<Begun, Refusal> {
+        Ok(self.world.with(|world| {
+            let is_taken = world.attendances.iter().any(|known| known.run == attendance.run);
+            world.attendances.push(attendance);
+            if is_taken { Begun::Taken } else { Begun::Yes }
+        }))
+    }
+    async fn attended(
+        &self,
+        run: RunId,
+        ops: Vec<Opcode>,
+        _request_version: i32,
+    ) -> Result<Result<(), ReportRefused>, Refusal> {
+        Ok(self.world.with(|world| {
+            world.attended.push((run, ops));
+            world.report_refused.map_or(Ok(()), Err)
+        }))
+    }
+    fn watch(&self, run: RunId) -> Watch {
+        RunEnds::default().watch(run)
     }
     async fn rerun(&self, run: RunId, from: Option<FromStep>) -> Result<Rerun, RerunError> {
         self.world.with(|world| {

@@ -11,6 +11,7 @@ use crate::sdk::testing::Server;
 fn call(url: String) -> Call {
     Call {
         url,
+        endpoint: None,
         run: RunId::new(Timestamp::from_millis(1_750_000_000_000), 7),
         function: FunctionId::derive("shop", "shop-ship"),
         target: Target::Discovery,

@@ -46,6 +46,7 @@ pub(super) fn assemble(
         retries: clamp(retries),
         flow,
         config: Json::from_value(&config).unwrap_or_else(|_| Json::null()),
+        endpoint: None,
         archived: false,
         mode: FunctionMode::Active,
         caps: Caps::default(),

@@ -7,7 +7,7 @@ use callboard_actors::ports::{
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::cells::{Id as _, text};
+use super::cells::{Id, text};
 use super::readers::{Readers, Session};
 use super::rows::{gated, get, get_id, get_number, get_rule, get_text, get_text_or_null, get_time_or_null, job};
 use crate::store::paging::sql_limit;
@@ -145,7 +145,7 @@ pub(super) async fn take(readers: &Readers, claims: &[SlotClaim]) -> Result<Vec<
 }
 
 fn cells(runs: impl Iterator<Item = RunId>) -> Vec<Uuid> {
-    runs.map(|run| run.cell()).collect()
+    runs.map(Id::cell).collect()
 }
 
 fn standing_of(row: &PgRow) -> Result<(usize, Standing), StoreError> {

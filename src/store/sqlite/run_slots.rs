@@ -8,7 +8,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
 use super::error::from_sqlx;
-use super::jsonb::Rows;
+use super::jsonb::{Row, Rows};
 use super::rows::{gated, get, get_id, get_number, get_rule, get_time_or_null, job};
 use super::writer::{Script, Session, Writer};
 use crate::store::paging::sql_limit;
@@ -89,8 +89,8 @@ pub(super) const PLACE: &str = "SELECT mine.key, (SELECT count(*) FROM (SELECT 1
 pub(super) async fn take(writer: &Writer, claims: &[SlotClaim]) -> Result<Vec<bool>, StoreError> {
     let taking = Taking::of(claims);
     let mut both = Rows::new();
-    taking.buckets().fold(both.row(), |row, bucket| row.shown(bucket));
-    taking.runs().fold(both.row(), |row, run| row.shown(run));
+    taking.buckets().fold(both.row(), Row::shown);
+    taking.runs().fold(both.row(), Row::shown);
     let mut session = writer.session().await?;
     let mut script = Script::default();
     script.add("BEGIN IMMEDIATE");

@@ -37,6 +37,7 @@ export function prepareEnvironment() {
  * @param flavour what differs between SDK majors:
  *   `client`, `serve` (the node adapter), `connect` (where the SDK has it), `sdk` (the module), `streaming` (value for
  *   serve's option), `checkpointing` (set where functions report steps while their call goes on),
+ *   `endpoints` (makes the durable endpoints by name, where the SDK has them),
  *   `define(opts, triggers, handler)`, `group` (or null where the SDK has no race mode).
  */
 export function start(flavour) {
@@ -50,8 +51,12 @@ export function start(flavour) {
   });
 
   const worker = { connection: null };
+  const endpoints = flavour.endpoints?.((step) => observer.log.push({ fn: "@endpoint", step })) ?? {};
+
   const server = http.createServer((req, res) => {
     const url = new URL(req.url, "http://app");
+    const endpoint = endpoints[/^\/endpoints\/([a-z]+)$/.exec(url.pathname)?.[1]];
+    if (endpoint) return observer.serveEndpoint(req, res, url, endpoint);
     if (url.pathname === "/api/inngest") return observer.serve(req, res, url, sdkHandler);
     route(req, res, url, observer, flavour.client, worker).catch((error) => {
       json(res, 500, { error: String(error?.stack ?? error) });

@@ -156,6 +156,23 @@ export class Observer {
     this.#pass(req, res, call, sdkHandler);
   }
 
+  /** Passes a request on to a durable endpoint and records it. */
+  serveEndpoint(req, res, url, endpoint) {
+    const call = this.calls.push({
+      method: req.method,
+      endpoint: url.pathname,
+      query: url.search,
+      run_id: req.headers["x-run-id"] ?? null,
+      step_id: req.headers["x-inngest-step-id"] ?? null,
+      signed: Boolean(req.headers["x-inngest-signature"]),
+    });
+    res.on("close", () => {
+      call.status = res.statusCode;
+      this.calls.touch();
+    });
+    endpoint(req, res);
+  }
+
   #pass(req, res, call, sdkHandler) {
 
     // The SDK reads the body late, from `data` events: it gets a replay, because ours are gone by then.

@@ -5,16 +5,14 @@ import { logger, prepareEnvironment, start } from "../ts-common/app.mjs";
 
 prepareEnvironment();
 const sdk = await import("inngest");
+const { endpoints } = await import("./endpoints.mjs");
 const { serve } = await import("inngest/node");
 const { connect } = await import("inngest/connect");
 
 const { metadataMiddleware, scoreMiddleware } = await import("inngest/experimental");
 
-const client = new sdk.Inngest({
-  id: process.env.APP_ID ?? "ts4",
-  logger,
-  middleware: [metadataMiddleware(), scoreMiddleware()],
-});
+const options = { id: process.env.APP_ID ?? "ts4", logger };
+const client = new sdk.Inngest({ ...options, middleware: [metadataMiddleware(), scoreMiddleware()] });
 
 start({
   client,
@@ -25,5 +23,6 @@ start({
   streaming: true,
   canNote: true,
   checkpointing: true,
+  endpoints: (note) => endpoints(options, note),
   define: (options, triggers, handler) => client.createFunction({ ...options, triggers }, handler),
 });

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Dice;
 use crate::support::http::{Request, Response};
 use crate::support::installation::Installation;
-use crate::support::server::{EVENT_KEY, Server};
+use crate::support::server::{EVENT_KEY, SIGNING_KEY, Server};
 
 /// Senders at a time.
 const SENDERS: u64 = 3;
@@ -51,6 +51,15 @@ impl Doors {
         if self.addresses.len() > 1 {
             request = request.within(PATIENCE);
         }
+        request.try_send(self.addresses[which % self.addresses.len()])
+    }
+}
+
+impl Doors {
+    /// Reports steps of a call to one of them.
+    pub(super) fn report(&self, run: &str, body: &Value, which: usize) -> std::io::Result<Response> {
+        let request = Request::post(format!("/v1/checkpoint/{run}/async"), body).within(PATIENCE);
+        let request = request.header("authorization", &format!("Bearer {SIGNING_KEY}"));
         request.try_send(self.addresses[which % self.addresses.len()])
     }
 }

@@ -119,6 +119,7 @@ impl Workflow {
         let others = [
             function("mixed", "load/go"),
             function("short", "load/go"),
+            function("stepwise", "load/go"),
             narrow,
             fussy,
             function("child", "load/never"),
@@ -129,9 +130,15 @@ impl Workflow {
     }
 
     /// The slugs of the functions that each event starts by itself, with whether its data has to be even for it.
-    pub(super) fn triggered(&self) -> [(String, bool); 4] {
-        [("mixed", false), ("short", false), (NARROW, false), ("fussy", true)]
-            .map(|(name, even)| (self.slug(name), even))
+    pub(super) fn triggered(&self) -> [(String, bool); 5] {
+        [
+            ("mixed", false),
+            ("short", false),
+            ("stepwise", false),
+            (NARROW, false),
+            ("fussy", true),
+        ]
+        .map(|(name, even)| (self.slug(name), even))
     }
 
     pub(super) fn slug(&self, name: &str) -> String {
@@ -205,6 +212,7 @@ impl Shared {
         }
         match function {
             "mixed" => self.mixed(&run, &body, call, at),
+            "stepwise" => self.stepwise(&run, &body, call, at),
             // What a run puts out is what it was told of its steps.
             "short" | "child" | "fussy" | "tick" | NARROW | BATCHED | SETTLED if call.has_step("only") => {
                 Reply::done(&body["steps"])
@@ -225,6 +233,44 @@ impl Shared {
             }
             other => Reply::error(&format!("no function {other}"), true),
         }
+    }
+
+    /// Several steps in one call, each reported before the next begins, as the TypeScript SDK does.
+    fn stepwise(&self, run: &str, body: &Value, call: &Call, at: i64) -> Reply {
+        const STEPS: [&str; 4] = ["one", "two", "three", "four"];
+        /// How often a report is sent until the call is answered instead.
+        const TRIES: u32 = 5;
+        let mut known = body["steps"].as_object().cloned().unwrap_or_default();
+        for step in STEPS {
+            if known.contains_key(step) {
+                continue;
+            }
+            // The first one is what the call was made for.
+            let begun = if step == STEPS[0] { begun(call, at) } else { now() };
+            let ran = self.run_code(run, step, call, Execution { begun, came: now() });
+            known.insert(step.to_owned(), json!({ "data": ran["data"] }));
+            let report = json!({
+                "run_id": run, "fn_id": body["ctx"]["fn_id"], "qi_id": body["ctx"]["qi_id"], "steps": [ran],
+                "request_id": body["ctx"]["request_id"], "generation_id": body["ctx"]["generation_id"],
+            });
+            let mut answer = None;
+            for attempt in 0..TRIES {
+                let door = call.index + usize::try_from(attempt).unwrap_or(0);
+                answer = self.doors.report(run, &report, door).ok().map(|answer| answer.status);
+                if matches!(answer, Some(200 | 409)) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50) * 2_u32.pow(attempt));
+            }
+            match answer {
+                Some(200) => {}
+                Some(409) => return Reply::error("the call is stale", true),
+                _ => return Reply::ops(&report["steps"]),
+            }
+        }
+        let mut complete = op("RunComplete", "complete");
+        complete["data"] = Value::Object(known);
+        Reply::ops(&json!([complete]))
     }
 
     fn mixed(&self, run: &str, body: &Value, call: &Call, at: i64) -> Reply {
@@ -264,13 +310,25 @@ impl Shared {
 
     /// Runs the code of a step, for which the app was called at that time.
     fn execute(&self, run: &str, step: &str, call: &Call, at: i64) -> Reply {
+        let execution = Execution {
+            begun: begun(call, at),
+            came: at,
+        };
+        let ran = self.run_code(run, step, call, execution);
+        if step == "flaky" && call.attempt() == 0 {
+            let mut failure = op("StepError", step);
+            failure["error"] = json!({ "name": "Error", "message": "the first attempt always fails" });
+            return Reply::ops(&json!([failure]));
+        }
+        Reply::ops(&json!([ran]))
+    }
+
+    /// Runs the code of a step and writes it down; answers the opcode.
+    fn run_code(&self, run: &str, step: &str, call: &Call, execution: Execution) -> Value {
         let key = (run.to_owned(), step.to_owned());
         let mut book = self.book();
         let executions = book.executions.entry(key).or_default();
-        executions.push(Execution {
-            begun: begun(call, at),
-            came: at,
-        });
+        executions.push(execution);
         let count = executions.len();
         book.under_way += 1;
         let mood = book.mood;
@@ -285,14 +343,9 @@ impl Shared {
         };
         std::thread::sleep(self.pace * share / 4 + strain);
         self.book().under_way -= 1;
-        if step == "flaky" && call.attempt() == 0 {
-            let mut failure = op("StepError", step);
-            failure["error"] = json!({ "name": "Error", "message": "the first attempt always fails" });
-            return Reply::ops(&json!([failure]));
-        }
         let mut ran = op("StepRun", step);
         ran["data"] = json!({ "execution": count });
-        Reply::ops(&json!([ran]))
+        ran
     }
 
     /// What is recorded never changes.

@@ -209,3 +209,33 @@ fn what_does_not_fit_is_refused_whole() {
     assert_eq!(refusal(&case.run, &too_much), Some(ReportRefused::TooLarge));
     assert_eq!(case.give(Input::Reported(Box::new(too_much))), []);
 }
+
+#[test]
+fn a_call_with_another_result_than_is_recorded_does_not_go_on() {
+    let mut case = Case::new();
+    let (first, second) = (call(&case, "start", 1), call(&case, "start", 2));
+    case.give(report(&first, &["a"]));
+    let other = Report {
+        call: second.clone(),
+        ops: Opcode::parse_reply(br#"[{"op": "StepRun", "id": "a", "data": "other"}]"#).expect("valid opcodes"),
+    };
+    assert!(contradicts(&case.run, &other));
+    case.give(Input::Reported(Box::new(other.clone())));
+    assert_eq!(case.memo("a").as_deref(), Some(r#"{"data":"a"}"#), "P3");
+    for late in [first, second] {
+        let Input::Reported(late) = report(&late, &["b"]) else {
+            panic!()
+        };
+        assert_eq!(refusal(&case.run, &late), Some(ReportRefused::Stale));
+    }
+    assert_eq!((case.attempt("start"), job_of(&case, "start").due), (1, case.now));
+    let request = RequestId::new(case.now, 3);
+    let next = dispatch(&case.run, &case.function, &job_of(&case, "start"), request, 3);
+    let Next::Decide(input) = next else {
+        panic!("it is announced")
+    };
+    case.give(input);
+    let next = dispatch(&case.run, &case.function, &job_of(&case, "start"), request, 3);
+    let Next::Call(again) = next else { panic!("a call") };
+    assert_eq!((again.attempt, again.stack.len()), (0, 1));
+}

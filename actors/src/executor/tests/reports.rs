@@ -163,3 +163,37 @@ fn whoever_takes_a_job_over_finds_what_was_reported_and_is_the_only_one_heard() 
         assert_eq!(done(&rig, run)[..2], ["a", "b"]);
     });
 }
+
+#[test]
+fn the_answer_to_a_call_whose_report_was_refused_does_not_count() {
+    virtually(async {
+        let (app, calls) = at_work();
+        let rig = Rig::new(vec![charge()], app).await;
+        let run = rig.start(&charge(), "order/paid", &json!({})).await;
+        rig.until("a call", |rig| rig.app.in_flight() == 1).await;
+        // Another node has the job, and nothing has been reported yet: the database does not know of two calls.
+        rig.pass(Duration::from_millis(5)).await;
+        let other = rig.beside(Settings::default()).await;
+        rig.until("a second call", |rig| rig.app.in_flight() == 2).await;
+        let (first, second) = (ticket(&calls, 0), ticket(&calls, 1));
+        assert_eq!(
+            report(&other, run, &first, "a").await.expect("decided"),
+            Err(ReportRefused::Stale)
+        );
+        let refused = Reply::Failed {
+            failure: crate::domain::Failure::new("StaleDispatchError", "m"),
+            status: Some(400),
+            no_retry: true,
+            retry_after: None,
+        };
+        answer(&calls, 0, refused);
+        rig.pass(Duration::from_millis(50)).await;
+        assert!(
+            rig.store.status(run).is_some_and(|status| !status.is_final()),
+            "it has not failed"
+        );
+        assert_eq!(report(&other, run, &second, "a").await.expect("decided"), Ok(()));
+        answer(&calls, 1, returned(&json!(1)));
+        assert_eq!(rig.ended(run).await, "completed");
+    });
+}

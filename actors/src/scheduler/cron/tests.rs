@@ -45,6 +45,7 @@ fn function(version: u32, triggers: Vec<Trigger>) -> Function {
         retries: 0,
         flow: FlowControl::default(),
         config: Json::null(),
+        endpoint: None,
         archived: false,
         mode: FunctionMode::Active,
         caps: Caps::default(),

@@ -56,6 +56,7 @@ fn served() -> Function {
         retries: 2,
         flow: FlowControl::default(),
         config: Json::null(),
+        endpoint: None,
         archived: false,
         mode: FunctionMode::Active,
         caps: Caps::default(),

@@ -64,6 +64,7 @@ fn shop_function(slug: &str) -> Function {
             ..FlowControl::default()
         },
         config: json(&serde_json::json!({"id": slug, "steps": {"step": {"retries": {"attempts": 4}}}, "n": 0.5})),
+        endpoint: None,
         archived: false,
         mode: FunctionMode::Active,
         caps: Caps::default(),
