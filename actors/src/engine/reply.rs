@@ -159,6 +159,15 @@ fn parallel(decision: &mut Decision<'_>, ops: &[Opcode]) {
 
 fn act(decision: &mut Decision<'_>, replied: &Replied, op: &Opcode, plan: Plan, rules: Rules<'_>) -> Acted {
     let now = decision.context.now;
+    // An earlier opcode of this reply may have spoken of the step: what is done stays done, and it is parked once.
+    let is_settled = match decision.run.steps.get(&op.id).map(|step| &step.state) {
+        Some(StepState::Done { .. }) => !matches!(plan, Plan::Complete(_) | Plan::Again),
+        Some(StepState::Parked { .. }) => matches!(plan, Plan::Call | Plan::Sleep { .. } | Plan::Wait { .. }),
+        Some(StepState::Planned) | None => false,
+    };
+    if is_settled {
+        return Acted::Otherwise;
+    }
     match plan {
         Plan::Nothing => {}
         Plan::Record { op: kind, memo, failed } => {

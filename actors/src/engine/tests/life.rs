@@ -359,3 +359,24 @@ fn a_run_has_the_head_start_its_function_asks_for() {
     case.ops("start", json!([{"op": "StepRun", "id": "a", "data": 1}]));
     assert_eq!(job_of(&case, "discover:a").priority, Priority::new(Class::Low, 5));
 }
+
+/// No SDK sends this; a wait that nothing ends would hold the run for ever.
+#[test]
+fn the_first_word_on_a_step_counts_if_a_reply_has_several() {
+    let invoke = json!({"op": "InvokeFunction", "id": "a", "opts": {"function_id": "f", "payload": {}}});
+    let run = json!({"op": "StepRun", "id": "a", "data": 1});
+    let sleep = json!({"op": "Sleep", "id": "a", "name": "1h"});
+    let wait = json!({"op": "WaitForEvent", "id": "a", "name": "paid", "opts": {"timeout": "1h"}});
+    let mut case = Case::new();
+    let waits = |changes: &[Change]| {
+        changes
+            .iter()
+            .filter(|change| matches!(change, Change::WaitPut(_)))
+            .count()
+    };
+    let changes = case.reply("start", steps(2, &json!([run, invoke, run])));
+    assert_eq!((case.keys(), waits(&changes)), (keys(["discover:a"]), 0));
+    let mut case = Case::new();
+    let changes = case.reply("start", steps(2, &json!([wait, sleep, wait])));
+    assert_eq!((case.keys(), waits(&changes)), (keys(["timeout:a"]), 1));
+}
