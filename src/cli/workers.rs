@@ -8,6 +8,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 
+use super::cell;
 use super::client::ServerArgs;
 use crate::error::Problem;
 
@@ -46,38 +47,29 @@ fn render(answer: &Value) -> String {
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(["INSTANCE", "STATUS", "APPS", "IN FLIGHT", "SDK", "FROM", "CONNECTED"]);
     for worker in workers {
-        let mut in_flight = shown(&worker["in_flight"]);
+        let mut in_flight = cell(&worker["in_flight"]);
         if let Some(capacity) = worker["capacity"].as_u64() {
             in_flight += &format!(" of {capacity}");
         }
         table.add_row([
-            shown(&worker["instance"]),
-            shown(&worker["status"]),
+            cell(&worker["instance"]),
+            cell(&worker["status"]),
             apps(worker),
             in_flight,
-            shown(&worker["sdk"]),
-            shown(&worker["address"]),
-            shown(&worker["connected_at"]),
+            cell(&worker["sdk"]),
+            cell(&worker["address"]),
+            cell(&worker["connected_at"]),
         ]);
     }
     super::trimmed(&table)
-}
-
-/// The first line of a text, or a number.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.lines().next().unwrap_or("-").to_owned(),
-        other => other.to_string(),
-    }
 }
 
 /// Names with versions.
 fn apps(worker: &Value) -> String {
     let apps = worker["apps"].as_array().map(Vec::as_slice).unwrap_or_default();
     let named = apps.iter().map(|app| match app["version"].as_str() {
-        Some(version) => format!("{}@{version}", shown(&app["name"])),
-        None => shown(&app["name"]),
+        Some(version) => format!("{}@{version}", cell(&app["name"])),
+        None => cell(&app["name"]),
     });
     let named: Vec<String> = named.collect();
     if named.is_empty() {

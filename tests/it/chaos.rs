@@ -22,8 +22,9 @@ use database::Database;
 use load::{Doors, Load};
 use workflow::Workflow;
 
-/// The longest that what is under way may take once nothing kills the server any more.
-const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// The longest that what is under way may take once nothing kills the server any more: longer than the scheduler's sweep (60 s),
+/// the net below every hint that a fault may have lost.
+const SETTLED_WITHIN: Duration = Duration::from_secs(100);
 
 /// Attempts at the same thing after which the app gives up.
 const RETRIES: u32 = 3;
