@@ -32,10 +32,10 @@ use tokio::time::Instant;
 use crate::assignment::Assignment;
 use crate::breaker::Pass;
 use crate::catalog::SharedCatalog;
-use crate::domain::{Function, FunctionId, ReportRefused, RequestId, RunId, Timestamp};
+use crate::domain::{Change, Function, FunctionId, ReportRefused, RequestId, RunId, RunState, Timestamp};
 use crate::engine::{self, Context as Deciding, Input, Next, RetryPolicy};
 use crate::kernel::{AddressBook, Boot, Observation, Supervised};
-use crate::link;
+use crate::link::{self, LinkError};
 use crate::metrics::Metrics;
 use crate::ports::{Clock, Lease, Queue, Random, Store};
 use crate::run_cache::RunCache;
@@ -307,52 +307,71 @@ impl Executor {
                 self.acknowledge(assignment);
             };
         }
+        self.commit(run, next, expected, changes, ctx, move |executor, outcome| {
+            let Some(slot) = executor.slots.get_mut(&run) else {
+                return;
+            };
+            match outcome {
+                Ok(true) => match goes_on {
+                    Some(request) => slot.push_front(Task {
+                        request,
+                        ..Task::begun(assignment)
+                    }),
+                    None => executor.acknowledge(assignment),
+                },
+                // From here on the state is loaded anew.
+                Ok(false) if tries < TRIES => slot.push_front(Task {
+                    input: Some(input),
+                    tries: tries + 1,
+                    ..Task::new(assignment)
+                }),
+                Ok(false) => executor.hand_back(assignment),
+                Err(error) => {
+                    // Whether it was written is not known; the state in the database will tell.
+                    tracing::warn!(%run, function = %executor.id, %error, "decision not committed, trying again");
+                    executor.hand_back(assignment);
+                    executor.set_back(run);
+                }
+            }
+        });
+    }
+
+    /// Has a decision about a run committed, keeps the state that it leads to, and goes on with the run when `then` has seen
+    /// what has come of it. Without it the state is loaded anew.
+    fn commit(
+        &mut self,
+        run: RunId,
+        next: RunState,
+        expected: u64,
+        changes: Vec<Change>,
+        ctx: &mut Context<Self>,
+        then: impl FnOnce(&mut Self, Result<bool, LinkError>) + 'static,
+    ) {
+        let Some(slot) = self.slots.get_mut(&run) else { return };
         slot.is_busy = true;
         let asked_at = Instant::now();
         let (book, metrics, of) = (self.parts.book.clone(), self.parts.metrics.clone(), (run, self.id));
         let committed = async move { link::advance(&book, &metrics, of, expected, changes).await };
-        let then = committed
+        let done = committed
             .into_actor(self)
             .map(move |outcome, executor: &mut Self, ctx| {
                 let Some(slot) = executor.slots.get_mut(&run) else {
                     return;
                 };
                 slot.is_busy = false;
-                match outcome {
-                    Ok(true) => {
-                        let left = run_slots::left_by(&next);
-                        slot.state = Some(Box::new(next));
-                        slot.known_at = Some(asked_at);
-                        match goes_on {
-                            Some(request) => slot.push_front(Task {
-                                request,
-                                ..Task::begun(assignment)
-                            }),
-                            None => executor.acknowledge(assignment),
-                        }
-                        if let Some(left) = left {
-                            executor.pass_slot_on(left);
-                        }
-                    }
-                    // From here on the state is loaded anew.
-                    Ok(false) if tries < TRIES => {
-                        slot.push_front(Task {
-                            input: Some(input),
-                            tries: tries + 1,
-                            ..Task::new(assignment)
-                        });
-                    }
-                    Ok(false) => executor.hand_back(assignment),
-                    Err(error) => {
-                        // Whether it was written is not known; the state in the database will tell.
-                        tracing::warn!(%run, function = %executor.id, %error, "decision not committed, trying again");
-                        executor.hand_back(assignment);
-                        executor.set_back(run);
-                    }
+                let mut left = None;
+                if matches!(outcome, Ok(true)) {
+                    left = run_slots::left_by(&next);
+                    slot.state = Some(Box::new(next));
+                    slot.known_at = Some(asked_at);
+                }
+                then(executor, outcome);
+                if let Some(left) = left {
+                    executor.pass_slot_on(left);
                 }
                 executor.go_on(run, ctx);
             });
-        ctx.spawn(then);
+        ctx.spawn(done);
     }
 
     /// The run has nothing to do now: its state goes to the cache if it is going to be needed at once.

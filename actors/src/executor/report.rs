@@ -3,16 +3,13 @@
 //! The executor knows which call it has in flight for a job, so it says of what an earlier one reports that it has a rival even
 //! before the newer one has reported anything. What it can't tell, the engine tells from the run's state.
 
-use actix::{ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Context, Handler, Message};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::slot::{Slot, Work};
 use super::{Executor, TRIES};
 use crate::domain::{Report, ReportRefused, RunId};
 use crate::engine::{self, Context as Deciding, Input};
-use crate::link;
-use crate::run_slots;
 
 /// What becomes of a report. Nobody answers if it could not be decided upon: whether it is recorded is then not known.
 pub type Taken = Result<(), NotTaken>;
@@ -127,41 +124,31 @@ impl Executor {
             let _ = pending.reply.send(Ok(()));
             return;
         }
-        slot.is_busy = true;
-        let asked_at = Instant::now();
-        let (book, metrics, of) = (self.parts.book.clone(), self.parts.metrics.clone(), (run, self.id));
-        let committed = async move { link::advance(&book, &metrics, of, expected, changes).await };
-        let then = committed
-            .into_actor(self)
-            .map(move |outcome, executor: &mut Self, ctx| {
-                let Some(slot) = executor.slots.get_mut(&run) else {
-                    return;
-                };
-                slot.is_busy = false;
-                match outcome {
-                    Ok(true) => {
-                        let left = run_slots::left_by(&next);
-                        slot.state = Some(Box::new(next));
-                        slot.known_at = Some(asked_at);
-                        let _ = pending.reply.send(taken);
-                        if let Some(left) = left {
-                            executor.pass_slot_on(left);
-                        }
-                    }
-                    // From here on the state is loaded anew.
-                    Ok(false) if pending.tries < TRIES => {
-                        pending.tries += 1;
+        self.commit(
+            run,
+            next,
+            expected,
+            changes,
+            ctx,
+            move |executor, outcome| match outcome {
+                Ok(true) => {
+                    let _ = pending.reply.send(taken);
+                }
+                // From here on the state is loaded anew.
+                Ok(false) if pending.tries < TRIES => {
+                    pending.tries += 1;
+                    if let Some(slot) = executor.slots.get_mut(&run) {
                         slot.work.push_front(Work::Report(pending));
                     }
-                    Ok(false) => drop(pending),
-                    Err(error) => {
-                        tracing::warn!(%run, function = %executor.id, %error, "report not committed");
-                        drop(pending);
-                        executor.set_back(run);
-                    }
                 }
-                executor.go_on(run, ctx);
-            });
-        ctx.spawn(then);
+                // Nobody answers: whether it is recorded is not known.
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%run, function = %executor.id, %error, "report not committed");
+                    drop(pending);
+                    executor.set_back(run);
+                }
+            },
+        );
     }
 }
