@@ -8,6 +8,7 @@ use awc::http::header::AUTHORIZATION;
 use awc::http::{Method, StatusCode};
 use clap::Args;
 use serde_json::Value;
+use url::form_urlencoded::Serializer;
 
 use crate::error::{Code, Problem};
 
@@ -43,6 +44,44 @@ impl PageArgs {
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&'static str, String)> {
         let cursor = self.cursor.clone().map(|cursor| ("cursor", cursor));
         cursor.into_iter().chain([("limit", self.limit.to_string())])
+    }
+}
+
+/// Arguments of a command that lists a page of something.
+#[derive(Debug, Args)]
+pub struct PagedArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its type")]
+    pub page: PageArgs,
+    /// Print the answer as it is.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its type")]
+    pub server: ServerArgs,
+}
+
+impl PagedArgs {
+    /// The page at this path of what the filter means, as the server tells it or for people.
+    ///
+    /// # Errors
+    /// As [`ServerArgs::get`].
+    pub(super) async fn list<'a>(
+        &self,
+        path: &str,
+        filter: impl Iterator<Item = (&'static str, &'a str)>,
+        render: impl FnOnce(&Value) -> String,
+    ) -> Result<String, Problem> {
+        let query = Serializer::new(String::new())
+            .extend_pairs(filter)
+            .extend_pairs(self.page.pairs())
+            .finish();
+        let page = self.server.get(&format!("{path}?{query}")).await?;
+        Ok(if self.json {
+            format!("{page:#}\n")
+        } else {
+            render(&page)
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use url::form_urlencoded::Serializer;
 
 use super::cell;
-use super::client::{PageArgs, ServerArgs};
+use super::client::{PagedArgs, ServerArgs};
 use crate::ambient::SystemClock;
 use crate::error::{Code, Problem};
 
@@ -66,13 +66,7 @@ pub struct ListArgs {
     pub filter: FilterArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
-    pub page: PageArgs,
-    /// Print the answer as it is.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "documented by its type")]
-    pub server: ServerArgs,
+    pub paged: PagedArgs,
 }
 
 /// One dead letter.
@@ -123,7 +117,7 @@ impl FilterArgs {
 /// When the server does not answer, or refuses.
 pub async fn run(args: &DeadLettersArgs) -> Result<String, Problem> {
     match &args.command {
-        Wish::List(args) => list(args).await,
+        Wish::List(args) => args.paged.list(PATH, args.filter.pairs(), render).await,
         Wish::Show(args) => {
             let letter = args.server.get(&path(&args.id, "")).await?;
             Ok(format!("{letter:#}\n"))
@@ -154,19 +148,6 @@ pub async fn run(args: &DeadLettersArgs) -> Result<String, Problem> {
 fn path(id: &str, rest: &str) -> String {
     let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
     format!("{PATH}/{id}{rest}")
-}
-
-async fn list(args: &ListArgs) -> Result<String, Problem> {
-    let query = Serializer::new(String::new())
-        .extend_pairs(args.filter.pairs())
-        .extend_pairs(args.page.pairs())
-        .finish();
-    let page = args.server.get(&format!("{PATH}?{query}")).await?;
-    Ok(if args.json {
-        format!("{page:#}\n")
-    } else {
-        render(&page)
-    })
 }
 
 async fn retry_all(args: &RetryArgs) -> Result<String, Problem> {

@@ -9,10 +9,10 @@ use clap::{Args, Subcommand};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
-use url::form_urlencoded::{Serializer, byte_serialize};
+use url::form_urlencoded::byte_serialize;
 
 use super::cell;
-use super::client::{PageArgs, ServerArgs};
+use super::client::{PagedArgs, ServerArgs};
 use crate::error::Problem;
 
 /// Arguments of `callboard gatherings`.
@@ -40,13 +40,7 @@ pub struct ListArgs {
     pub function: String,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
-    pub page: PageArgs,
-    /// Print the answer as it is.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "documented by its type")]
-    pub server: ServerArgs,
+    pub paged: PagedArgs,
 }
 
 /// Arguments of `callboard gatherings fire`.
@@ -68,13 +62,8 @@ pub struct FireArgs {
 pub async fn run(args: &GatheringsArgs) -> Result<String, Problem> {
     match &args.command {
         Wish::List(args) => {
-            let query = Serializer::new(String::new()).extend_pairs(args.page.pairs()).finish();
-            let page = args.server.get(&format!("{}?{query}", path(&args.function))).await?;
-            Ok(if args.json {
-                format!("{page:#}\n")
-            } else {
-                render(&page)
-            })
+            let path = path(&args.function);
+            args.paged.list(&path, std::iter::empty(), render).await
         }
         Wish::Fire(args) => {
             let path = format!("{}/{}/fire", path(&args.function), segment(&args.id));

@@ -9,10 +9,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::{Map, Value, json};
-use url::form_urlencoded::{Serializer, byte_serialize};
+use url::form_urlencoded::byte_serialize;
 
 use super::cell;
-use super::client::{PageArgs, ServerArgs};
+use super::client::{PagedArgs, ServerArgs};
 use crate::error::Problem;
 
 const PATH: &str = "/api/v1/operations";
@@ -36,7 +36,7 @@ pub enum Wish {
     /// Begin one. It goes on by itself, also after a restart of the server.
     Begin(BeginArgs),
     /// List them, from new to old.
-    List(ListArgs),
+    List(PagedArgs),
     /// Show one.
     Show(OneArgs),
     /// Stop one. What it has done is done.
@@ -96,20 +96,6 @@ pub struct BeginArgs {
     pub wait: bool,
 }
 
-/// Arguments of `callboard operations list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "documented by its type")]
-    pub page: PageArgs,
-    /// Print the answer as it is.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "documented by its type")]
-    pub server: ServerArgs,
-}
-
 /// One operation.
 #[derive(Debug, Args)]
 pub struct OneArgs {
@@ -137,7 +123,7 @@ pub async fn run(args: &OperationsArgs) -> Result<String, Problem> {
             Ok(format!("{} runs.\n", counted(&count)))
         }
         Wish::Begin(args) => begin(args).await,
-        Wish::List(args) => list(args).await,
+        Wish::List(args) => args.list(PATH, std::iter::empty(), render).await,
         Wish::Show(args) => {
             let operation = args.server.get(&path(&args.id, "")).await?;
             Ok(shown(&operation, args.json))
@@ -193,16 +179,6 @@ async fn begin(args: &BeginArgs) -> Result<String, Problem> {
         operation = server.get(&path).await?;
     }
     Ok(shown(&operation, false))
-}
-
-async fn list(args: &ListArgs) -> Result<String, Problem> {
-    let query = Serializer::new(String::new()).extend_pairs(args.page.pairs()).finish();
-    let page = args.server.get(&format!("{PATH}?{query}")).await?;
-    Ok(if args.json {
-        format!("{page:#}\n")
-    } else {
-        render(&page)
-    })
 }
 
 fn shown(operation: &Value, as_json: bool) -> String {
