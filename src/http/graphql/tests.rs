@@ -12,27 +12,16 @@ use serde_json::{Value, json};
 use super::SCHEMA;
 use crate::http::Options;
 use crate::http::tests::fake::{NOW, Server, options};
-use crate::http::tests::sdk::{app, event, lease, run_id, view};
+use crate::http::tests::sdk::{event, knowing, lease, run_id, view};
 use crate::sdk::ServerKind;
 
 /// A server that knows an event, the run that it started, and the app.
 async fn server() -> Server {
-    let server = Server::start().await;
     let mut run = view(RunStatus::Completed);
     run.summary.started_at = Some(NOW);
     run.summary.ended_at = Some(NOW);
     run.summary.output = Json::parse(r#"{"ok":true}"#).ok();
-    server.world.with(|world| {
-        world.apps = vec![app()];
-        world.events = vec![EventView {
-            event: event(),
-            runs: vec![run.summary.clone()],
-            skips: Vec::new(),
-            gatherings: Vec::new(),
-        }];
-        world.runs = vec![run];
-    });
-    server
+    knowing(run).await
 }
 
 async fn ask(server: &Server, query: &str, variables: Value) -> Value {

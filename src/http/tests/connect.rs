@@ -6,7 +6,6 @@ use std::time::Duration;
 use actix_http::ws::{CloseCode, Frame, Message};
 use actix_web::dev::ServerHandle;
 use actix_web::http::header::HeaderValue;
-use actix_web::{App, HttpServer, web};
 use awc::BoxedSocket;
 use awc::error::WsProtocolError;
 use bytes::Bytes;
@@ -16,9 +15,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use proptest::prelude::*;
 use rstest::rstest;
 
-use super::fake::{FakeApi, NOW, Shared, options};
+use super::fake::{self, NOW, Shared};
 use crate::connect::testing::{self, Kind};
-use crate::http::{AppState, configure};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -32,27 +30,11 @@ struct Listening {
 }
 
 async fn listen() -> Listening {
-    let world = Shared::default();
-    let options = options();
+    let options = fake::options();
     let workers = options.gateway.workers().clone();
-    let state = AppState::new(options);
-    state.ready(Arc::new(FakeApi::new(&world)));
-    let state = web::Data::new(state);
-    let server = HttpServer::new(move || {
-        let state = state.clone();
-        App::new().configure(|cfg| configure(cfg, state))
-    });
-    let server = server
-        .workers(1)
-        .disable_signals()
-        .bind(("127.0.0.1", 0))
-        .expect("a free port");
-    let url = format!("http://{}/v0/connect", server.addrs()[0]);
-    let running = server.run();
-    let handle = running.handle();
-    actix_web::rt::spawn(running);
+    let (address, handle, world) = fake::listen(options);
     Listening {
-        url,
+        url: format!("http://{address}/v0/connect"),
         handle,
         world,
         workers,

@@ -35,7 +35,7 @@ use crate::connect::Gateway;
 use crate::http::{Api, Intake, Options, StartOptions, Syncer};
 use crate::sdk::{ServerKind, SyncError};
 use backends::{FakeQueue, FakeStore};
-pub(crate) use server::{Answer, Server};
+pub(crate) use server::{Answer, Server, listen};
 use tree::tree;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_750_000_000_000);

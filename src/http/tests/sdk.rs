@@ -59,6 +59,22 @@ pub(crate) fn lease(key: JobKey) -> Lease {
     }
 }
 
+/// A server that knows an event, this run that it started, and the app.
+pub(crate) async fn knowing(run: RunView) -> Server {
+    let server = Server::start().await;
+    server.world.with(|world| {
+        world.apps = vec![app()];
+        world.events = vec![EventView {
+            event: event(),
+            runs: vec![run.summary.clone()],
+            skips: Vec::new(),
+            gatherings: Vec::new(),
+        }];
+        world.runs = vec![run];
+    });
+    server
+}
+
 pub(crate) fn event() -> Event {
     let incoming = json!({"name": "shop/order.paid", "id": "order-8", "data": {"id": 8}});
     let incoming = serde_json::from_value(incoming).expect("an event");

@@ -2,14 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer, web};
+use actix_web::web;
 
-use super::fake::{FakeApi, Shared, options};
-use crate::http::{AppState, configure};
+use super::fake::{self, Shared};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -20,23 +18,7 @@ struct Listening {
 }
 
 fn listen() -> Listening {
-    let world = Shared::default();
-    let state = AppState::new(options());
-    state.ready(Arc::new(FakeApi::new(&world)));
-    let state = web::Data::new(state);
-    let server = HttpServer::new(move || {
-        let state = state.clone();
-        App::new().configure(|cfg| configure(cfg, state))
-    });
-    let server = server
-        .workers(1)
-        .disable_signals()
-        .bind(("127.0.0.1", 0))
-        .expect("a free port");
-    let address = server.addrs()[0];
-    let running = server.run();
-    let handle = running.handle();
-    actix_web::rt::spawn(running);
+    let (address, handle, world) = fake::listen(fake::options());
     Listening { address, handle, world }
 }
 

@@ -3,7 +3,6 @@
 use actix_web::test::TestRequest;
 use callboard_actors::domain::*;
 use callboard_actors::orchestrator::{Cancelled, MetadataOutcome};
-use callboard_actors::ports::EventView;
 use callboard_actors::rerun::{FromStep, RerunError};
 use rstest::rstest;
 use secrecy::SecretString;
@@ -12,28 +11,17 @@ use serde_json::{Value, json};
 use super::ENDPOINTS;
 use crate::http::Options;
 use crate::http::tests::fake::{Answer, NOW, Server, options};
-use crate::http::tests::sdk::{app, event, run_id, view};
+use crate::http::tests::sdk::{event, knowing, run_id, view};
 use crate::sdk::{ServerKind, step_id};
 
 /// A server that knows an event, the run that it started, and the app.
 async fn server() -> Server {
-    let server = Server::start().await;
     let mut run = view(RunStatus::Completed);
     run.summary.started_at = Some(NOW);
     run.summary.ended_at = Some(Timestamp::from_millis(NOW.as_millis() + 250));
     run.summary.output = Json::parse("[1]").ok();
     run.steps.clear();
-    server.world.with(|world| {
-        world.apps = vec![app()];
-        world.events = vec![EventView {
-            event: event(),
-            runs: vec![run.summary.clone()],
-            skips: Vec::new(),
-            gatherings: Vec::new(),
-        }];
-        world.runs = vec![run];
-    });
-    server
+    knowing(run).await
 }
 
 fn run(rest: &str) -> String {

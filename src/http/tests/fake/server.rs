@@ -1,13 +1,14 @@
-//! A server in this process, and its answers.
+//! A server in this process, and its answers; and one behind a socket.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix_http::Request;
 use actix_web::body::BoxBody;
-use actix_web::dev::{Service, ServiceResponse};
+use actix_web::dev::{ServerHandle, Service, ServiceResponse};
 use actix_web::http::{Method, StatusCode};
 use actix_web::test::{self, TestRequest};
-use actix_web::{App, Error, web};
+use actix_web::{App, Error, HttpServer, web};
 use callboard_actors::breaker::Breakers;
 use callboard_actors::metrics::Metrics;
 use serde_json::Value;
@@ -129,4 +130,26 @@ where
     fn call(&self, request: Request) -> Pending {
         Box::pin(self.0.call(request))
     }
+}
+
+/// Serves on a free port, until the handle stops it.
+pub(crate) fn listen(options: Options) -> (SocketAddr, ServerHandle, Shared) {
+    let world = Shared::default();
+    let state = AppState::new(options);
+    state.ready(Arc::new(FakeApi::new(&world)));
+    let state = web::Data::new(state);
+    let server = HttpServer::new(move || {
+        let state = state.clone();
+        App::new().configure(|cfg| configure(cfg, state))
+    });
+    let server = server
+        .workers(1)
+        .disable_signals()
+        .bind(("127.0.0.1", 0))
+        .expect("a free port");
+    let address = server.addrs()[0];
+    let running = server.run();
+    let handle = running.handle();
+    actix_web::rt::spawn(running);
+    (address, handle, world)
 }
