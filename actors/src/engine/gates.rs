@@ -18,7 +18,7 @@ pub(super) fn gates(function: &Function, subject: &Subject<'_>) -> Gates {
     }
     let value = |key: Option<&str>, otherwise: &str| match key {
         None => String::new(),
-        Some(key) => Expression::compile(key, &["event"])
+        Some(key) => Expression::remembered(key, &["event"])
             .ok()
             .and_then(|expression| expression.key(&subject.scope()).ok())
             .unwrap_or_else(|| otherwise.to_owned()),

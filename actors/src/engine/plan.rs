@@ -206,7 +206,7 @@ fn wait_for_event(
     let expires_at = deadline(timeout, Duration::ZERO, now)?;
     let mut wait = wait(run, op, WaitKind::Event, event, expires_at, now);
     if let Some(condition) = condition {
-        let bound = Expression::compile(condition, &["event", "async"])
+        let bound = Expression::remembered(condition, &["event", "async"])
             .and_then(|expression| expression.bind(&run.events.first().map_or(Value::Null, Json::to_tree)))
             .map_err(|error| {
                 const MESSAGE: &str = "Wait for event If expression failed to compile";

@@ -176,7 +176,7 @@ fn priority(function: &Function, subject: &Subject<'_>) -> Priority {
         Class::High
     };
     let factor = function.flow.priority.as_deref().and_then(|source| {
-        let expression = Expression::compile(source, &["event"]).ok()?;
+        let expression = Expression::remembered(source, &["event"]).ok()?;
         expression.integer(&subject.scope()).ok()
     });
     Priority::new(class, factor.unwrap_or(0))
@@ -206,7 +206,7 @@ fn cancel_waits(function: &Function, subject: &Subject<'_>, run: RunId, now: Tim
             .as_deref()
             .filter(|condition| !condition.trim().is_empty())
         {
-            let bound = Expression::compile(condition, &["event", "async"]).and_then(|e| e.bind(subject.body()));
+            let bound = Expression::remembered(condition, &["event", "async"]).and_then(|e| e.bind(subject.body()));
             // Registration refuses conditions that don't compile.
             let Ok(bound) = bound else { continue };
             if bound.constant == Some(false) {

@@ -44,7 +44,7 @@ impl<'a> Subject<'a> {
     /// The value of a key.
     pub(super) fn key(&self, source: Option<&str>) -> Key {
         let Some(source) = source else { return Key::None };
-        let value = Expression::compile(source, &["event"])
+        let value = Expression::remembered(source, &["event"])
             .map_err(|error| error.to_string())
             .and_then(|expression| expression.value(&self.scope()).map_err(|error| error.to_string()))
             .and_then(|value| Json::from_value(&value).map_err(|error| error.to_string()));

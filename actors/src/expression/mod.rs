@@ -52,6 +52,7 @@ mod error;
 mod eval;
 mod functions;
 mod lower;
+mod memo;
 mod number;
 pub mod pattern;
 mod policy;
@@ -106,6 +107,16 @@ impl Expression {
     pub fn compile(source: &str, roots: &[&str]) -> Result<Self, CompileError> {
         let node = lower::compile(source, roots, shape::WRITTEN)?;
         Ok(Self::from_parts(source.to_owned(), node))
+    }
+
+    /// The expression of a source that is met again and again, such as one of a function's configuration: compiled once
+    /// per thread and remembered for as long as it is asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`compile`](Self::compile).
+    pub fn remembered(source: &str, roots: &'static [&'static str]) -> Result<Self, CompileError> {
+        memo::compile(source, roots)
     }
 
     /// Compiles the stored source of a [`Bound`] expression, over `async`. Such a source may hold

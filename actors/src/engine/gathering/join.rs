@@ -95,7 +95,8 @@ fn holds(condition: &str, subject: &Subject<'_>) -> bool {
     if condition.trim().is_empty() {
         return true;
     }
-    Expression::compile(condition, &["event"]).is_ok_and(|condition| condition.truth(&subject.scope()).unwrap_or(false))
+    Expression::remembered(condition, &["event"])
+        .is_ok_and(|condition| condition.truth(&subject.scope()).unwrap_or(false))
 }
 
 /// What an event does to the gatherings of its bucket.
