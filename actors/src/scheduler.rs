@@ -12,7 +12,7 @@
 //!
 //! In reading order: [`catch_up`] (what becomes of slots that were missed), `cron` (the plan of ticks), [`ledger`] (what
 //! became of each slot, for people), [`alarm`] and `gatherer` (gatherings that are due). `run_slots` is about slots of
-//! another kind: those that runs hold.
+//! another kind: those that runs hold. [`untaken`] is what the writer notes of jobs that the queue did not take in.
 
 pub mod alarm;
 pub mod catch_up;
@@ -20,9 +20,9 @@ mod cron;
 mod gatherer;
 pub mod ledger;
 mod run_slots;
+pub mod untaken;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
@@ -40,6 +40,7 @@ use catch_up::CatchUp;
 use cron::Plan;
 use gatherer::Gatherer;
 pub(crate) use gatherer::fire;
+use untaken::Untaken;
 
 /// Jobs read at a time.
 const PAGE: usize = 1_000;
@@ -65,8 +66,8 @@ pub struct Parts {
     pub catalog: SharedCatalog,
     /// Rung when functions have changed.
     pub changed: Arc<Notify>,
-    /// Set when there was no room for jobs that the writer brought; rings `changed`.
-    pub spilled: Arc<AtomicBool>,
+    /// What the queue did not take in of what the writer brought; who notes something there rings `changed`.
+    pub untaken: Untaken,
     /// Set by who joins a gathering.
     pub alarm: Alarm,
     /// Functions whose calls are not brought.
@@ -109,6 +110,7 @@ impl Scheduler {
             until: Timestamp::MIN,
             swept_at: Timestamp::MIN,
             shortage: None,
+            is_unheard: false,
             ticks: Vec::new(),
             turn: Turn::default(),
         };
@@ -179,6 +181,8 @@ struct Time {
     swept_at: Timestamp,
     /// Set when there was no room for some.
     shortage: Option<Shortage>,
+    /// Whether the queue gave no answer for some: all that are due are brought again, until it does.
+    is_unheard: bool,
     slots: run_slots::Sweep,
     crons: Plan,
     /// Ticks that have come and are not known to be durable. Accepting one twice changes nothing.
@@ -242,7 +246,9 @@ impl Time {
             .crons
             .next()
             .map_or(Duration::MAX, |next| next.since(now).max(Duration::from_millis(1)));
-        let bring = if self.shortage.is_some() {
+        let bring = if self.is_unheard {
+            RETRY
+        } else if self.shortage.is_some() {
             SPILL_CHECK
         } else {
             self.parts.horizon / 2
@@ -253,10 +259,11 @@ impl Time {
     /// Brings the jobs that have come into the horizon; now and then, and after a lack of room, all that are due. Calls of
     /// the functions `held` stay where they are.
     async fn bring(&mut self, now: Timestamp, held: &[FunctionId]) -> Result<(), StoreError> {
-        if self.shortage.is_none() && self.parts.spilled.load(Ordering::Relaxed) {
+        self.is_unheard |= self.parts.untaken.is_unheard();
+        if self.shortage.is_none() && self.parts.untaken.is_spilled() {
             self.shortage = Some(Shortage::of(&self.parts.queue.stats().await));
         }
-        let is_sweep = now.since(self.swept_at) >= SWEEP || now < self.swept_at;
+        let is_sweep = self.is_unheard || now.since(self.swept_at) >= SWEEP || now < self.swept_at;
         // Functions that have no room for more of their own: what they have must not hold the others back.
         let mut full = Vec::new();
         let mut from = if is_sweep { Timestamp::MIN } else { self.until };
@@ -282,8 +289,8 @@ impl Time {
         }
         let mut after: Option<(Timestamp, JobId)> = (from > Timestamp::MIN).then(|| cursor_before(from));
         self.shortage = None;
-        // From here on what the writer finds no room for is brought by the next turn.
-        self.parts.spilled.store(false, Ordering::Relaxed);
+        // From here on what the queue does not take from the writer is brought by the next turn.
+        self.parts.untaken.clear();
         held.iter().for_each(|function| self.parts.parked.add(*function));
         loop {
             let except = Except {
@@ -302,6 +309,11 @@ impl Time {
             after = page.last().map(|job| (job.due, job.id.clone()));
             self.turn.brought += u64::try_from(page.len()).unwrap_or(0);
             let pushed = self.parts.queue.push(page, Origin::Sweep).await;
+            if pushed.unheard > 0 {
+                // That says nothing of its room. It is asked to take the same again.
+                self.is_unheard = true;
+                return Ok(());
+            }
             if pushed.spilled > 0 {
                 let stats = self.parts.queue.stats().await;
                 self.shortage = Some(Shortage::of(&stats));
@@ -314,6 +326,7 @@ impl Time {
                 break;
             }
         }
+        self.is_unheard = false;
         self.until = until;
         if let Some(shortage) = self.shortage.as_mut().or(was_short.as_mut()) {
             shortage.full = full;

@@ -11,7 +11,6 @@
 //! Never: it does not look into what it writes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
@@ -26,6 +25,7 @@ use crate::ports::{Clock, Origin, Queue, Store, StoreError};
 use crate::run_cache::RunCache;
 use crate::run_ends::RunEnds;
 use crate::scheduler::alarm::Alarm;
+use crate::scheduler::untaken::Untaken;
 
 /// Writes of one transaction, at the most.
 const BATCH: usize = 512;
@@ -70,10 +70,10 @@ pub struct Parts {
     pub ends: RunEnds,
     /// Rung when there are events to route.
     pub unrouted: Arc<Notify>,
-    /// Set when there was no room for jobs in the queue.
-    pub spilled: Arc<AtomicBool>,
+    /// Where it is noted what the queue did not take in.
+    pub untaken: Untaken,
     /// Rung then.
-    pub spill: Arc<Notify>,
+    pub untaken_changed: Arc<Notify>,
     /// Set when an event has joined a gathering.
     pub alarm: Alarm,
     /// What is counted.
@@ -534,8 +534,8 @@ async fn tell(parts: Parts, ended: Vec<RunId>, jobs: Vec<Job>) {
         return;
     }
     // What does not fit stays in the store, where the scheduler finds it when there is room.
-    if parts.queue.push(jobs, Origin::Commit).await.spilled > 0 && !parts.spilled.swap(true, Ordering::Relaxed) {
-        parts.spill.notify_one();
+    if parts.untaken.note(parts.queue.push(jobs, Origin::Commit).await) {
+        parts.untaken_changed.notify_one();
     }
 }
 

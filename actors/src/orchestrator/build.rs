@@ -46,6 +46,7 @@ use crate::run_cache::RunCache;
 use crate::run_ends::RunEnds;
 use crate::scheduler::alarm::Alarm;
 use crate::scheduler::catch_up::CatchUp;
+use crate::scheduler::untaken::Untaken;
 use crate::scheduler::{self, Scheduler};
 use crate::state_writer::{self, StateWriter};
 use crate::steward::{self, Steward};
@@ -245,7 +246,7 @@ pub async fn build(
     let placement = Placement::new("work", work);
     let cache = RunCache::new(settings.cache_bytes);
     let unrouted = Arc::new(Notify::new());
-    let spilled = Arc::new(AtomicBool::new(false));
+    let untaken = Untaken::default();
     let alarm = Alarm::default();
     let parked = Parked::new(catalog.clone(), world.workers.clone(), Arc::clone(&functions_changed));
 
@@ -261,8 +262,8 @@ pub async fn build(
         cache: cache.clone(),
         ends: ends.clone(),
         unrouted: Arc::clone(&unrouted),
-        spilled: Arc::clone(&spilled),
-        spill: Arc::clone(&functions_changed),
+        untaken: untaken.clone(),
+        untaken_changed: Arc::clone(&functions_changed),
         alarm: alarm.clone(),
         metrics: metrics.clone(),
         horizon: settings.horizon,
@@ -281,7 +282,7 @@ pub async fn build(
         clock: Arc::clone(&world.clock),
         catalog: catalog.clone(),
         changed: functions_changed,
-        spilled,
+        untaken,
         alarm,
         parked: parked.clone(),
         book: book.clone(),

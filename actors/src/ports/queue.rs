@@ -15,7 +15,8 @@
 //! numbers. Until the queue has been told the numbers of all functions once, all gates
 //! are shut; and after it has lost what it held, until nobody can be at work any more whom it does not know.
 //!
-//! What the queue can't do it leaves undone: a push answers that the jobs were spilled, a lease that there are none.
+//! What the queue can't do it leaves undone: a push answers that the jobs were spilled, or that nobody answered for
+//! them; a lease that there are none.
 
 use async_trait::async_trait;
 
@@ -62,6 +63,8 @@ pub struct Pushed {
     /// Jobs there was no room for, and jobs known before that had to make room for these: they stay in the store, to be
     /// pushed again when there is.
     pub spilled: usize,
+    /// Jobs for which the queue gave no answer in time: in or not, to be pushed again until it answers.
+    pub unheard: usize,
 }
 
 /// Numbers for people.

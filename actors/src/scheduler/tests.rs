@@ -302,6 +302,45 @@ fn a_queue_that_says_it_forgot_is_filled_at_once() {
     });
 }
 
+/// What else is in the queue says nothing of whether it has room.
+#[rstest]
+#[case::that_it_was_told_of(false)]
+#[case::that_it_forgot(true)]
+fn a_queue_that_answers_again_gets_at_once_what_it_lacks(#[case] forgets: bool) {
+    virtually(async {
+        let (sleeper, quick) = (function("sleeper", "order/paid"), function("quick", "order/sent"));
+        let sleeps = sleeper.id;
+        let app = FakeApp::new(move |call| {
+            Answer::Now(if call.function == sleeps && call.stack.is_empty() {
+                steps(&json!([{ "op": "Sleep", "id": "s", "name": "50s" }]))
+            } else {
+                returned(&json!("awake"))
+            })
+        });
+        let settings = Settings {
+            horizon: Duration::from_secs(60),
+            ..Settings::default()
+        };
+        let rig = Rig::with(vec![sleeper.clone(), quick.clone()], app, settings).await;
+        rig.start(&sleeper, "order/paid", &json!({})).await;
+        rig.until("its timer is in the queue", |rig| {
+            rig.queue.jobs().iter().any(|job| job.id.key.to_string() == "wake:s")
+        })
+        .await;
+        rig.queue.mute(true);
+        let run = rig.start(&quick, "order/sent", &json!({})).await;
+        if forgets {
+            rig.queue.flush();
+            rig.queue.say_forgotten();
+        }
+        rig.pass(Duration::from_secs(5)).await;
+        rig.queue.mute(false);
+        let began = Instant::now();
+        assert_eq!(rig.ended(run).await, "completed", "P5");
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    });
+}
+
 /// Seconds by which an operator, or whatever keeps the machine's time, sets the clock.
 #[rstest]
 #[case::ahead(7_200)]

@@ -40,6 +40,7 @@ pub(crate) struct FakeQueue {
     news: Notify,
     lost: Notify,
     is_shared: AtomicBool,
+    is_mute: AtomicBool,
     lag_ms: AtomicU64,
     first_asked_on: OnceLock<ThreadId>,
 }
@@ -94,6 +95,14 @@ impl FakeQueue {
     /// Says that it has forgotten everything.
     pub(crate) fn say_forgotten(&self) {
         self.lost.notify_one();
+    }
+
+    /// Whether it gives no answer, as one elsewhere that stands still.
+    pub(crate) fn mute(&self, is_mute: bool) {
+        self.is_mute.store(is_mute, Ordering::Relaxed);
+        if !is_mute {
+            self.news.notify_one();
+        }
     }
 
     /// From now on others may have had every job that is handed out.
@@ -193,6 +202,12 @@ fn is_shut(shut: &[FunctionId], job: &Job) -> bool {
 #[async_trait]
 impl Queue for FakeQueue {
     async fn push(&self, jobs: Vec<Job>, _: Origin) -> Pushed {
+        if self.is_mute.load(Ordering::Relaxed) {
+            return Pushed {
+                unheard: jobs.len(),
+                ..Pushed::default()
+            };
+        }
         self.with(|inner| {
             let mut pushed = Pushed::default();
             for job in jobs {

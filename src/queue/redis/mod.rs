@@ -41,7 +41,7 @@
 //!
 //! * A job is leased to one session at a time, and a session that is not heard of for [`Options::ttl`] loses its leases.
 //!   Epochs rise over all processes and survive the loss of everything. What a process says of a lease it lost is ignored.
-//! * A [`push`](Queue::push) is in Redis when it is answered, or spilled.
+//! * A [`push`](Queue::push) is in Redis when it is answered, or spilled for want of room, or not heard.
 //! * An exchange whose answer is lost does no harm, whether it has happened, is about to, or never will.
 //! * If Redis comes back without what it held (the generation is missing, or a session, or the last exchanges), processes say
 //!   at once what they hold, and [`forgotten`](Queue::forgotten) asks for the rest.
@@ -50,7 +50,7 @@
 //!   counted anew from those whenever something may be missing. After a loss nothing with gates is handed out for
 //!   [`Options::ttl`], in which everybody who holds a lease says so or has lost it; and throttles begin used up. Where it is
 //!   known that nobody can hold any, there is no such wait ([`RedisQueue::nobody_was_at_work`]).
-//! * While Redis can't, nothing here fails or spins: pushes are spilled after a second, leases find nothing, and the ends of
+//! * While Redis can't, nothing here fails or spins: pushes are given up after a second, leases find nothing, and the ends of
 //!   leases are kept until they can be told.
 //!
 //! Never: it does not touch the store, and keeps nothing that the store does not know.
@@ -273,12 +273,14 @@ impl RedisQueue {
         }
         self.wake();
         for (count, answer) in parts {
-            let accepted = match timeout_at(deadline, answer).await {
-                Ok(Ok(answer)) => answer.iter().filter(|is_in| **is_in).count(),
-                _ => 0,
-            };
-            pushed.accepted += accepted;
-            pushed.spilled += count - accepted;
+            match timeout_at(deadline, answer).await {
+                Ok(Ok(answer)) => {
+                    let accepted = answer.iter().filter(|is_in| **is_in).count();
+                    pushed.accepted += accepted;
+                    pushed.spilled += count - accepted;
+                }
+                _ => pushed.unheard += count,
+            }
         }
         pushed
     }

@@ -176,6 +176,7 @@ pub async fn a_job_is_handed_out_when_it_is_due(factory: impl Fn() -> Arc<dyn Qu
     let expected = Pushed {
         accepted: 1,
         spilled: 0,
+        unheard: 0,
     };
     assert_eq!(pushed, expected);
     assert_eq!(lease_all(&queue, 99).await, []);

@@ -14,7 +14,11 @@ fn state(total: usize, per_function: usize) -> State {
 }
 
 fn pushed(accepted: usize, spilled: usize) -> Pushed {
-    Pushed { accepted, spilled }
+    Pushed {
+        accepted,
+        spilled,
+        unheard: 0,
+    }
 }
 
 /// The runs that are held, by creation.

@@ -67,7 +67,7 @@ async fn while_redis_stands_still_nothing_fails_and_nothing_is_lost() {
     server.pause().expect("stops");
     acknowledge_all(&queue, &held).await;
     let pushed = queue.push(vec![job("a", 9, 0)], Origin::Commit).await;
-    assert_eq!((pushed.accepted, pushed.spilled), (0, 1));
+    assert_eq!((pushed.accepted, pushed.unheard), (0, 1));
     assert_eq!(lease_all(&queue).await, []);
     assert_eq!(queue.next_due().await, Some(at(0)), "what it last knew");
     queue.ping().await.expect_err("it does not answer");
@@ -93,11 +93,11 @@ async fn a_redis_that_is_not_there_yet_is_waited_for() {
     let mut server = Redis::start().expect("starts");
     let queue = queue(options(&server, "late"));
     server.kill().expect("dies");
-    assert_eq!(queue.push(vec![job("a", 0, 0)], Origin::Commit).await.spilled, 1);
+    assert_eq!(queue.push(vec![job("a", 0, 0)], Origin::Commit).await.unheard, 1);
     queue.ping().await.expect_err("nobody there");
     assert!(queue.failures() > 0);
     server.restart().expect("starts");
-    within(async { while queue.push(vec![job("a", 0, 0)], Origin::Sweep).await.spilled > 0 {} }).await;
+    within(async { while queue.push(vec![job("a", 0, 0)], Origin::Sweep).await.unheard > 0 {} }).await;
     queue.ping().await.expect("it answers");
     assert_eq!(lease_all(&queue).await.len(), 1);
 }
@@ -109,10 +109,10 @@ async fn a_replica_takes_nothing_and_is_said_to_be_no_use() {
     queue.push(vec![job("a", 0, 0)], Origin::Commit).await;
     // Of nobody: it keeps what it has and refuses to be written to.
     server.cli(&["REPLICAOF", "127.0.0.1", "1"]).expect("obeys");
-    assert_eq!(queue.push(vec![job("a", 1, 0)], Origin::Commit).await.spilled, 1);
+    assert_eq!(queue.push(vec![job("a", 1, 0)], Origin::Commit).await.unheard, 1);
     queue.ping().await.expect_err("it answers, but is of no use");
     server.cli(&["REPLICAOF", "NO", "ONE"]).expect("obeys");
-    within(async { while queue.push(vec![job("a", 1, 0)], Origin::Sweep).await.spilled > 0 {} }).await;
+    within(async { while queue.push(vec![job("a", 1, 0)], Origin::Sweep).await.unheard > 0 {} }).await;
     assert_eq!(lease_all(&queue).await.len(), 2);
 }
 

@@ -39,6 +39,7 @@ pub async fn an_unchanged_job_stays_as_it_is(factory: impl Fn() -> Arc<dyn Queue
     let expected = Pushed {
         accepted: 2,
         spilled: 0,
+        unheard: 0,
     };
     assert_eq!(pushed, expected);
     let lease = lease_one(&queue, 0).await;
@@ -90,6 +91,7 @@ pub async fn a_version_that_comes_late_changes_nothing(factory: impl Fn() -> Arc
     let accepted = Pushed {
         accepted: 1,
         spilled: 0,
+        unheard: 0,
     };
     queue.push(vec![attempt(1, 100)], Origin::Commit).await;
     assert_eq!(queue.push(vec![first.clone()], Origin::Sweep).await, accepted);
