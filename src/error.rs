@@ -211,6 +211,10 @@ catalogue! {
         "Most of an app's calls of late were not answered, or with 502, 503 or 504. Its circuit breaker is open: further calls wait, keeping their attempts, while a few show whether the app is back.",
         "See to the app: it is called again by itself, with more calls from wave to wave. `callboard status` and `GET /api/v1/apps` show when. `breaker.*`, or `PUT /api/v1/apps/{name}/breaker` for one app, changes when breakers open, or switches them off.";
 
+    AddressNotAllowed = 2102, 403, "The address may not be asked",
+        "A `step.fetch` or `step.ai.infer` asks for a host that has no public address, itself or by a redirect. The server may reach what who writes functions must not.",
+        "Use a public address, or have the operator add the host's network to `fetch.allow`.";
+
     InvalidSettings = 3001, 0, "The settings are invalid",
         "A key is unknown, or a value is not of the expected form or out of range.",
         "Correct what is listed; `callboard config` shows each value and where it comes from.";
