@@ -88,8 +88,8 @@ catalogue! {
         "The endpoint exists, but not for this method.",
         "Use one of the methods of the `Allow` header.";
     Unauthorized = 1010, 401, "Authentication failed",
-        "The server has keys, and the request carries none of them.",
-        "Send `Authorization: Bearer <key>` with a key of `keys.api`, or the signing key or its hash. SDKs do when `INNGEST_SIGNING_KEY` is set, commands with `--api-key` or `CALLBOARD_API_KEY`.";
+        "The server has keys, and the request carries none of them, or one that has expired or was revoked.",
+        "Send `Authorization: Bearer <key>` with a key that `callboard keys create` has made, one of `keys.api`, or the signing key or its hash. SDKs do when `INNGEST_SIGNING_KEY` is set, commands with `--api-key` or `CALLBOARD_API_KEY`.";
     WrongServerKind = 1011, 400, "The app expects another kind of server",
         "The app runs in development mode and the server does not, or the other way round.",
         "Set `INNGEST_DEV=1` in the app for `callboard dev`, `INNGEST_DEV=0` otherwise.";
@@ -103,6 +103,10 @@ catalogue! {
         "The endpoint is one of the original's hosted service, and there is nothing like it here.",
         "Do without; docs/compatibility.md has what there is instead.";
 
+    Forbidden = 1015, 403, "The key may not do this",
+        "The key that the request carries is good for less: it has another scope than the one that this needs.",
+        "Use a key with the scope that the message names; `callboard keys list` shows which have it.";
+
     NotAnEvent = 1101, 400, "The body is not an event",
         "Events are sent as one JSON object, or as an array of them.",
         "Send `{\"name\":…,\"data\":{…}}` or an array of such objects.";
@@ -113,8 +117,8 @@ catalogue! {
         "A request holds at most 5,000 events.",
         "Send them in several requests.";
     EventKeyUnknown = 1104, 401, "The event key is unknown",
-        "Event keys are configured, and the one in the path is none of them.",
-        "Set `INNGEST_EVENT_KEY` in the sender to one of the keys in `keys.event`.";
+        "The one in the path is none of `keys.event`, and none that was made with the scope `events` and counts.",
+        "Set `INNGEST_EVENT_KEY` in the sender to one of them; `callboard keys create <name> --scope events` makes one.";
     EventKeysMissing = 1105, 503, "No event keys are configured",
         "The server requires event keys and has none.",
         "Configure `keys.event`.";
@@ -184,6 +188,12 @@ catalogue! {
     RunExists = 1317, 409, "The run exists",
         "An app has begun a run under an id that another request has.",
         "None: ids of runs are drawn at random. Look at how the app draws them if it lasts.";
+    UnknownKey = 1318, 404, "There is no such key",
+        "No key has this id, or it ended more than 90 days ago. Keys of the settings have none, and end with the settings.",
+        "List the keys with `GET /api/v1/keys`.";
+    TooManyKeys = 1319, 409, "There are too many keys",
+        "An installation has at most 1,000 keys that are good for something.",
+        "Revoke those that nobody uses; `last_used_at` tells.";
 
     Overloaded = 2001, 503, "The server is overloaded",
         "As many events or bytes are on their way in as `limits` allows. Nothing of the request was kept.",
@@ -210,6 +220,10 @@ catalogue! {
     AppUnreachable = 2101, 503, "An app can't be reached",
         "Most of an app's calls of late were not answered, or with 502, 503 or 504. Its circuit breaker is open: further calls wait, keeping their attempts, while a few show whether the app is back.",
         "See to the app: it is called again by itself, with more calls from wave to wave. `callboard status` and `GET /api/v1/apps` show when. `breaker.*`, or `PUT /api/v1/apps/{name}/breaker` for one app, changes when breakers open, or switches them off.";
+
+    AddressNotAllowed = 2102, 403, "The address may not be asked",
+        "A `step.fetch` or `step.ai.infer` asks for a host that has no public address, itself or by a redirect. The server may reach what who writes functions must not.",
+        "Use a public address, or have the operator add the host's network to `fetch.allow`.";
 
     InvalidSettings = 3001, 0, "The settings are invalid",
         "A key is unknown, or a value is not of the expected form or out of range.",

@@ -44,6 +44,9 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Limits(args) => {
             print!("{}", actix_rt::System::new().block_on(cli::limits::run(args))?);
         }
+        Command::Keys(args) => {
+            print!("{}", actix_rt::System::new().block_on(cli::keys::run(args))?);
+        }
         Command::Gatherings(args) => {
             print!("{}", actix_rt::System::new().block_on(cli::gatherings::run(args))?);
         }

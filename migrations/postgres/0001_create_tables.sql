@@ -253,6 +253,18 @@ CREATE TABLE callboard.turns (
     until  bigint NOT NULL
 );
 
+-- The keys that operators have made, by their digests.
+CREATE TABLE callboard.api_keys (
+    id           uuid PRIMARY KEY,
+    expires_at   bigint,
+    last_used_at bigint,               -- roughly
+    revoked_at   bigint,
+    name         text NOT NULL,
+    scope        text NOT NULL,
+    digest       text COLLATE "C" NOT NULL UNIQUE,  -- SHA-256, in hex digits
+    hint         text NOT NULL         -- the last characters of the key
+) WITH (fillfactor = 70);
+
 -- What an operator has done to many runs. `body` is what people see; how far it has come is in there.
 CREATE TABLE callboard.operations (
     id       uuid PRIMARY KEY,

@@ -232,6 +232,18 @@ CREATE TABLE turns (
     until  INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- The keys that operators have made, by their digests.
+CREATE TABLE api_keys (
+    id           TEXT PRIMARY KEY,
+    name         TEXT NOT NULL,
+    scope        TEXT NOT NULL,
+    digest       TEXT NOT NULL UNIQUE,  -- SHA-256, in hex digits
+    hint         TEXT NOT NULL,         -- the last characters of the key
+    expires_at   INTEGER,
+    last_used_at INTEGER,               -- roughly
+    revoked_at   INTEGER
+) WITHOUT ROWID;
+
 -- What an operator has done to many runs. `body` is what people see; how far it has come is in there.
 CREATE TABLE operations (
     id       TEXT PRIMARY KEY,

@@ -20,7 +20,7 @@ pub struct ServerArgs {
     /// Address of the server.
     #[arg(long, default_value = "http://127.0.0.1:8288")]
     pub url: String,
-    /// A key of `keys.api`, should the server ask for one.
+    /// An API key, should the server ask for one.
     #[arg(long, value_name = "KEY", env = "CALLBOARD_API_KEY", hide_env_values = true)]
     pub api_key: Option<String>,
     /// The signing key, in place of an API key.

@@ -9,6 +9,7 @@ pub mod flags;
 pub mod functions;
 pub mod gatherings;
 pub mod health;
+pub mod keys;
 pub mod limits;
 pub mod migrate;
 pub mod operations;
@@ -63,6 +64,9 @@ pub enum Command {
     Gatherings(gatherings::GatheringsArgs),
     /// Show when a function's crons ran or did not, and why, and when they run next.
     Slots(slots::SlotsArgs),
+    /// Make keys to a server, list them, and take them back.
+    #[command(after_help = keys::EXAMPLES)]
+    Keys(keys::KeysArgs),
     /// List the workers that have connected to a server.
     Workers(workers::WorkersArgs),
     /// Check the database against what is promised, without changing anything.

@@ -38,6 +38,7 @@ use crate::ambient::{SystemClock, ThreadRandom};
 use crate::connect::{ConnectedInvokerFactory, Gateway};
 use crate::error::Code;
 use crate::http::{self, AppState, Intake, Options, StartOptions};
+use crate::sdk::transport::guard::Guard;
 use crate::sdk::{HttpInvokerFactory, ServerKind, Settings as InvokerSettings, SigningKey};
 use crate::settings::{Mode, Settings};
 use backends::Backends;
@@ -105,6 +106,7 @@ impl Daemon {
             call_timeout: settings.sdk.call_timeout,
             connections: transport.connections,
             key,
+            guard: guard(settings),
             ..InvokerSettings::default()
         });
         // Health answers from here on, however long the database takes.
@@ -235,6 +237,15 @@ fn signing_key(settings: &Settings) -> anyhow::Result<Option<Arc<SigningKey>>> {
         .as_ref()
         .map(|key| SigningKey::parse(key.expose_secret()));
     Ok(key.transpose().context("the signing key")?.map(Arc::new))
+}
+
+/// Which addresses requests that are made for functions may go to.
+fn guard(settings: &Settings) -> Guard {
+    if settings.fetch.guard {
+        Guard::closed(settings.fetch.allow.as_slice())
+    } else {
+        Guard::open()
+    }
 }
 
 /// What SDKs are told of the mode: they refuse to talk to the other kind.

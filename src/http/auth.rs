@@ -1,102 +1,92 @@
 //! Who may.
 //!
-//! Without keys everybody may. With a signing key or API keys, a request needs one of them as a bearer (the signing key's
-//! hash, as SDKs send it, will do), unless its path is in the table [`OPEN`]. Event keys guard `/e`, and nothing else.
+//! ```text
+//! auth.rs         who asks, and whether that will do
+//! auth/access.rs  what is open, and which scope the rest needs
+//! auth/ring.rs    the keys that operators have made
+//! ```
 //!
-//! Promises: what is not in the table is closed, whether or not anything is mounted there. All keys are compared, each in
-//! the same time whatever it is compared with.
+//! Without keys in the settings everybody may do everything. With a signing key or API keys there, a request needs a key
+//! as a bearer, unless its path is open: the signing key (or its hash, as SDKs send it) and the API keys of the settings do for
+//! everything, those that operators have made ([`ring`]) for what their scope includes. Event keys guard `/e`, and nothing else.
+//!
+//! Promises: what is in no table is closed to all but the highest scope, whether or not anything is mounted there. All keys of
+//! the settings are compared, each in the same time whatever it is compared with.
+
+mod access;
+mod ring;
 
 use actix_web::dev::ServiceRequest;
-use actix_web::http::Method;
 use actix_web::http::header::AUTHORIZATION;
+use actix_web::{HttpMessage as _, HttpRequest};
+use callboard_actors::domain::KeyScope;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use super::state::Options;
+use super::state::{AppState, Options};
 use crate::error::{Code, Problem};
-use crate::sdk::{ServerKind, signing};
+use crate::sdk::signing;
 
-/// Which requests an entry of the table is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Methods {
-    All,
-    /// GET and HEAD.
-    Reads,
-}
+pub(super) use access::needed;
+pub(super) use ring::{KeyRing, generate};
 
-/// On which servers a path is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Servers {
-    All,
-    /// Those of developers, who have keys because their apps do.
-    Dev,
-}
+/// What whoever sent a request may do.
+#[derive(Debug, Clone, Copy)]
+struct Granted(KeyScope);
 
-/// What needs no key on a server that has some. `/*` at the end of a path stands for everything below it, and within one for
-/// one part of it.
-const OPEN: &[(&str, Methods, Servers)] = &[
-    ("/", Methods::Reads, Servers::All),
-    ("/health", Methods::Reads, Servers::All),
-    ("/health/ready", Methods::Reads, Servers::All),
-    ("/v2/health", Methods::Reads, Servers::All),
-    ("/api/v2/health", Methods::Reads, Servers::All),
-    // What probes ask at the workers' own port.
-    ("/ready", Methods::Reads, Servers::All),
-    // Asks for the token of a start instead.
-    ("/v0/connect", Methods::Reads, Servers::All),
-    // Asks for an event key instead.
-    ("/e/*", Methods::All, Servers::All),
-    ("/metrics", Methods::Reads, Servers::Dev),
-    ("/api/v1/*", Methods::Reads, Servers::Dev),
-    ("/dev/traces", Methods::All, Servers::Dev),
-    ("/v0/gql", Methods::All, Servers::Dev),
-    ("/v0/connect/envs/*", Methods::Reads, Servers::Dev),
-    // Asks for the run's token instead.
-    ("/v1/checkpoint/*/output", Methods::All, Servers::All),
-    ("/v1/http/runs/*/output", Methods::All, Servers::All),
-];
-
-fn is_open(path: &str, method: &Method, kind: ServerKind) -> bool {
-    // A slash too many is redirected to where it is missing.
-    let bare = match path.trim_end_matches('/') {
-        "" => "/",
-        bare => bare,
-    };
-    let is_read = matches!(*method, Method::GET | Method::HEAD);
-    OPEN.iter().any(|(pattern, methods, servers)| {
-        let is_here = match pattern.split_once('*') {
-            Some((prefix, "")) => path.starts_with(prefix),
-            Some((prefix, rest)) => {
-                let part = bare.strip_prefix(prefix).and_then(|path| path.strip_suffix(rest));
-                part.is_some_and(|part| !part.is_empty() && !part.contains('/'))
-            }
-            None => bare == *pattern,
-        };
-        let is_method = *methods == Methods::All || is_read;
-        let is_server = *servers == Servers::All || kind == ServerKind::Dev;
-        is_here && is_method && is_server
-    })
-}
-
-/// Checks that whoever sent this request may.
+/// Checks that whoever sent this request may, and notes what else they may.
 ///
 /// # Errors
-/// [`Code::Unauthorized`].
-pub(super) fn check(req: &ServiceRequest, options: &Options) -> Result<(), Problem> {
-    let has_keys = options.signing_key.is_some() || !options.api_keys.is_empty();
-    if !has_keys || is_open(req.path(), req.method(), options.kind) {
-        return Ok(());
-    }
-    let header = req.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if header.is_some_and(|header| is_known(header, options)) {
-        Ok(())
-    } else {
-        Err(Problem::from(Code::Unauthorized))
-    }
+/// [`Code::Unauthorized`] without a key, [`Code::Forbidden`] with one that is good for less, and [`Code::Unavailable`] and its like
+/// if it can't be known.
+pub(super) async fn check(req: &ServiceRequest, state: &AppState) -> Result<(), Problem> {
+    let scope = grant(req, state).await?;
+    req.extensions_mut().insert(Granted(scope));
+    Ok(())
 }
 
-/// Whether an `Authorization` header holds one of the keys.
-fn is_known(header: &str, options: &Options) -> bool {
+async fn grant(req: &ServiceRequest, state: &AppState) -> Result<KeyScope, Problem> {
+    let options = &state.options;
+    let has_keys = options.signing_key.is_some() || !options.api_keys.is_empty();
+    if !has_keys || access::is_open(req.path(), req.method(), options.kind) {
+        return Ok(KeyScope::Admin);
+    }
+    let header = req.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let header = header.ok_or(Code::Unauthorized)?;
+    if is_of_settings(header, options) {
+        return Ok(KeyScope::Admin);
+    }
+    let found = state.ring.find(state.api(), signing::bearer(header)).await?;
+    let held = found.ok_or(Code::Unauthorized)?.scope;
+    // As it is routed: another spelling of a path needs no less.
+    let needed = needed(req.match_info().as_str(), req.method());
+    require(held, needed).map(|()| held)
+}
+
+fn require(held: KeyScope, needed: KeyScope) -> Result<(), Problem> {
+    if held.includes(needed) {
+        return Ok(());
+    }
+    let message = format!(
+        "this needs a key with the scope `{}`; this one has `{}`",
+        needed.as_str(),
+        held.as_str()
+    );
+    Err(Problem::new(Code::Forbidden, message))
+}
+
+/// Checks that whoever sent this request may do what only its body tells.
+///
+/// # Errors
+/// [`Code::Forbidden`].
+pub(super) fn demand(req: &HttpRequest, needed: KeyScope) -> Result<(), Problem> {
+    let granted = req.extensions().get::<Granted>().copied();
+    let Granted(held) = granted.expect("every request is checked before it is handled");
+    require(held, needed)
+}
+
+/// Whether an `Authorization` header holds one of the keys of the settings.
+fn is_of_settings(header: &str, options: &Options) -> bool {
     // No shortcuts: which key is near is nobody's business.
     let by_signing_key = options.signing_key.as_ref().is_some_and(|key| key.accepts(header));
     let by_api_key = is_one_of(signing::bearer(header), &options.api_keys);
@@ -113,21 +103,38 @@ fn is_one_of(given: &str, keys: &[SecretString]) -> bool {
 ///
 /// # Errors
 /// [`Code::EventKeysMissing`] if keys are required and none is configured, [`Code::EventKeyUnknown`] otherwise.
-pub(super) fn check_event_key(given: &str, known: &[SecretString], required: bool) -> Result<(), Problem> {
-    if known.is_empty() {
-        return if required {
-            let message = "Event keys are required to process events securely";
-            Err(Problem::new(Code::EventKeysMissing, message))
-        } else {
-            Ok(())
-        };
-    }
-    if given.is_empty() {
-        return Err(Problem::new(Code::EventKeyUnknown, "Event key is required"));
+pub(super) async fn check_event_key(given: &str, state: &AppState) -> Result<(), Problem> {
+    let (known, required) = (&state.options.event_keys, state.options.require_event_keys);
+    if known.is_empty() && !required {
+        return Ok(());
     }
     if is_one_of(given, known) {
-        Ok(())
-    } else {
-        Err(Problem::new(Code::EventKeyUnknown, "Event key not found"))
+        return Ok(());
     }
+    let found = state.ring.find(state.api(), given).await?;
+    if found.is_some_and(|key| key.scope == KeyScope::Events) {
+        return Ok(());
+    }
+    if known.is_empty() {
+        let message = "Event keys are required to process events securely";
+        return Err(Problem::new(Code::EventKeysMissing, message));
+    }
+    let message = if given.is_empty() {
+        "Event key is required"
+    } else {
+        "Event key not found"
+    };
+    Err(Problem::new(Code::EventKeyUnknown, message))
+}
+
+/// The end of a key, by which it can be told from others.
+pub(super) fn masked(key: &str) -> String {
+    /// Characters that are shown, and never more than half of them.
+    const SHOWN: usize = 4;
+    let letters = key.chars().count();
+    let end: String = key
+        .chars()
+        .skip(letters.saturating_sub(SHOWN).max(letters / 2))
+        .collect();
+    format!("***{end}")
 }

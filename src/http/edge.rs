@@ -24,7 +24,8 @@ pub(super) async fn surround<B: MessageBody>(
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let state = req.app_data::<web::Data<AppState>>().cloned();
-    let options = &state.as_ref().expect("the state is mounted with the routes").options;
+    let state = state.as_ref().expect("the state is mounted with the routes");
+    let options = &state.options;
     let kind = options.kind.as_str();
     let is_cross_origin = req.headers().contains_key(header::ORIGIN);
     let is_preflight = is_cross_origin
@@ -35,15 +36,8 @@ pub(super) async fn surround<B: MessageBody>(
     } else if is_preflight {
         let answer = preflight(&req);
         req.into_response(answer).map_into_right_body()
-    } else if let Err(problem) = auth::check(&req, options) {
-        let has_header = req.headers().contains_key(header::AUTHORIZATION);
-        let mut answer = if is_v2(req.path()) {
-            Refused::unauthorized(has_header, &problem).error_response()
-        } else {
-            in_the_style_of(req.path(), &problem)
-        };
-        let scheme = HeaderValue::from_static("Bearer");
-        answer.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    } else if let Err(problem) = auth::check(&req, state).await {
+        let answer = locked(&req, &problem);
         req.into_response(answer).map_into_right_body()
     } else {
         let res = next.call(req).await?;
@@ -68,6 +62,22 @@ pub(super) async fn surround<B: MessageBody>(
         share(headers);
     }
     Ok(res)
+}
+
+/// Who sent this may not.
+fn locked(req: &ServiceRequest, problem: &Problem) -> HttpResponse {
+    if problem.code != Code::Unauthorized {
+        return in_the_style_of(req.path(), problem);
+    }
+    let has_header = req.headers().contains_key(header::AUTHORIZATION);
+    let mut answer = if is_v2(req.path()) {
+        Refused::unauthorized(has_header, problem).error_response()
+    } else {
+        in_the_style_of(req.path(), problem)
+    };
+    let scheme = HeaderValue::from_static("Bearer");
+    answer.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    answer
 }
 
 /// Whether this came in at the workers' own port, where nothing is but what they and probes ask for.

@@ -29,6 +29,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::Intake;
+use super::auth::KeyRing;
 use super::metrics::Asked;
 use super::refusals::Refusals;
 use crate::connect::Gateway;
@@ -278,9 +279,9 @@ pub struct Options {
     pub kind: ServerKind,
     /// What bearers are checked against, with `api_keys`; without either everybody may.
     pub signing_key: Option<Arc<SigningKey>>,
-    /// What will do as a bearer too.
+    /// What will do as a bearer too, for everything.
     pub api_keys: Vec<SecretString>,
-    /// The event keys; none: every key will do, unless `require_event_keys`.
+    /// The event keys of the settings; none: every key will do, unless `require_event_keys`.
     pub event_keys: Vec<SecretString>,
     /// Whether to refuse events rather than to take them without a key configured.
     pub require_event_keys: bool,
@@ -323,6 +324,8 @@ pub struct AppState {
     pub(super) options: Options,
     /// What it gives out to be shown again.
     pub(super) tokens: Tokens,
+    /// The keys that operators have made.
+    pub(super) ring: KeyRing,
     /// Requests with events that were refused.
     pub(super) refusals: Refusals,
     /// What queue and database last said of their sizes.
@@ -348,6 +351,7 @@ impl AppState {
             waiting: Mutex::default(),
             tokens: Tokens::new(options.signing_key.as_deref()),
             options,
+            ring: KeyRing::default(),
             refusals: Refusals::default(),
             asked: Asked::default(),
             is_failing: AtomicBool::new(false),

@@ -8,6 +8,7 @@ mod endpoints;
 mod events;
 pub(crate) mod exposition;
 mod health;
+mod keys;
 mod metadata;
 mod metrics;
 mod odds;

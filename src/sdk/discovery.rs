@@ -131,7 +131,6 @@ impl SyncClient {
             timeout: SYNC_TIMEOUT,
             body: ANSWER_BYTES,
             redirects: Redirects::Repeat,
-            allow: |_| true,
         };
         match self.transport.exchange(request, bounds).await {
             Ok(answer) => judge(&answer),

@@ -16,11 +16,11 @@ use async_trait::async_trait;
 use callboard_actors::domain::{Call, Failure, FetchFailure, FetchRequest, FetchResponse, Reply, limits};
 use callboard_actors::ports::{Invoker, InvokerFactory};
 use chrono::Utc;
-use url::Url;
 
 use super::call::{self, Request};
 use super::reply::{self, Head};
 use super::signing::SigningKey;
+use super::transport::guard::Guard;
 use super::transport::{Bounds, Outgoing, Redirects, Transport, TransportError};
 use super::{USER_AGENT, fetch};
 
@@ -36,9 +36,8 @@ pub struct Settings {
     pub connections: usize,
     /// Signs calls; `None` on a server without keys.
     pub key: Option<Arc<SigningKey>>,
-    /// Which addresses `step.fetch` and `step.ai.infer` may ask, redirects included. Everything on a developer's
-    /// machine; elsewhere the place to keep users away from internal addresses.
-    pub allow: fn(&Url) -> bool,
+    /// Which addresses `step.fetch` and `step.ai.infer` may ask, redirects included. Apps may be anywhere.
+    pub guard: Guard,
 }
 
 impl Default for Settings {
@@ -48,7 +47,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(10),
             connections: 4096,
             key: None,
-            allow: |_| true,
+            guard: Guard::open(),
         }
     }
 }
@@ -57,6 +56,8 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct HttpInvoker {
     transport: Transport,
+    /// For requests that users have written: a connection that was made to an app must not serve them.
+    guarded: Transport,
     settings: Settings,
 }
 
@@ -66,6 +67,7 @@ impl HttpInvoker {
     pub fn new(settings: Settings) -> Self {
         Self {
             transport: Transport::new(settings.connect_timeout, settings.connections),
+            guarded: Transport::guarded(settings.connect_timeout, settings.connections, settings.guard.clone()),
             settings,
         }
     }
@@ -82,7 +84,6 @@ impl Invoker for HttpInvoker {
             timeout: self.settings.call_timeout,
             body: limits::REPLY_BYTES,
             redirects: Redirects::Repeat,
-            allow: |_| true,
         };
         match self.transport.exchange(outgoing(request), bounds).await {
             Ok(answer) => reply::read(head(answer.status, &answer.headers), &answer.body),
@@ -99,9 +100,8 @@ impl Invoker for HttpInvoker {
             timeout: request.timeout,
             body: limits::STEP_OUTPUT_BYTES,
             redirects: Redirects::Browser,
-            allow: self.settings.allow,
         };
-        let outcome = self.transport.exchange(outgoing, bounds).await;
+        let outcome = self.guarded.exchange(outgoing, bounds).await;
         let memo = match outcome {
             Ok(answer) => fetch::memo(kind, &answer)?,
             Err(error) => return Err(fetch::transport_failure(kind, &error)),

@@ -14,11 +14,14 @@
 //!   is left is a close that crosses with our request. A request that could not be *sent* completely has not been
 //!   executed (its body is sized, and incomplete): on a reused connection it is sent again, unseen. A request that was
 //!   sent completely may have been executed: that is a failed attempt, for the engine to count.
+//! * **Who may be asked**: connections are made to addresses that the [`guard`] permits, redirects included. They belong to
+//!   one client and its guard, so none that another one made is used.
 //! * **Encodings**: gzip, deflate and brotli are decoded, others are an error.
 //!
 //! Never retries what may have reached the app. Never logs: bodies and credentials pass through here.
 
 mod connect;
+pub mod guard;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,7 +34,9 @@ use futures_util::StreamExt as _;
 use url::Url;
 
 use super::headers;
-use connect::{WATCH, Watch};
+use crate::error::Code;
+use connect::{Resolve, WATCH, Watch};
+use guard::Guard;
 
 /// How long an unused connection is kept.
 pub const IDLE: Duration = Duration::from_secs(4);
@@ -71,8 +76,6 @@ pub struct Bounds {
     pub body: usize,
     /// Redirects.
     pub redirects: Redirects,
-    /// Which addresses may be asked, redirects included.
-    pub allow: fn(&Url) -> bool,
 }
 
 /// An answer.
@@ -130,7 +133,11 @@ pub enum TransportError {
     #[error("{0}")]
     Redirect(String),
     /// Not an address to be asked.
-    #[error("requests to {0} are not allowed")]
+    #[error(
+        "requests to {0} are not allowed: it has no public address, and none of the networks that the server's operator \
+         allows ({code})",
+        code = Code::AddressNotAllowed
+    )]
     Forbidden(String),
     /// Not HTTP.
     #[error("the answer is not valid HTTP: {0}")]
@@ -172,11 +179,21 @@ impl std::fmt::Debug for Transport {
 
 impl Transport {
     /// A client that connects within `connect_timeout` and has at most `connections` requests under way; further ones
-    /// wait.
+    /// wait. It connects to whatever it is told to.
     #[must_use]
     pub fn new(connect_timeout: Duration, connections: usize) -> Self {
+        Self::guarded(connect_timeout, connections, Guard::open())
+    }
+
+    /// The same, but it connects only where the guard permits it.
+    #[must_use]
+    pub fn guarded(connect_timeout: Duration, connections: usize, guard: Guard) -> Self {
+        Self::with_resolver(connect_timeout, connections, guard, Rc::new(connect::System))
+    }
+
+    fn with_resolver(connect_timeout: Duration, connections: usize, guard: Guard, resolver: Rc<dyn Resolve>) -> Self {
         let connector = awc::Connector::new()
-            .connector(connect::Watching)
+            .connector(connect::Watching { guard, resolver })
             .timeout(connect_timeout)
             .handshake_timeout(connect_timeout)
             .conn_keep_alive(IDLE)
@@ -206,9 +223,6 @@ impl Transport {
 
     async fn follow(&self, mut request: Outgoing, bounds: Bounds) -> Result<Incoming, TransportError> {
         for _ in 0..=REDIRECTS {
-            if !(bounds.allow)(&request.url) {
-                return Err(TransportError::Forbidden(place(&request.url)));
-            }
             let answer = self.deliver(&request, bounds).await?;
             if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(answer);
@@ -298,6 +312,7 @@ impl Transport {
                 ConnectError::Resolver(_) | ConnectError::NoRecords | ConnectError::Unresolved => {
                     TransportError::Dns(place)
                 }
+                ConnectError::Io(error) if connect::is_refused(&error) => TransportError::Forbidden(place),
                 ConnectError::Io(error) => match error.kind() {
                     std::io::ErrorKind::ConnectionRefused => TransportError::Refused(place),
                     std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput => {

@@ -74,6 +74,8 @@ pub struct Settings {
     pub sdk: SdkSettings,
     /// Workers that connect.
     pub connect: ConnectSettings,
+    /// Requests that are made for functions.
+    pub fetch: FetchSettings,
     /// Secrets.
     pub keys: KeySettings,
     /// Retries.
@@ -256,6 +258,10 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
                 .map(|url| url.expose().to_owned()),
             heartbeat: from.duration("connect.heartbeat", SECOND, MINUTE),
             lease: from.duration("connect.lease", 3 * SECOND, 10 * MINUTE),
+        },
+        fetch: FetchSettings {
+            guard: from.boolean("fetch.guard"),
+            allow: from.networks("fetch.allow"),
         },
         keys: KeySettings {
             signing: from.signing_key("keys.signing"),

@@ -12,6 +12,7 @@ use url::Url;
 use super::layers::{self, Layers};
 use super::secret_url::{SecretUrl, masked};
 use super::{GatewayPort, SECRETS};
+use crate::sdk::transport::guard::Network;
 
 /// Keys of what may hold a password that can't be told from the rest, if the value is no URL.
 const URLS: &[&str] = &["database.url", "redis.url"];
@@ -243,6 +244,15 @@ impl<'a> Reader<'a> {
         let is_valid = urls.iter().all(|url| is_http(url));
         self.require(key, is_valid, "http or https URLs");
         urls
+    }
+
+    /// Networks, in any number.
+    pub(super) fn networks(&mut self, key: &str) -> Vec<Network> {
+        let networks: Result<Vec<Network>, _> = self.list(key).iter().map(|text| text.parse()).collect();
+        networks.unwrap_or_else(|_| {
+            self.complain(key, "networks such as `10.1.0.0/16`, `10.2.3.4` or `fd00::/8`");
+            Vec::new()
+        })
     }
 
     /// A port for workers.

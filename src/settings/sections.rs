@@ -8,6 +8,7 @@ use callboard_actors::scheduler::catch_up::CatchUp;
 use secrecy::SecretString;
 
 use super::SecretUrl;
+use crate::sdk::transport::guard::Network;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +100,15 @@ pub struct SdkSettings {
     pub default_app_url: String,
     /// For one call, 1 s to 2 h.
     pub call_timeout: Duration,
+}
+
+/// Requests that are made for functions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchSettings {
+    /// Whether only public addresses are asked, and those of `allow`.
+    pub guard: bool,
+    /// Networks.
+    pub allow: Vec<Network>,
 }
 
 /// Secrets.

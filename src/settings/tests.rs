@@ -202,6 +202,8 @@ fn all_problems_are_told_together_with_a_suggestion_where_there_is_one() {
 #[case("CALLBOARD__REDIS__PREFIX", "a{b}")]
 #[case("CALLBOARD__REDIS__SESSION_TTL", "2s")]
 #[case("CALLBOARD__REDIS__SESSION_TTL", "16s")]
+#[case("CALLBOARD__FETCH__ALLOW", "10.0.0.0/8,10.1.0.0/8")]
+#[case("CALLBOARD__FETCH__ALLOW", "example.com")]
 #[case("INNGEST_NO_DISCOVERY", "perhaps")]
 fn refuses(#[case] variable: &str, #[case] value: &str) {
     let error = with_env(&[(variable, value)]).expect_err("invalid");
@@ -220,6 +222,7 @@ fn refuses(#[case] variable: &str, #[case] value: &str) {
 #[case("CALLBOARD__KEYS__API", "0123456789abcdef,fedcba9876543210")]
 #[case("CALLBOARD__DATABASE__URL", "")]
 #[case("CALLBOARD__REDIS__SESSION_TTL", "15s")]
+#[case("CALLBOARD__FETCH__ALLOW", "10.1.0.0/16, 10.2.3.4,fd00::/8")]
 #[case("INNGEST_BASE_URL", "http://localhost:8288")]
 fn accepts(#[case] variable: &str, #[case] value: &str) {
     with_env(&[(variable, value)]).expect("valid");
@@ -290,6 +293,7 @@ fn production_has_defaults_of_its_own_which_everything_else_wins_over() {
     assert_eq!(shown(&loaded, "api.port"), ("8288".to_owned(), "default".to_owned()));
     let bare = start(&[]).expect("valid").settings;
     assert_eq!((bare.sdk.poll_interval, bare.api.graphql), (None, true));
+    assert!(bare.fetch.guard && !with_env(&[]).expect("valid").settings.fetch.guard);
     assert!(!loaded.settings.node.name.is_empty(), "the machine has a name");
 }
 

@@ -24,6 +24,7 @@ mod fakes;
 mod gatherings;
 mod graphql;
 mod invokes;
+mod keys;
 mod limits;
 mod notes;
 mod observing;

@@ -154,6 +154,42 @@ fn a_command_says_that_it_needs_a_key_and_takes_one() {
     }
 }
 
+/// A run that has the server ask this app for something, and returns what it was told.
+fn fetching(server: &Server) -> Value {
+    let app = FakeApp::start(|call| match call.json()["steps"].get("a") {
+        _ if call.path.starts_with("/asked") => Reply::http(200, "internal"),
+        Some(memo) => Reply::done(memo),
+        None => {
+            let url = format!("http://{}/asked", call.header("host").unwrap_or_default());
+            Reply::ops(&json!([{"op": "Gateway", "id": "a", "name": "a", "opts": {"url": url, "method": "GET"}}]))
+        }
+    });
+    app.register(server, &[app.function("fn", &format!("{}/go", app.id()), 0)]);
+    let output = server.complete(&app.event())["output"].clone();
+    let asked = app.calls().iter().filter(|call| call.path == "/asked").count();
+    json!({"told": output, "asked": asked})
+}
+
+#[test]
+fn functions_can_not_have_internal_addresses_asked() {
+    let refused = fetching(&Server::builder().production().start());
+    assert_eq!(refused["asked"], 0);
+    let told = &refused["told"]["error"]["message"];
+    assert!(
+        told.as_str().is_some_and(|told| told.contains("CB-2102")),
+        "{refused:#}"
+    );
+
+    let allowing = Server::builder()
+        .production()
+        .env("CALLBOARD__FETCH__ALLOW", "127.0.0.1");
+    let allowed = fetching(&allowing.start());
+    assert_eq!(
+        (&allowed["asked"], &allowed["told"]["data"]["body"]),
+        (&json!(1), &json!("internal"))
+    );
+}
+
 /// Parts of the keys and passwords below that a text must not hold.
 const SECRETS: [&str; 5] = [
     "5161e7a2c0ffee",

@@ -132,6 +132,11 @@ ulid_id! {
 }
 
 ulid_id! {
+    /// A key that an operator has made; sorts by when.
+    ApiKeyId, "key"
+}
+
+ulid_id! {
     /// A gathering of events; its time part is when it was opened.
     GatheringId, "gathering"
 }

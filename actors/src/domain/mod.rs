@@ -9,6 +9,7 @@
 //! the engine's).
 
 pub(crate) mod admission;
+mod api_key;
 mod call;
 mod change;
 mod dead_letter;
@@ -38,6 +39,7 @@ mod trigger;
 mod wait;
 
 pub use admission::{Cadence, Level, LockClaim, RateClaim};
+pub use api_key::{ApiKey, KeyDigest, KeyScope};
 pub use call::{Call, FetchFailure, FetchRequest, FetchResponse, Reply, Target};
 pub use change::{
     Accept, Advance, Change, HistoryEntry, HistoryKind, LeftOut, NewRun, Route, Skip, SkipReason, Take, Write, Written,
@@ -54,8 +56,8 @@ pub use gathering::{
     DueBy, Fire, Gather, Gathered, Gathering, Join, Joined, LATE as LATE_TO_DEBOUNCE, Standing, replaced_by,
 };
 pub use ids::{
-    ClaimId, EventId, EventIdSeed, FunctionId, GatheringId, IdError, LetterId, NodeId, OperationId, RequestId, RunId,
-    StepId,
+    ApiKeyId, ClaimId, EventId, EventIdSeed, FunctionId, GatheringId, IdError, LetterId, NodeId, OperationId,
+    RequestId, RunId, StepId,
 };
 pub use job::{Deadline, Job, JobId, JobKey};
 pub use json::{Json, JsonError};

@@ -3,6 +3,7 @@
 //! The daemon implements them. Each has one conformance suite ([`conformance`], behind a feature) which every
 //! implementation runs; the suite, not the documentation here, has the last word on what a port promises.
 
+mod api_keys;
 mod audit;
 mod clock;
 #[cfg(feature = "conformance")]
@@ -19,6 +20,7 @@ mod search;
 mod slots;
 mod store;
 
+pub use api_keys::KeyBook;
 pub use audit::{Audit, AuditScope, Check, Finding, SAMPLES};
 pub use clock::Clock;
 pub use gatherings::{DUE_BYTES, GatheringBook, within_due_bytes};

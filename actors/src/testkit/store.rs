@@ -1,5 +1,6 @@
 //! The store's contract in memory, and every way in which it may fail.
 
+mod api_keys;
 mod crons;
 mod gatherings;
 mod metadata;

@@ -47,11 +47,12 @@ use actix_web::web::{self, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use async_graphql::parser::types::OperationType;
 use async_graphql::{EmptySubscription, MergedObject, Request, Response, Schema, ServerError};
+use callboard_actors::domain::KeyScope;
 use serde::Deserialize;
 
 use super::answer::SdkError;
-use super::body;
 use super::state::State;
+use super::{auth, body};
 use asked::Asked;
 pub(super) use asked::Viewed;
 pub(super) use functions::FunctionConfiguration;
@@ -94,7 +95,10 @@ pub(super) fn routes(cfg: &mut ServiceConfig) {
 
 async fn post(req: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, SdkError> {
     let body = body::read(&req, payload, &state).await?;
-    let request: Request = body::parse(&body)?;
+    let mut request: Request = body::parse(&body)?;
+    if changes(&mut request) {
+        auth::demand(&req, KeyScope::Write)?;
+    }
     execute(request, state).await
 }
 
@@ -118,16 +122,19 @@ async fn get(asking: web::Query<Asking>, state: State) -> Result<HttpResponse, S
     if let Some(variables) = variables.filter(|variables| !variables.is_empty()) {
         request.variables = body::parse(variables.as_bytes())?;
     }
-    // What does not parse is told by the execution.
-    let changes = request.parsed_query().is_ok_and(|document| {
-        let mut operations = document.operations.iter();
-        operations.any(|(_, operation)| operation.node.ty == OperationType::Mutation)
-    });
-    if changes {
+    if changes(&mut request) {
         let error = ServerError::new("mutations have to be sent by POST", None);
         return Ok(HttpResponse::Ok().json(Response::from_errors(vec![error])));
     }
     execute(request, state).await
+}
+
+/// Whether there is a mutation in it. What does not parse is told by the execution.
+fn changes(request: &mut Request) -> bool {
+    request.parsed_query().is_ok_and(|document| {
+        let mut operations = document.operations.iter();
+        operations.any(|(_, operation)| operation.node.ty == OperationType::Mutation)
+    })
 }
 
 async fn execute(request: Request, state: State) -> Result<HttpResponse, SdkError> {

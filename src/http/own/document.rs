@@ -1,12 +1,15 @@
 //! The OpenAPI document of `/api/v1`, generated from the handlers.
 
-use utoipa::OpenApi;
+use actix_web::http::Method;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 
 use super::{
-    apps, events, flow, functions, gatherings, letters, limits, modes, nodes, operations, operator, runs, slots, view,
-    workers,
+    apps, events, flow, functions, gatherings, keys, letters, limits, modes, nodes, operations, operator, runs, slots,
+    view, workers,
 };
-use crate::http::answer;
+use crate::http::{answer, auth};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -37,6 +40,9 @@ use crate::http::answer;
         apps::list,
         apps::sync,
         apps::switch_breaker,
+        keys::list,
+        keys::create,
+        keys::revoke,
         operator::supervisor,
         nodes::list,
         workers::list,
@@ -66,6 +72,7 @@ use crate::http::answer;
         view::App,
         view::Breaker
     )),
+    modifiers(&Scopes),
     tags(
         (name = "events", description = "What happened"),
         (name = "runs", description = "What it started"),
@@ -74,6 +81,43 @@ use crate::http::answer;
     )
 )]
 struct Document;
+
+/// What the requirement of a key is called.
+const KEY: &str = "key";
+
+/// Says of each operation which scope its key needs, where the server asks for keys.
+struct Scopes;
+
+impl Modify for Scopes {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let description = "A key that `callboard keys create` has made, with the scope that the operation names or a higher one \
+                           (read, write, admin); one of `keys.api`; or the signing key. Servers without keys ask for none.";
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(description))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme(KEY, SecurityScheme::Http(scheme));
+        for (path, item) in &mut document.paths.paths {
+            let operations = [
+                (Method::GET, &mut item.get),
+                (Method::POST, &mut item.post),
+                (Method::PUT, &mut item.put),
+                (Method::DELETE, &mut item.delete),
+            ];
+            for (method, operation) in operations {
+                if let Some(operation) = operation {
+                    require_scope(operation, path, &method);
+                }
+            }
+        }
+    }
+}
+
+fn require_scope(operation: &mut Operation, path: &str, method: &Method) {
+    let scope = auth::needed(path, method).as_str();
+    operation.security = Some(vec![SecurityRequirement::new(KEY, [scope])]);
+}
 
 /// The document as JSON text.
 ///

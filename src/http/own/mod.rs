@@ -9,6 +9,7 @@ mod events;
 mod flow;
 mod functions;
 mod gatherings;
+mod keys;
 mod letters;
 mod limits;
 mod modes;
@@ -60,6 +61,8 @@ endpoints! {
     "/apps" => get apps::list;
     "/apps/sync" => post apps::sync;
     "/apps/{name}/breaker" => put apps::switch_breaker;
+    "/keys" => get keys::list, post keys::create;
+    "/keys/{id}" => delete keys::revoke;
     "/supervisor" => get operator::supervisor;
     "/nodes" => get nodes::list;
     "/workers" => get workers::list;

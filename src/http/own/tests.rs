@@ -31,6 +31,13 @@ fn the_document_describes_exactly_what_is_mounted() {
     for (path, methods) in paths {
         for (method, operation) in methods.as_object().expect("methods") {
             assert!(operation["summary"].is_string(), "{method} {path} says what it does");
+            let scope = operation["security"][0]["key"][0].as_str();
+            let expected = match (method.as_str(), path.as_str()) {
+                (_, path) if path.starts_with("/api/v1/keys") => "admin",
+                ("get", _) | (_, "/api/v1/operations/preview") => "read",
+                _ => "write",
+            };
+            assert_eq!(scope, Some(expected), "{method} {path}");
             described.insert((method.clone(), path.clone()));
         }
     }

@@ -72,7 +72,7 @@ impl<T: Into<Problem>> From<T> for Failure {
 
 async fn take_in(req: &HttpRequest, key: &str, payload: Payload, state: &AppState) -> Result<Vec<EventId>, Failure> {
     let options = &state.options;
-    auth::check_event_key(key, &options.event_keys, options.require_event_keys)?;
+    auth::check_event_key(key, state).await?;
     let api = state.api()?;
     let mut permit = options.intake.permit();
     let body = body::read_with(req, payload, options.request_bytes, &mut permit).await?;

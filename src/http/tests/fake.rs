@@ -1,5 +1,6 @@
 //! A fake orchestrator: it remembers what it was asked, and answers what it was told to.
 
+mod api_keys;
 mod backends;
 mod crons;
 mod gatherings;
@@ -59,6 +60,10 @@ pub(crate) struct World {
     pub(crate) report_refused: Option<ReportRefused>,
     pub(crate) reruns: Vec<(RunId, Option<FromStep>)>,
     pub(crate) wishes: Vec<OperationWish>,
+    /// From new to old.
+    pub(crate) api_keys: Vec<ApiKey>,
+    /// How often all of them were asked for.
+    pub(crate) key_loads: usize,
     pub(crate) operations: Vec<Operation>,
     pub(crate) metadata: HashMap<RunId, MetadataLog>,
     pub(crate) noted: Vec<(RunId, Vec<(MetadataTarget, MetadataUpdate)>)>,

@@ -128,7 +128,6 @@ impl Scanner {
             timeout: ANSWER,
             body: ANSWER_BYTES,
             redirects: Redirects::Browser,
-            allow: |_| true,
         };
         let answer = self.transport.exchange(request, bounds).await;
         answer.is_ok_and(|answer| is_sdk(&answer))

@@ -183,16 +183,19 @@ async fn fetches_on_behalf_of_an_app() {
     assert_eq!(nobody.failure.name(), "GatewayError");
 }
 
+/// The connection that a call leaves behind is kept, and would do for a fetch.
 #[actix_web::test]
-async fn internal_addresses_can_be_ruled_out() {
+async fn a_guard_is_for_fetches_and_not_for_apps() {
     let server = Server::start(routes);
     let invoker = HttpInvoker::new(Settings {
-        allow: |url| url.host_str() != Some("127.0.0.1"),
+        key: Some(Arc::new(SigningKey::parse("12345678").expect("key"))),
+        guard: Guard::closed([]),
         ..Settings::default()
     });
-    let refused = invoker
-        .fetch(fetch(server.url("/"), false))
-        .await
-        .expect_err("forbidden");
-    assert!(refused.failure.message().contains("not allowed"), "{refused:?}");
+    let called = invoker.call(call(server.url("/echo"))).await;
+    assert!(matches!(called, Reply::Returned(_)), "{called:?}");
+    for ai in [false, true] {
+        let refused = invoker.fetch(fetch(server.url("/"), ai)).await.expect_err("forbidden");
+        assert!(refused.failure.message().contains("CB-2102"), "{refused:?}");
+    }
 }

@@ -4,6 +4,9 @@
 //! notes both for the request that is polling: a request and everything it waits for are one future, so a task-local
 //! value is theirs alone.
 //!
+//! Before it connects it asks the [`Guard`], address by address, after the name was resolved: what was looked at is what is
+//! connected to.
+//!
 //! It also switches `TCP_NODELAY` on; logs nothing (awc's own connector logs an error for every refused connection, and
 //! polling an app that is not running makes one every few seconds); and looks for `localhost` on 127.0.0.1 before ::1
 //! without asking a resolver: registration folds the spellings of the loopback into that name, and most apps listen on
@@ -22,6 +25,8 @@ use actix_web::dev::Service;
 use awc::http::Uri;
 use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::guard::Guard;
 
 tokio::task_local! {
     pub(super) static WATCH: Rc<Watch>;
@@ -102,9 +107,46 @@ impl ActixStream for Watched {
     }
 }
 
-/// Makes watched connections.
+/// None of a host's addresses may be connected to.
+#[derive(Debug, thiserror::Error)]
+#[error("no address of the host may be connected to")]
+struct Refused;
+
+/// Whether a connection was not made because it may not be.
+pub(super) fn is_refused(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Refused>())
+}
+
+/// Finds the addresses of hosts.
+pub(super) trait Resolve {
+    /// The addresses of a host, in the order in which they should be tried.
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> LocalBoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+}
+
+/// Asks the system, except for `localhost`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Watching;
+pub(super) struct System;
+
+impl Resolve for System {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> LocalBoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move {
+            if host.eq_ignore_ascii_case("localhost") {
+                return Ok(vec![
+                    SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+                    SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+                ]);
+            }
+            Ok(tokio::net::lookup_host((host, port)).await?.collect())
+        })
+    }
+}
+
+/// Makes watched connections to where it may.
+#[derive(Clone)]
+pub(super) struct Watching {
+    pub(super) guard: Guard,
+    pub(super) resolver: Rc<dyn Resolve>,
+}
 
 impl Service<ConnectInfo<Uri>> for Watching {
     type Response = Connection<Uri, Watched>;
@@ -116,10 +158,11 @@ impl Service<ConnectInfo<Uri>> for Watching {
     }
 
     fn call(&self, target: ConnectInfo<Uri>) -> Self::Future {
+        let connector = self.clone();
         Box::pin(async move {
             // Nobody watches a connection that is made for no request; there is none today.
             let _ = WATCH.try_with(|watch| watch.fresh.set(true));
-            let stream = connect(target.hostname(), target.port()).await?;
+            let stream = connector.connect(target.hostname(), target.port()).await?;
             // An option that can't be set costs milliseconds, not correctness.
             let _ = stream.set_nodelay(true);
             Ok(Connection::new(target.request().clone(), Watched(stream)))
@@ -127,29 +170,27 @@ impl Service<ConnectInfo<Uri>> for Watching {
     }
 }
 
-/// Tries each address of a host in turn.
-async fn connect(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-    let mut last = ConnectError::NoRecords;
-    for address in addresses(host, port).await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = ConnectError::Io(error),
+impl Watching {
+    /// Tries each address of a host in turn that may be connected to.
+    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+        // In URLs, literal addresses of version 6 stand in brackets.
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let found = self.resolver.resolve(host, port).await;
+        let found = found.map_err(|error| ConnectError::Resolver(Box::new(error)))?;
+        let mut last = ConnectError::NoRecords;
+        for address in found {
+            if !self.guard.permits(address.ip()) {
+                // An address that may be asked, and can't be reached, says more.
+                if matches!(last, ConnectError::NoRecords) {
+                    last = ConnectError::Io(io::Error::new(io::ErrorKind::PermissionDenied, Refused));
+                }
+                continue;
+            }
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = ConnectError::Io(error),
+            }
         }
+        Err(last)
     }
-    Err(last)
-}
-
-async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
-    if host.eq_ignore_ascii_case("localhost") {
-        return Ok(vec![
-            SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-            SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
-        ]);
-    }
-    // In URLs, literal addresses of version 6 stand in brackets.
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let found = tokio::net::lookup_host((host, port)).await;
-    found
-        .map(Iterator::collect)
-        .map_err(|error| ConnectError::Resolver(Box::new(error)))
 }

@@ -1,4 +1,6 @@
-//! The client against servers that behave, and against sockets that don't.
+//! The client against servers that behave, and against sockets that don't; `guarding` against those it must not ask.
+
+mod guarding;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -22,7 +24,6 @@ fn bounds() -> Bounds {
         timeout: DEADLINE,
         body: 1000,
         redirects: Redirects::Repeat,
-        allow: |_| true,
     }
 }
 
@@ -161,20 +162,6 @@ async fn a_redirect_without_a_location_is_an_answer() {
         .await
         .expect("an answer");
     assert_eq!(answer.status, 302);
-}
-
-#[actix_web::test]
-async fn every_hop_must_be_allowed() {
-    let server = Server::start(redirects);
-    let bounds = Bounds {
-        allow: |url| !url.path().contains("echo"),
-        ..bounds()
-    };
-    let error = transport()
-        .exchange(post(&server.url("/307/to")), bounds)
-        .await
-        .expect_err("forbidden");
-    assert!(matches!(error, TransportError::Forbidden(_)), "{error}");
 }
 
 /// What a raw socket answers, and how the client takes it.

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use callboard_actors::domain::{EventId, FunctionId, GatheringId, LetterId, NodeId, OperationId, RunId, Timestamp};
+use callboard_actors::domain::{
+    ApiKeyId, EventId, FunctionId, GatheringId, LetterId, NodeId, OperationId, RunId, Timestamp,
+};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -33,6 +35,7 @@ macro_rules! ulid {
         }
     };
 }
+ulid!(ApiKeyId);
 ulid!(EventId);
 ulid!(RunId);
 ulid!(NodeId);

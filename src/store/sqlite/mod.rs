@@ -7,6 +7,7 @@
 //! In reading order: [`open`] and `migrations` (schema in `migrations/sqlite/`), `writer` (the connection and how
 //! statements get there), [`commit`], then a file per family of questions.
 
+mod api_keys;
 mod audit;
 mod catalog;
 mod commit;
@@ -43,15 +44,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering, GatheringId, Job,
-    JobId, LetterId, LimitOverride, Lookup, MetadataLog, MetadataRecord, Node, NodeId, Operation, OperationId,
-    Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    ApiKey, ApiKeyId, BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering,
+    GatheringId, Job, JobId, LetterId, LimitOverride, Lookup, MetadataLog, MetadataRecord, Node, NodeId, Operation,
+    OperationId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
-    Except, Expiry, Finding, GatheringBook, KeyFlow, MetadataBook, NodeView, OperationBook, Orphans, Overrides, Page,
-    RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, SlotPlace, Store,
-    StoreError, TickView,
+    Except, Expiry, Finding, GatheringBook, KeyBook, KeyFlow, MetadataBook, NodeView, OperationBook, Orphans,
+    Overrides, Page, RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits,
+    SlotPlace, Store, StoreError, TickView,
 };
 use sqlx::SqlitePool;
 
@@ -214,6 +215,25 @@ impl MetadataBook for SqliteStore {
 
     async fn put_metadata(&self, run: RunId, record: &MetadataRecord) -> Result<bool, StoreError> {
         metadata::put(&self.writer, run, record).await
+    }
+}
+
+#[async_trait]
+impl KeyBook for SqliteStore {
+    async fn put_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+        api_keys::put(&self.writer, key).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        api_keys::all(&self.readers).await
+    }
+
+    async fn revoke_api_key(&self, id: ApiKeyId, at: Timestamp) -> Result<bool, StoreError> {
+        api_keys::revoke(&self.writer, id, at).await
+    }
+
+    async fn note_api_key_use(&self, id: ApiKeyId, at: Timestamp) -> Result<(), StoreError> {
+        api_keys::note_use(&self.writer, id, at).await
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod accepting;
 mod advancing;
+mod api_keys;
 mod audits;
 mod batches;
 mod catalog;
@@ -30,6 +31,7 @@ mod waiting;
 
 pub use accepting::*;
 pub use advancing::*;
+pub use api_keys::*;
 pub use audits::*;
 pub use batches::*;
 pub use catalog::*;
@@ -146,6 +148,10 @@ macro_rules! store_conformance {
             overrides_are_part_of_the_catalog
             metadata_is_folded_from_both_sources
             metadata_goes_with_its_run
+            keys_are_kept_as_they_are
+            a_key_is_revoked_once
+            the_last_use_of_a_key_is_noted
+            old_keys_are_forgotten
             operations_are_kept_as_they_are
             runs_are_counted_up_to_a_limit
             the_newest_repetition_is_found

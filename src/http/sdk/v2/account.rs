@@ -6,13 +6,12 @@ use secrecy::ExposeSecret as _;
 
 use super::answer::{Answer, Message, Page, Refused};
 use super::reading::Asked;
+use crate::http::auth::masked;
 use crate::http::sdk::{ACCOUNT, ENVIRONMENT};
 use crate::http::state::State;
 
 /// They have always been there.
 const CREATED: Timestamp = Timestamp::from_millis(0);
-/// Letters of a key that are shown, so that it can be told from others.
-const SHOWN: usize = 4;
 
 pub(super) async fn health(state: State) -> Result<HttpResponse, Refused> {
     let now = state.api()?.clock().now();
@@ -61,15 +60,6 @@ fn keys(req: &HttpRequest, state: &State, keys: &[String]) -> Result<HttpRespons
             .at("createdAt", Some(CREATED))
     });
     Ok(Answer::list(keys.collect(), page, state.api()?.clock().now()).into())
-}
-
-fn masked(key: &str) -> String {
-    let letters = key.chars().count();
-    let end: String = key
-        .chars()
-        .skip(letters.saturating_sub(SHOWN).max(letters / 2))
-        .collect();
-    format!("***{end}")
 }
 
 pub(super) async fn event_keys(req: HttpRequest, state: State) -> Result<HttpResponse, Refused> {

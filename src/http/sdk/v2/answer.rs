@@ -221,6 +221,7 @@ impl<T: Into<Problem>> From<T> for Refused {
         let problem: Problem = problem.into();
         let code = match problem.code {
             Code::Unauthorized => "invalid_signing_key",
+            Code::Forbidden => "access_denied",
             Code::UnknownRoute | Code::MethodNotAllowed => "api_error",
             Code::NotImplemented => "not_implemented",
             Code::InvalidEvent | Code::InvalidData | Code::InvalidStepInput => "validation_error",
