@@ -9,8 +9,8 @@ use actix_web::{Error, HttpRequest, HttpResponse, ResponseError as _, web};
 
 use super::answer::{own_error, sdk_error};
 use super::auth;
-use super::sdk::connect;
 use super::sdk::v2::Refused;
+use super::sdk::{connect, realtime};
 use super::state::{AppState, Options};
 use crate::error::{Code, Problem};
 use crate::sdk::headers;
@@ -18,13 +18,16 @@ use crate::sdk::headers;
 /// SDKs read it from every answer, refusals included.
 static SERVER_KIND: HeaderName = HeaderName::from_static(headers::SERVER_KIND);
 
+/// Why there always is a state.
+const MOUNTED: &str = "the state is mounted with the routes";
+
 /// The outermost layer.
 pub(super) async fn surround<B: MessageBody>(
     req: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let state = req.app_data::<web::Data<AppState>>().cloned();
-    let options = &state.as_ref().expect("the state is mounted with the routes").options;
+    let options = &state.as_ref().expect(MOUNTED).options;
     let kind = options.kind.as_str();
     let is_cross_origin = req.headers().contains_key(header::ORIGIN);
     let is_preflight = is_cross_origin
@@ -35,7 +38,7 @@ pub(super) async fn surround<B: MessageBody>(
     } else if is_preflight {
         let answer = preflight(&req);
         req.into_response(answer).map_into_right_body()
-    } else if let Err(problem) = auth::check(&req, options) {
+    } else if let Some(problem) = refusal(&req, state.as_ref().expect(MOUNTED)) {
         let has_header = req.headers().contains_key(header::AUTHORIZATION);
         let mut answer = if is_v2(req.path()) {
             Refused::unauthorized(has_header, &problem).error_response()
@@ -70,6 +73,12 @@ pub(super) async fn surround<B: MessageBody>(
     Ok(res)
 }
 
+/// Why whoever sent this may not, if so: a key is asked for, or a token that does instead.
+fn refusal(req: &ServiceRequest, state: &AppState) -> Option<Problem> {
+    let problem = auth::check(req, &state.options).err()?;
+    (!realtime::may_publish(req.path(), req.headers(), state)).then_some(problem)
+}
+
 /// Whether this came in at the workers' own port, where nothing is but what they and probes ask for.
 fn is_elsewhere(req: &ServiceRequest, options: &Options) -> bool {
     let at = req.app_config().local_addr().port();
@@ -85,8 +94,11 @@ fn not_found_here() -> HttpResponse {
 
 fn share(headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    let exposed = HeaderValue::from_static("Link, Mcp-Session-Id");
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    // Some answers have others.
+    if !headers.contains_key(header::ACCESS_CONTROL_EXPOSE_HEADERS) {
+        let exposed = HeaderValue::from_static("Link, Mcp-Session-Id");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 

@@ -11,5 +11,6 @@ mod health;
 mod metadata;
 mod metrics;
 mod odds;
+mod realtime;
 pub(super) mod sdk;
 mod wire;
