@@ -195,6 +195,10 @@ catalogue! {
         "An installation has at most 1,000 keys that are good for something.",
         "Revoke those that nobody uses; `last_used_at` tells.";
 
+    RealtimeToken = 1401, 401, "A realtime token is asked for",
+        "Who subscribes has to show what to: a token that was made for it. There is none, or it has expired.",
+        "Get a token from `POST /v1/realtime/token` and connect with it within a minute; the SDKs do.";
+
     Overloaded = 2001, 503, "The server is overloaded",
         "As many events or bytes are on their way in as `limits` allows. Nothing of the request was kept.",
         "Try again after `Retry-After`; the SDKs do. If it lasts, send slower or raise `limits`.";

@@ -10,6 +10,8 @@
 //! | [`queue`] | what is ready: in this process |
 //! | [`sdk`] | the wire: registration, calls, replies, signatures, discovery |
 //! | [`connect`] | the same for workers that connect to us |
+//! | [`realtime`] | what is published while runs are under way, and who is subscribed to it |
+//! | `pubsub` | a channel between instances, for both |
 //! | [`http`] | the endpoints, one file per family |
 //! | [`cli`], [`demo`] | the subcommands |
 
@@ -20,7 +22,9 @@ pub mod daemon;
 pub mod demo;
 pub mod error;
 pub mod http;
+mod pubsub;
 pub mod queue;
+pub mod realtime;
 pub mod sdk;
 pub mod settings;
 pub mod store;

@@ -14,19 +14,17 @@ use callboard_actors::workers::{News, Workers};
 use futures_util::StreamExt as _;
 use prost::Message;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, RedisResult};
+use redis::{ConnectionInfo, RedisResult};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep, timeout};
 use ulid::Ulid;
+
+use crate::pubsub::{self, RETRY};
 
 /// Between two words on what is served here.
 const WORD: Duration = Duration::from_secs(3);
 /// Longest silence of a channel to which this instance speaks itself.
 const SILENCE: Duration = Duration::from_secs(10);
-/// For a connection, and for each answer.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Between two tries to open the channel.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// One message of the channel.
 #[derive(Clone, PartialEq, Message)]
@@ -99,15 +97,7 @@ async fn talk(
     workers: &Workers,
     news: &mut UnboundedReceiver<News>,
 ) -> RedisResult<()> {
-    let client = Client::open(server.clone())?;
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(PATIENCE))
-        .set_response_timeout(Some(PATIENCE));
-    let mut speaking = client.get_multiplexed_async_connection_with_config(&config).await?;
-    let Ok(listening) = timeout(PATIENCE, client.get_async_pubsub()).await else {
-        return Ok(());
-    };
-    let mut listening = listening?;
+    let (mut speaking, mut listening) = pubsub::open(server).await?;
     listening.subscribe(channel).await?;
     workers.set_relay(true);
     let mut heard = listening.into_on_message();

@@ -12,6 +12,7 @@
 
 mod apps;
 mod backends;
+mod between;
 mod breaker;
 mod inspect;
 mod listen;
@@ -38,6 +39,7 @@ use crate::ambient::{SystemClock, ThreadRandom};
 use crate::connect::{ConnectedInvokerFactory, Gateway};
 use crate::error::Code;
 use crate::http::{self, AppState, Intake, Options, StartOptions};
+use crate::realtime::Broadcaster;
 use crate::sdk::transport::guard::Guard;
 use crate::sdk::{HttpInvokerFactory, ServerKind, Settings as InvokerSettings, SigningKey};
 use crate::settings::{Mode, Settings};
@@ -56,6 +58,7 @@ const HTTP_GRACE_SECONDS: u64 = 2;
 pub struct Daemon {
     orchestrator: Orchestrator,
     server: ServerHandle,
+    broadcaster: Broadcaster,
     backends: Backends,
     addresses: Vec<SocketAddr>,
     grace: Duration,
@@ -95,8 +98,10 @@ impl Daemon {
             Arc::clone(&random),
         );
         let gateway = Gateway::new(workers.clone(), key.as_deref());
+        let (broadcaster, published) = between::broadcaster(settings);
         let options = Options {
             gateway_port,
+            realtime: broadcaster.clone(),
             ..options(settings, key.clone(), syncer.clone(), gateway)
         };
         let state = web::Data::new(AppState::new(options));
@@ -129,7 +134,7 @@ impl Daemon {
             orchestrator::build(world, tree_settings(settings), &Arbiter::current(), work.clone()).await?;
         state.ready(Arc::new(orchestrator.clone()));
         look_at_queue(&work, &orchestrator);
-        relay(settings, &work, &orchestrator)?;
+        between::talk(settings, &work, &orchestrator, broadcaster.clone(), published)?;
         if let Some(watch) = apps::watch(settings, port) {
             let (syncer, orchestrator) = (syncer, orchestrator.clone());
             work.spawn_fn(move || {
@@ -140,6 +145,7 @@ impl Daemon {
         Ok(Self {
             orchestrator,
             server,
+            broadcaster,
             backends,
             addresses,
             grace,
@@ -168,12 +174,15 @@ impl Daemon {
     /// # Errors
     /// When the database can't be closed; nothing is lost even then.
     pub async fn stop(self) -> anyhow::Result<()> {
+        // What runs publish while they end still arrives.
+        self.broadcaster.announce_end();
         let report = self.orchestrator.drain(self.grace).await;
         for orphan in &report.orphans {
             tracing::warn!(name = %orphan.name, in_flight = orphan.in_flight, "stopped before it was done; it goes on at the next start");
         }
         // The answers of workers are in; they connect elsewhere, or again.
         self.orchestrator.workers().close();
+        self.broadcaster.close();
         self.server.stop(true).await;
         self.backends.close().await
     }
@@ -188,16 +197,6 @@ fn look_at_queue(work: &ArbiterHandle, orchestrator: &Orchestrator) {
             tracing::error!(code = %Code::QueueUnreachable, "{error}; it is tried again until it answers");
         }
     });
-}
-
-/// Has instances tell each other of workers, where there are several.
-fn relay(settings: &Settings, work: &ArbiterHandle, orchestrator: &Orchestrator) -> anyhow::Result<()> {
-    let Some(url) = &settings.redis.url else { return Ok(()) };
-    let servers = crate::queue::redis::servers(url.expose()).context("`redis.url`")?;
-    let prefix = settings.redis.prefix.clone();
-    let (node, workers) = (orchestrator.node().id.to_string(), orchestrator.workers().clone());
-    work.spawn(crate::connect::relay::run(servers, prefix, node, workers));
-    Ok(())
 }
 
 /// Starts the HTTP server with one worker, whose thread the actors share. Answers that thread's arbiter.
@@ -272,6 +271,7 @@ fn options(settings: &Settings, key: Option<Arc<SigningKey>>, syncer: apps::Sync
         gateway,
         gateway_port: None,
         gateway_url: settings.connect.url.clone(),
+        realtime: Broadcaster::default(),
         start: StartOptions {
             urls: settings.sdk.urls.clone(),
             discovery: settings.sdk.discovery,

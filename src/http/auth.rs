@@ -23,6 +23,7 @@ use callboard_actors::domain::KeyScope;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
+use super::sdk::realtime;
 use super::state::{AppState, Options};
 use crate::error::{Code, Problem};
 use crate::sdk::signing;
@@ -55,6 +56,9 @@ async fn grant(req: &ServiceRequest, state: &AppState) -> Result<KeyScope, Probl
     let header = header.ok_or(Code::Unauthorized)?;
     if is_of_settings(header, options) {
         return Ok(KeyScope::Admin);
+    }
+    if realtime::may_publish(req.path(), header, state) {
+        return Ok(KeyScope::Read);
     }
     let found = state.ring.find(state.api(), signing::bearer(header)).await?;
     let held = found.ok_or(Code::Unauthorized)?.scope;

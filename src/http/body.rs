@@ -31,10 +31,7 @@ pub(super) async fn read_with(
     limit: usize,
     permit: &mut Permit,
 ) -> Result<Bytes, Problem> {
-    let encoding = req.headers().get(CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| encoding != HeaderValue::from_static("identity")) {
-        return Err(Code::EncodedBody.into());
-    }
+    refuse_encoded(req)?;
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|length| length.parse::<usize>().ok()).unwrap_or(0);
     if announced > limit {
@@ -45,6 +42,18 @@ pub(super) async fn read_with(
         let message = format!("the body did not arrive within {} s", PATIENCE.as_secs());
         Err(Problem::new(Code::BodyTooSlow, message))
     })
+}
+
+/// Refuses a body that would have to be decoded.
+///
+/// # Errors
+/// [`Code::EncodedBody`].
+pub(super) fn refuse_encoded(req: &HttpRequest) -> Result<(), Problem> {
+    let encoding = req.headers().get(CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| encoding != HeaderValue::from_static("identity")) {
+        return Err(Code::EncodedBody.into());
+    }
+    Ok(())
 }
 
 fn too_large(limit: usize) -> Problem {

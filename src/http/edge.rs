@@ -95,8 +95,11 @@ fn not_found_here() -> HttpResponse {
 
 fn share(headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    let exposed = HeaderValue::from_static("Link, Mcp-Session-Id");
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    // Some answers have others.
+    if !headers.contains_key(header::ACCESS_CONTROL_EXPOSE_HEADERS) {
+        let exposed = HeaderValue::from_static("Link, Mcp-Session-Id");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 

@@ -105,6 +105,7 @@ async fn metrics(state: State) -> Result<HttpResponse, OwnError> {
         breakers: breakers(api),
         workers: workers.list().iter().map(|view| view.status).collect(),
         worker_requests: workers.open_requests(),
+        realtime: state.options.realtime.counts(),
         catalog: api.catalog(),
         tree: tree.snapshot,
         queue,

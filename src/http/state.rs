@@ -34,6 +34,7 @@ use super::metrics::Asked;
 use super::refusals::Refusals;
 use crate::connect::Gateway;
 use crate::error::{Code, Problem};
+use crate::realtime::Broadcaster;
 use crate::sdk::{ServerKind, SigningKey, SyncError, Tokens};
 
 /// The orchestrator as handlers see it. [`Orchestrator`] documents each.
@@ -303,6 +304,8 @@ pub struct Options {
     pub gateway_port: Option<u16>,
     /// Where they are told to connect; `None`: there.
     pub gateway_url: Option<String>,
+    /// Who is subscribed to what is published.
+    pub realtime: Broadcaster,
     /// For `GET /dev`.
     pub start: StartOptions,
 }

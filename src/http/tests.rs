@@ -12,5 +12,6 @@ mod keys;
 mod metadata;
 mod metrics;
 mod odds;
+mod realtime;
 pub(super) mod sdk;
 mod wire;

@@ -51,6 +51,9 @@ const OPEN: &[(&str, Methods, Servers)] = &[
     // Asks for the run's token instead.
     ("/v1/checkpoint/*/output", Methods::All, Servers::All),
     ("/v1/http/runs/*/output", Methods::All, Servers::All),
+    // Ask for a token that names what to subscribe to.
+    ("/v1/realtime/connect", Methods::Reads, Servers::All),
+    ("/v1/realtime/sse", Methods::Reads, Servers::All),
 ];
 
 /// What a key needs for the rest. The first entry that fits decides.

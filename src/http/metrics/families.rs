@@ -4,6 +4,7 @@
 //! by what is written here.
 
 mod operations;
+mod realtime;
 
 use std::collections::BTreeMap;
 use std::fmt::Result;
@@ -42,6 +43,7 @@ pub(super) struct Sample {
     /// How each worker is that is connected.
     pub(super) workers: Vec<Status>,
     pub(super) worker_requests: usize,
+    pub(super) realtime: crate::realtime::Counts,
     pub(super) catalog: Arc<Catalog>,
     pub(super) tree: Arc<Snapshot>,
     /// `None` as long as the queue has not said.
@@ -59,6 +61,7 @@ impl Collector for Sample {
         self.calls(&mut text)?;
         self.breakers(&mut text)?;
         self.workers(&mut text)?;
+        self.realtime(&mut text)?;
         self.capacity(&mut text)?;
         self.queue(&mut text)?;
         self.writer(&mut text)?;

@@ -10,6 +10,7 @@ mod functions;
 mod invoke;
 pub(super) mod metadata;
 mod prom;
+pub(super) mod realtime;
 pub(super) mod registration;
 mod run_state;
 pub(super) mod runs;
@@ -57,6 +58,7 @@ pub(super) fn routes(cfg: &mut ServiceConfig, options: &Options) {
             .configure(cancellations::routes)
             .configure(functions::routes)
             .configure(metadata::routes)
+            .configure(realtime::routes)
             .configure(prom::routes)
             .configure(traces::userland),
     );

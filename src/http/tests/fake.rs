@@ -526,6 +526,7 @@ pub(crate) fn options() -> Options {
         gateway: Gateway::new(workers(), None),
         gateway_port: None,
         gateway_url: None,
+        realtime: crate::realtime::Broadcaster::default(),
         start: StartOptions::default(),
     }
 }

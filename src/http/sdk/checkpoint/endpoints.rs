@@ -24,6 +24,7 @@ use crate::error::{Code, Problem};
 use crate::http::answer::{SdkError, enveloped, parameter};
 use crate::http::body;
 use crate::http::sdk::ENVIRONMENT;
+use crate::http::sdk::realtime::stream_token;
 use crate::http::state::{AppState, State};
 use crate::sdk::headers;
 
@@ -35,8 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(5 * 60);
 const LOOK: Duration = Duration::from_secs(1);
 /// What the token of a run is for, and for how long it is good, in seconds.
 const CLAIM: (&str, u64) = ("run-claim", 60 * 60);
-/// The same for the token to follow a run's stream with.
-const STREAM: (&str, u64) = ("realtime", 16 * 60);
+/// For how long the token to follow a run's stream with is good, in seconds.
+const STREAM_SECONDS: u64 = 16 * 60;
 /// How far the time of a run's id may be from now: clocks differ, by less than that.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -127,7 +128,7 @@ async fn begin(req: HttpRequest, payload: Payload, state: State) -> Result<HttpR
     let answer = json!({
         "app_id": app_id,
         "fn_id": function_id,
-        "realtime_token": stream_token(&state, run, now),
+        "realtime_token": stream_token(&state, &**api, run, now, STREAM_SECONDS),
         "run_id": run,
         "token": claim(&state, run, now),
     });
@@ -216,19 +217,6 @@ fn claim(state: &AppState, run: RunId, now: Timestamp) -> String {
     claims.insert("Env".to_owned(), json!(ENVIRONMENT));
     claims.insert("RunID".to_owned(), json!(run));
     let (subject, lasting) = CLAIM;
-    let now = seconds(now);
-    state.tokens.issue(subject, claims, now, now + lasting)
-}
-
-/// What a run's stream is followed with.
-fn stream_token(state: &AppState, run: RunId, now: Timestamp) -> String {
-    let topic = json!({"kind": "run", "env_id": ENVIRONMENT, "channel": run, "name": "$stream", "run_id": run});
-    let mut claims = Map::new();
-    claims.insert("iss".to_owned(), json!("rt.inngest.com"));
-    claims.insert("env".to_owned(), json!(ENVIRONMENT));
-    claims.insert("topics".to_owned(), json!([topic]));
-    claims.insert("publish".to_owned(), json!(false));
-    let (subject, lasting) = STREAM;
     let now = seconds(now);
     state.tokens.issue(subject, claims, now, now + lasting)
 }

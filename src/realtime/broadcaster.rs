@@ -1,0 +1,430 @@
+//! Who is subscribed to what in this process.
+//!
+//! Promises: a message reaches each subscriber of its topic once, however many of the subscriber's topics it is on, and
+//! nobody else. Publishing takes time for each subscriber of the topic, and for no other. Never waits for a subscriber.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::carrier::{Alone, Carrier};
+use super::subscription::{End, Line, Put, Subscription};
+use super::{Frame, Topic};
+
+/// Subscribers of one topic, at the most.
+const OF_TOPIC: usize = 5_000;
+/// Topics of one subscriber, at the most.
+pub(crate) const OF_SUBSCRIBER: usize = 1_000;
+/// Subscribers of a process, at the most.
+const SUBSCRIBERS: usize = 20_000;
+/// How long a subscriber waits for others to be told of it.
+const TELLING: Duration = Duration::from_secs(2);
+
+/// Why somebody can't subscribe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error("there are as many subscribers as may be: {SUBSCRIBERS}, or {OF_TOPIC} of one topic")]
+    Full,
+    #[error("a subscriber may have {OF_SUBSCRIBER} topics")]
+    TooManyTopics,
+    #[error("the server is shutting down")]
+    Closing,
+}
+
+/// What has been done since the process began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Subscribers at this moment.
+    pub subscribers: usize,
+    /// Messages and pieces of streams that were published here.
+    pub published: u64,
+    /// Those that were put in line for a subscriber here, once for each.
+    pub delivered: u64,
+    /// Subscribers that did not keep up.
+    pub too_slow: u64,
+    /// Messages that could not be taken to other instances.
+    pub not_carried: u64,
+}
+
+/// Takes what is published to those who are subscribed. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Broadcaster(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<Table>,
+    carrier: Arc<dyn Carrier>,
+    /// Bytes that wait for subscribers.
+    waiting: Arc<AtomicUsize>,
+    published: AtomicU64,
+    delivered: AtomicU64,
+    too_slow: AtomicU64,
+    not_carried: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// The subscribers of each topic that has some.
+    topics: HashMap<Topic, HashMap<u64, Arc<Line>>>,
+    subscribers: HashMap<u64, Arc<Line>>,
+    last: u64,
+    is_closing: bool,
+}
+
+impl Default for Broadcaster {
+    fn default() -> Self {
+        Self::new(Arc::new(Alone))
+    }
+}
+
+impl Broadcaster {
+    /// Without subscribers.
+    #[must_use]
+    pub(crate) fn new(carrier: Arc<dyn Carrier>) -> Self {
+        Self(Arc::new(Shared {
+            table: Mutex::default(),
+            carrier,
+            waiting: Arc::default(),
+            published: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            too_slow: AtomicU64::new(0),
+            not_carried: AtomicU64::new(0),
+        }))
+    }
+
+    /// Publishes to everybody who is subscribed, wherever that is.
+    pub(crate) fn publish(&self, topic: &Topic, frame: &Frame) {
+        self.0.published.fetch_add(1, Relaxed);
+        if !self.0.carrier.carry(topic, frame) {
+            self.note_not_carried(1);
+        }
+        self.deliver(topic, frame);
+    }
+
+    /// The same to those in this process alone.
+    pub(super) fn deliver(&self, topic: &Topic, frame: &Frame) {
+        let table = self.table();
+        let Some(lines) = table.topics.get(topic) else { return };
+        for line in lines.values() {
+            match line.put(frame.clone()) {
+                Put::In => self.0.delivered.fetch_add(1, Relaxed),
+                // Its own task takes it out of the table.
+                Put::TooSlow => self.0.too_slow.fetch_add(1, Relaxed),
+                Put::Ended => 0,
+            };
+        }
+    }
+
+    /// Subscribes to these. What is published after this has answered, on whatever instance, will come.
+    ///
+    /// # Errors
+    /// When there is no room, or the server goes away.
+    pub(crate) async fn subscribe(&self, topics: Vec<Topic>) -> Result<Subscription, Refused> {
+        let mut subscription = {
+            let mut table = self.table();
+            if table.is_closing {
+                return Err(Refused::Closing);
+            }
+            if table.subscribers.len() >= SUBSCRIBERS {
+                return Err(Refused::Full);
+            }
+            table.last += 1;
+            let (id, line) = (table.last, Arc::new(Line::new(Arc::clone(&self.0.waiting))));
+            table.subscribers.insert(id, Arc::clone(&line));
+            Subscription {
+                id,
+                line,
+                topics: HashSet::new(),
+                broadcaster: self.clone(),
+            }
+        };
+        subscription.add(topics).await?;
+        Ok(subscription)
+    }
+
+    /// How many there are, and what was done.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            subscribers: self.table().subscribers.len(),
+            published: self.0.published.load(Relaxed),
+            delivered: self.0.delivered.load(Relaxed),
+            too_slow: self.0.too_slow.load(Relaxed),
+            not_carried: self.0.not_carried.load(Relaxed),
+        }
+    }
+
+    /// Takes no new subscribers, and tells those that there are that the server is going away.
+    pub fn announce_end(&self) {
+        let mut table = self.table();
+        table.is_closing = true;
+        for line in table.subscribers.values() {
+            line.put(Frame::Closing);
+        }
+    }
+
+    /// Lets all subscribers end when they have what waits for them, and takes no new ones.
+    pub fn close(&self) {
+        let mut table = self.table();
+        table.is_closing = true;
+        for line in table.subscribers.values() {
+            line.end(End::Closing);
+        }
+    }
+
+    /// The topics that somebody is subscribed to.
+    pub(super) fn topics(&self) -> Vec<Topic> {
+        self.table().topics.keys().cloned().collect()
+    }
+
+    /// Whether somebody is subscribed to something.
+    pub(super) fn has_topics(&self) -> bool {
+        !self.table().topics.is_empty()
+    }
+
+    pub(super) fn note_not_carried(&self, messages: usize) {
+        let messages = u64::try_from(messages).unwrap_or(u64::MAX);
+        self.0.not_carried.fetch_add(messages, Relaxed);
+    }
+
+    pub(super) fn leave(&self, id: u64, topics: &HashSet<Topic>) {
+        let mut table = self.table();
+        table.subscribers.remove(&id);
+        self.forsake(&mut table, id, topics.iter());
+    }
+
+    /// Takes a subscriber out of these topics, and these out of what is followed if it was the last one.
+    fn forsake<'a>(&self, table: &mut Table, id: u64, topics: impl Iterator<Item = &'a Topic>) {
+        let mut left = Vec::new();
+        for topic in topics {
+            let Some(lines) = table.topics.get_mut(topic) else {
+                continue;
+            };
+            lines.remove(&id);
+            if lines.is_empty() {
+                table.topics.remove(topic);
+                left.push(topic.clone());
+            }
+        }
+        if !left.is_empty() {
+            self.0.carrier.unfollow(&left);
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Subscription {
+    /// Subscribes to these as well.
+    ///
+    /// # Errors
+    /// When there is no room for one of them; none is added then.
+    pub(crate) async fn add(&mut self, topics: Vec<Topic>) -> Result<(), Refused> {
+        let mut new: Vec<Topic> = topics;
+        new.retain(|topic| !self.topics.contains(topic));
+        if self.topics.len() + new.len() > OF_SUBSCRIBER {
+            return Err(Refused::TooManyTopics);
+        }
+        let told = {
+            let mut table = self.broadcaster.table();
+            let is_full = |topic: &Topic| {
+                let lines = table.topics.get(topic);
+                lines.is_some_and(|lines| lines.len() >= OF_TOPIC)
+            };
+            if new.iter().any(is_full) {
+                return Err(Refused::Full);
+            }
+            for topic in &new {
+                let lines = table.topics.entry(topic.clone()).or_default();
+                lines.insert(self.id, Arc::clone(&self.line));
+                self.topics.insert(topic.clone());
+            }
+            // In the table's order, or what is followed would not be what the table says.
+            self.broadcaster.0.carrier.follow(&new)
+        };
+        if let Some(told) = told {
+            // Without an answer it is subscribed here, and the rest will come.
+            let _ = tokio::time::timeout(TELLING, told).await;
+        }
+        Ok(())
+    }
+
+    /// Is not subscribed to these any more.
+    pub(crate) fn remove(&mut self, topics: &[Topic]) {
+        let broadcaster = self.broadcaster.clone();
+        let mut table = broadcaster.table();
+        let had = topics.iter().filter(|topic| self.topics.remove(*topic));
+        broadcaster.forsake(&mut table, self.id, had);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn topic(name: &str) -> Topic {
+        Topic::new("c", name)
+    }
+
+    fn frame(text: &str) -> Frame {
+        Frame::Message(text.into())
+    }
+
+    /// What waits for it.
+    fn waiting(subscription: &Subscription) -> Vec<Frame> {
+        std::iter::from_fn(|| subscription.next().now_or_never()?.ok()).collect()
+    }
+
+    fn subscribe(broadcaster: &Broadcaster, names: &[&str]) -> Result<Subscription, Refused> {
+        let topics = names.iter().map(|name| topic(name)).collect();
+        broadcaster
+            .subscribe(topics)
+            .now_or_never()
+            .expect("nobody else is asked")
+    }
+
+    #[test]
+    fn a_channel_is_no_other_and_a_topic_is_no_other() {
+        let broadcaster = Broadcaster::default();
+        let subscription = subscribe(&broadcaster, &["a"]).expect("room");
+        for elsewhere in [Topic::new("c", "b"), Topic::new("d", "a"), Topic::new("", "ca")] {
+            broadcaster.publish(&elsewhere, &frame("not for it"));
+        }
+        broadcaster.publish(&topic("a"), &frame("for it"));
+        assert_eq!(waiting(&subscription), [frame("for it")]);
+        let counts = broadcaster.counts();
+        assert_eq!((counts.published, counts.delivered, counts.subscribers), (4, 1, 1));
+    }
+
+    #[test]
+    fn topics_come_and_go() {
+        let broadcaster = Broadcaster::default();
+        let mut subscription = subscribe(&broadcaster, &["a", "a", "b"]).expect("room");
+        let added = subscription.add(vec![topic("b"), topic("c")]);
+        added.now_or_never().expect("nobody else is asked").expect("room");
+        subscription.remove(&[topic("b"), topic("unknown")]);
+        for name in ["a", "b", "c"] {
+            broadcaster.publish(&topic(name), &frame(name));
+        }
+        assert_eq!(waiting(&subscription), [frame("a"), frame("c")], "each once");
+        drop(subscription);
+        assert_eq!(
+            (broadcaster.topics(), broadcaster.counts().subscribers),
+            (Vec::new(), 0)
+        );
+    }
+
+    #[test]
+    fn there_is_so_much_room() {
+        let broadcaster = Broadcaster::default();
+        let mut all: Vec<_> = (0..OF_TOPIC)
+            .map(|_| subscribe(&broadcaster, &["a"]).expect("room"))
+            .collect();
+        assert_eq!(subscribe(&broadcaster, &["b", "a"]).err(), Some(Refused::Full));
+        assert_eq!(broadcaster.counts().subscribers, OF_TOPIC, "nothing is left of it");
+        assert_eq!(broadcaster.topics(), [topic("a")]);
+        drop(all.pop());
+        subscribe(&broadcaster, &["a"]).expect("room again");
+        let names: Vec<String> = (0..=OF_SUBSCRIBER).map(|number| number.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(subscribe(&broadcaster, &names).err(), Some(Refused::TooManyTopics));
+    }
+
+    #[test]
+    fn one_that_does_not_read_costs_nobody_else_anything() {
+        let broadcaster = Broadcaster::default();
+        let slow = subscribe(&broadcaster, &["a"]).expect("room");
+        let quick = subscribe(&broadcaster, &["a"]).expect("room");
+        for number in 0..5_000 {
+            broadcaster.publish(&topic("a"), &frame(&number.to_string()));
+            assert_eq!(waiting(&quick).len(), 1);
+        }
+        assert_eq!(slow.next().now_or_never(), Some(Err(End::TooSlow)));
+        assert_eq!(broadcaster.counts().too_slow, 1);
+    }
+
+    #[test]
+    fn whoever_closes_lets_everybody_read_to_the_end() {
+        let broadcaster = Broadcaster::default();
+        let subscription = subscribe(&broadcaster, &["a"]).expect("room");
+        broadcaster.announce_end();
+        assert_eq!(subscribe(&broadcaster, &["a"]).err(), Some(Refused::Closing));
+        broadcaster.publish(&topic("a"), &frame("last"));
+        broadcaster.close();
+        broadcaster.publish(&topic("a"), &frame("too late"));
+        assert_eq!(waiting(&subscription), [Frame::Closing, frame("last")]);
+        assert_eq!(subscription.next().now_or_never(), Some(Err(End::Closing)));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Act {
+        Subscribe(Vec<u8>),
+        Add(usize, u8),
+        Remove(usize, u8),
+        Leave(usize),
+        Publish(u8),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        let name = 0..4_u8;
+        prop_oneof![
+            prop::collection::vec(name.clone(), 0..3).prop_map(Act::Subscribe),
+            (any::<usize>(), name.clone()).prop_map(|(who, name)| Act::Add(who, name)),
+            (any::<usize>(), name.clone()).prop_map(|(who, name)| Act::Remove(who, name)),
+            any::<usize>().prop_map(Act::Leave),
+            name.prop_map(Act::Publish),
+        ]
+    }
+
+    proptest! {
+        /// Against lists of who wants what.
+        #[test]
+        fn everybody_gets_what_they_are_subscribed_to(acts in prop::collection::vec(act(), 0..60)) {
+            let broadcaster = Broadcaster::default();
+            let mut world: Vec<(Subscription, HashSet<u8>, Vec<Frame>)> = Vec::new();
+            let names = |numbers: &[u8]| numbers.iter().map(|number| topic(&number.to_string())).collect::<Vec<_>>();
+            for (number, act) in acts.into_iter().enumerate() {
+                let count = world.len().max(1);
+                match act {
+                    Act::Subscribe(wanted) => {
+                        let subscribed = broadcaster.subscribe(names(&wanted)).now_or_never();
+                        let subscription = subscribed.expect("at once").expect("room");
+                        world.push((subscription, wanted.into_iter().collect(), Vec::new()));
+                    }
+                    Act::Add(who, name) => if let Some((subscription, wanted, _)) = world.get_mut(who % count) {
+                        subscription.add(names(&[name])).now_or_never().expect("at once").expect("room");
+                        wanted.insert(name);
+                    },
+                    Act::Remove(who, name) => if let Some((subscription, wanted, _)) = world.get_mut(who % count) {
+                        subscription.remove(&names(&[name]));
+                        wanted.remove(&name);
+                    },
+                    Act::Leave(who) => if who % count < world.len() {
+                        world.swap_remove(who % count);
+                    },
+                    Act::Publish(name) => {
+                        let message = frame(&number.to_string());
+                        broadcaster.publish(&topic(&name.to_string()), &message);
+                        for (_, wanted, expected) in &mut world {
+                            if wanted.contains(&name) {
+                                expected.push(message.clone());
+                            }
+                        }
+                    }
+                }
+            }
+            let followed: HashSet<Topic> = broadcaster.topics().into_iter().collect();
+            let wanted = world.iter().flat_map(|(_, wanted, _)| wanted);
+            prop_assert_eq!(followed, wanted.map(|name| topic(&name.to_string())).collect());
+            for (subscription, _, expected) in &world {
+                prop_assert_eq!(&waiting(subscription), expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A subscriber that has opened a WebSocket.
+//!
+//! It reads messages as texts, and bytes that are passed on as binary frames. It may say that it wants more topics, with a
+//! token for them, or fewer; nobody answers to that.
+//!
+//! Promises: a subscriber that is gone, does not read or does not keep up is disconnected; whatever it sends, nobody else is
+//! touched by it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Closed, ProtocolError, Session};
+use callboard_actors::ports::Clock;
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::grant::read_topics;
+use super::subscription::{End, Frame, Subscription};
+use super::{Grant, message};
+
+/// Bytes of what a subscriber may say at once.
+pub(crate) const SAID_BYTES: usize = 128 * 1024;
+/// How often it is asked whether it is still there.
+const PING: Duration = Duration::from_secs(15);
+/// How often it may have nothing to say to that.
+const MISSED: u32 = 3;
+/// For a frame to be taken.
+const WRITE: Duration = Duration::from_secs(10);
+
+/// A connection.
+pub(crate) struct Connection {
+    pub(crate) session: Session,
+    pub(crate) frames: AggregatedMessageStream,
+    pub(crate) subscription: Subscription,
+}
+
+/// What a subscriber may say.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", content = "data", rename_all = "lowercase")]
+enum Said {
+    /// More topics: the token for them.
+    Sub(String),
+    /// Fewer: which.
+    Unsub(Value),
+}
+
+/// Serves a connection until it ends. `read` says what a token allows.
+pub(crate) async fn serve(connection: Connection, read: impl Fn(&str) -> Option<Grant>, clock: Arc<dyn Clock>) {
+    let Connection {
+        mut session,
+        mut frames,
+        mut subscription,
+    } = connection;
+    let reason = converse(&mut session, &mut frames, &mut subscription, read, &*clock).await;
+    drop(subscription);
+    let _ = timeout(WRITE, session.close(reason)).await;
+}
+
+/// Answers what the connection is to be closed with.
+async fn converse(
+    session: &mut Session,
+    frames: &mut AggregatedMessageStream,
+    subscription: &mut Subscription,
+    read: impl Fn(&str) -> Option<Grant>,
+    clock: &dyn Clock,
+) -> Option<CloseReason> {
+    let mut heard = Instant::now();
+    let mut next_ping = heard;
+    loop {
+        let written = tokio::select! {
+            frame = subscription.next() => match frame {
+                Ok(Frame::Message(text)) => within(session.text(text)).await,
+                Ok(Frame::Raw(bytes)) => within(session.binary(bytes)).await,
+                Ok(Frame::Closing) => within(session.text(message::closing(clock.now()))).await,
+                Err(End::Closing) => return close(CloseCode::Away, "the server is shutting down"),
+                Err(End::TooSlow) => return close(CloseCode::Again, "too slow: messages were lost"),
+            },
+            frame = frames.next() => {
+                heard = Instant::now();
+                match frame {
+                    Some(Ok(AggregatedMessage::Text(text))) => {
+                        hear(subscription, &text, &read).await;
+                        Ok(())
+                    }
+                    Some(Ok(AggregatedMessage::Ping(bytes))) => within(session.pong(&bytes)).await,
+                    Some(Ok(AggregatedMessage::Binary(_) | AggregatedMessage::Pong(_))) => Ok(()),
+                    Some(Ok(AggregatedMessage::Close(reason))) => return reason,
+                    Some(Err(ProtocolError::Io(_))) | None => return None,
+                    Some(Err(ProtocolError::Overflow)) => return close(CloseCode::Size, "too much at once"),
+                    Some(Err(_)) => return close(CloseCode::Protocol, "that is not the protocol"),
+                }
+            }
+            () = sleep_until(next_ping) => {
+                if heard.elapsed() >= PING * MISSED {
+                    return close(CloseCode::Policy, "no answer to pings");
+                }
+                next_ping = Instant::now() + PING;
+                within(session.ping(b"")).await
+            }
+        };
+        if written.is_err() {
+            return None;
+        }
+    }
+}
+
+/// Does what a subscriber asks for; what makes no sense is passed over.
+async fn hear(subscription: &mut Subscription, text: &str, read: impl Fn(&str) -> Option<Grant>) {
+    match serde_json::from_str(text) {
+        Ok(Said::Sub(token)) => {
+            let Some(grant) = read(&token) else { return };
+            if let Err(refused) = subscription.add(grant.topics).await {
+                tracing::debug!(%refused, "a subscriber's wish for more topics");
+            }
+        }
+        Ok(Said::Unsub(topics)) => {
+            if let Some(topics) = read_topics(topics) {
+                subscription.remove(&topics);
+            }
+        }
+        Err(_) => {}
+    }
+}
+
+/// The other side does not take it.
+struct Gone;
+
+async fn within(writing: impl Future<Output = Result<(), Closed>>) -> Result<(), Gone> {
+    timeout(WRITE, writing).await.ok().and_then(Result::ok).ok_or(Gone)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what a connection is closed with")]
+fn close(code: CloseCode, text: &str) -> Option<CloseReason> {
+    Some(CloseReason {
+        code,
+        description: Some(text.to_owned()),
+    })
+}
