@@ -11,6 +11,7 @@ mod audit;
 mod catalog;
 mod commit;
 mod crons;
+mod deferrals;
 mod error;
 mod events;
 mod gatherings;
