@@ -116,6 +116,21 @@ CREATE TABLE callboard.steps (
     PRIMARY KEY (run_id, step_id)
 ) WITH (fillfactor = 90);
 
+-- Functions that runs have put off until their end, and what has become of that.
+CREATE TABLE callboard.deferrals (
+    run_id   uuid NOT NULL,
+    event_id uuid,                     -- which starts the function, when the run has ended
+    seq      bigint NOT NULL,          -- orders by first report
+    id       text COLLATE "C" NOT NULL,
+    name     text NOT NULL,
+    function text NOT NULL,            -- its slug
+    status   text NOT NULL,
+    reason   text,                     -- why it was rejected
+    input    text,                     -- while it is pending
+    meta     text,
+    PRIMARY KEY (run_id, id)
+) WITH (fillfactor = 90);
+
 -- By month of the run. A month is dropped as a whole when its runs are gone; see `make_history_partitions` and
 -- `drop_history_partitions`. The default partition holds runs of times that no month was made for (an app may choose
 -- the time in an event's id), and what outlived its month.

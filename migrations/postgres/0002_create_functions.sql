@@ -872,7 +872,9 @@ CREATE FUNCTION callboard.effect(
     skip_detail text[],
     further_event uuid[], further_run uuid[],
     letter_run uuid[], letter_key text[], letter_function uuid[], letter_attempt bigint[], letter_due bigint[],
-    letter_priority integer[], letter_payload text[], letter_id uuid[], letter_reason text[]
+    letter_priority integer[], letter_payload text[], letter_id uuid[], letter_reason text[],
+    deferral_run uuid[], deferral_id text[], deferral_seq bigint[], deferral_name text[], deferral_function text[],
+    deferral_status text[], deferral_reason text[], deferral_input text[], deferral_meta text[], deferral_event uuid[]
 ) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off SET jit = off AS $$
@@ -974,6 +976,15 @@ BEGIN
         ON CONFLICT ON CONSTRAINT dead_letters_pkey DO UPDATE SET function_id = excluded.function_id,
             attempt = excluded.attempt, due = excluded.due, priority = excluded.priority, payload = excluded.payload,
             id = excluded.id, reason = excluded.reason;
+    END IF;
+    IF cardinality(deferral_run) > 0 THEN
+        INSERT INTO callboard.deferrals (run_id, id, seq, name, function, status, reason, input, meta, event_id)
+        SELECT new.* FROM unnest(deferral_run, deferral_id, deferral_seq, deferral_name, deferral_function,
+                deferral_status, deferral_reason, deferral_input, deferral_meta, deferral_event)
+            AS new (run_id, id, seq, name, function, status, reason, input, meta, event_id)
+        WHERE new.run_id <> ALL (dropped)
+        ON CONFLICT ON CONSTRAINT deferrals_pkey DO UPDATE SET status = excluded.status, reason = excluded.reason,
+            input = excluded.input, meta = excluded.meta, event_id = excluded.event_id;
     END IF;
 END
 $$;

@@ -108,6 +108,21 @@ CREATE TABLE steps (
     PRIMARY KEY (run_id, step_id)
 ) WITHOUT ROWID;
 
+-- Functions that runs have put off until their end, and what has become of that.
+CREATE TABLE deferrals (
+    run_id   TEXT NOT NULL,
+    id       TEXT NOT NULL,
+    seq      INTEGER NOT NULL,         -- orders by first report
+    name     TEXT NOT NULL,
+    function TEXT NOT NULL,            -- its slug
+    status   TEXT NOT NULL,
+    reason   TEXT,                     -- why it was rejected
+    input    TEXT,                     -- while it is pending
+    meta     TEXT,
+    event_id TEXT,                     -- which starts the function, when the run has ended
+    PRIMARY KEY (run_id, id)
+) WITHOUT ROWID;
+
 CREATE TABLE history (
     run_id  TEXT NOT NULL,
     seq     INTEGER NOT NULL,

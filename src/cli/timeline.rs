@@ -187,6 +187,7 @@ mod tests {
             jobs: Vec::new(),
             waits: Vec::new(),
             held: Vec::new(),
+            deferrals: Vec::new(),
         }
     }
 

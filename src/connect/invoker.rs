@@ -137,6 +137,9 @@ fn key_of(call: &Call, slug: &str) -> CallKey {
     let run = call.run.to_bytes();
     let mut told: Vec<&[u8]> = vec![&run, slug.as_bytes(), target(call).as_bytes(), numbers.as_bytes()];
     told.extend(call.stack.iter().map(|step| step.as_str().as_bytes()));
+    for (id, is_abortable) in &call.defers {
+        told.extend([if *is_abortable { b"defer" } else { b"past " }, id.as_str().as_bytes()]);
+    }
     CallKey::derive(&told)
 }
 
@@ -206,6 +209,7 @@ mod tests {
             stack: vec![StepId::from("a"), StepId::from("b")],
             stack_current: 1,
             events: Arc::from([Json::null()]),
+            defers: vec![(StepId::from("d"), true)],
             steps: Vec::new(),
         }
     }
@@ -220,6 +224,8 @@ mod tests {
     #[case::stack(|call: &mut Call| drop(call.stack.pop()))]
     #[case::current(|call: &mut Call| call.stack_current = 2)]
     #[case::plan(|call: &mut Call| call.plan_only = true)]
+    #[case::defer(|call: &mut Call| call.defers[0].1 = false)]
+    #[case::defers(|call: &mut Call| call.defers.clear())]
     fn another_call_has_another_key(#[case] change: Change) {
         let mut other = call();
         change(&mut other);

@@ -2,10 +2,9 @@
 //!
 //! The body is canonical JSON without any payload being parsed again: events and memos are canonical texts already
 //! and are glued between keys that are written in sorted order. What every SDK needs is always there, whatever its
-//! value (both `use_api` flags, `stack`, `steps`, integers without a fraction); what is missing is missing on purpose:
+//! value (both `use_api` flags, `stack`, `steps`, `defers`, integers without a fraction); what is missing is missing on purpose:
 //!
-//! * `ctx.fn_id`, where the app must not report steps before the call is over;
-//! * `defers`: functions are not deferred yet.
+//! * `ctx.fn_id`, where the app must not report steps before the call is over.
 //!
 //! `ctx.fn_id` and `ctx.qi_id` have the TypeScript SDK (4.x) report steps as they are done, in the name of the call's
 //! [`Ticket`](callboard_actors::domain::Ticket), and go on in the same call; see `/v1/checkpoint`. The generation is for
@@ -153,7 +152,8 @@ fn write(call: &Call, steps: Option<&[(StepId, Json)]>, events: &[Json]) -> Stri
     let payload: usize = steps.iter().map(|(id, memo)| id.as_str().len() + memo.len() + 8).sum();
     let events_len: usize = events.iter().map(|event| event.len() + 1).sum();
     let first = call.events.first().map_or("{}", Json::as_str);
-    let mut out = String::with_capacity(512 + 48 * call.stack.len() + payload + events_len + first.len());
+    let ids = 48 * call.stack.len() + 64 * call.defers.len();
+    let mut out = String::with_capacity(512 + ids + payload + events_len + first.len());
 
     out.push_str(r#"{"ctx":{"attempt":"#);
     push_number(&mut out, call.attempt);
@@ -187,6 +187,14 @@ fn write(call: &Call, steps: Option<&[(StepId, Json)]>, events: &[Json]) -> Stri
     }
     out.push_str(r#"]},"step_id":"step","use_api":"#);
     out.push_str(if use_api { "true" } else { "false" });
+    out.push_str(r#"},"defers":{"#);
+    push_members(&mut out, &call.defers, |out, abortable| {
+        out.push_str(if *abortable {
+            r#"{"abortable":true}"#
+        } else {
+            r#"{"abortable":false}"#
+        });
+    });
     out.push_str(r#"},"event":"#);
     out.push_str(first);
     out.push_str(r#","events":["#);
@@ -197,7 +205,7 @@ fn write(call: &Call, steps: Option<&[(StepId, Json)]>, events: &[Json]) -> Stri
         out.push_str(event.as_str());
     }
     out.push_str(r#"],"steps":{"#);
-    push_steps(&mut out, steps);
+    push_members(&mut out, steps, |out, memo| out.push_str(memo.as_str()));
     out.push_str(r#"},"use_api":"#);
     out.push_str(if use_api { "true" } else { "false" });
     out.push_str(r#","version":"#);
@@ -206,20 +214,21 @@ fn write(call: &Call, steps: Option<&[(StepId, Json)]>, events: &[Json]) -> Stri
     out
 }
 
-fn push_steps(out: &mut String, steps: &[(StepId, Json)]) {
-    let mut sorted: Vec<&(StepId, Json)> = steps.iter().collect();
+/// The members of an object whose keys are ids.
+fn push_members<T>(out: &mut String, members: &[(StepId, T)], push: impl Fn(&mut String, &T)) {
+    let mut sorted: Vec<&(StepId, T)> = members.iter().collect();
     // Canonical order is that of UTF-16. For the hex digits of real ids it is the order they come in.
     let before = |a: &StepId, b: &StepId| a.as_str().encode_utf16().cmp(b.as_str().encode_utf16());
     if !sorted.is_sorted_by(|(a, _), (b, _)| before(a, b).is_le()) {
         sorted.sort_by(|(a, _), (b, _)| before(a, b));
     }
-    for (position, (id, memo)) in sorted.into_iter().enumerate() {
+    for (position, (id, value)) in sorted.into_iter().enumerate() {
         if position > 0 {
             out.push(',');
         }
         push_text(out, id.as_str());
         out.push(':');
-        out.push_str(memo.as_str());
+        push(out, value);
     }
 }
 
@@ -279,6 +288,7 @@ mod tests {
             events: Arc::from([
                 Json::parse(r#"{"name":"a/b","data":{"z":1,"a":[1.0]},"ts":1750000000000}"#).expect("json"),
             ]),
+            defers: Vec::new(),
             steps: Vec::new(),
         }
     }
@@ -304,7 +314,7 @@ mod tests {
                     "request_id": "01JZ0000000000000000000009", "run_id": run, "step_id": "step",
                     "stack": {"current": 0, "stack": []}, "use_api": false,
                 },
-                "event": event, "events": [event], "steps": {}, "use_api": false, "version": -1,
+                "defers": {}, "event": event, "events": [event], "steps": {}, "use_api": false, "version": -1,
             })
         );
         assert_eq!(

@@ -1,12 +1,12 @@
 //! A run put together from its rows, whichever database they come from.
 //!
-//! Rows come in by kind, for many runs at once, and go out by run. Within a run, steps keep the order in which they came,
-//! which is that of their first report.
+//! Rows come in by kind, for many runs at once, and go out by run. Within a run, steps and deferrals keep the order in which
+//! they came, which is that of their first report.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use callboard_actors::domain::{DeadLetter, EventId, JobKey, Json, RunId, RunState, Step, StepState};
+use callboard_actors::domain::{DeadLetter, Deferral, EventId, JobKey, Json, RunId, RunState, Step, StepState};
 use callboard_actors::ports::StoreError;
 
 /// What belongs to runs beside their own rows.
@@ -16,6 +16,7 @@ pub(super) struct Parts {
     steps: HashMap<RunId, Vec<Step>>,
     jobs: HashMap<RunId, BTreeMap<JobKey, u32>>,
     letters: HashMap<RunId, BTreeMap<JobKey, DeadLetter>>,
+    deferrals: HashMap<RunId, Vec<Deferral>>,
 }
 
 impl Parts {
@@ -36,6 +37,10 @@ impl Parts {
     pub(super) fn letter(&mut self, letter: DeadLetter) {
         let held = self.letters.entry(letter.job.id.run).or_default();
         held.insert(letter.job.id.key.clone(), letter);
+    }
+
+    pub(super) fn deferral(&mut self, run: RunId, deferral: Deferral) {
+        self.deferrals.entry(run).or_default().push(deferral);
     }
 
     /// The bodies of the events that started a run, in order.
@@ -59,6 +64,8 @@ impl Parts {
         done.sort();
         state.stack = done.into_iter().map(|(_, step)| step).collect();
         state.jobs = self.jobs.remove(&state.id).unwrap_or_default();
+        let deferrals = self.deferrals.remove(&state.id).unwrap_or_default();
+        state.deferrals = deferrals.into_iter().map(|known| (known.id.clone(), known)).collect();
         state.held = self.letters.remove(&state.id).unwrap_or_default();
     }
 }

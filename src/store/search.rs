@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use callboard_actors::domain::{EventId, RunId, Timestamp};
+use callboard_actors::domain::{Event, EventId, RunId, Timestamp};
 use callboard_actors::ports::{EventSearch, RunFilter, RunSearch, RunTime};
 
 use super::paging::or_all;
@@ -68,7 +68,8 @@ impl RunParameters {
 
 /// The same as a list that has its own indexes, if it is one.
 pub(super) fn as_list(search: &RunSearch) -> Option<RunFilter> {
-    let is_list = search.time == RunTime::Queued && search.order == RunTime::Queued && !search.ascending;
+    let is_by_id = search.time == RunTime::Queued && search.order == RunTime::Queued && !search.ascending;
+    let is_list = is_by_id && search.deferred.is_none();
     is_list.then(|| RunFilter {
         statuses: search.statuses.clone(),
         functions: search.functions.clone(),
@@ -94,8 +95,13 @@ fn condition(search: &RunSearch, dialect: &Dialect) -> String {
         || format!("{mark}5 <= {mark}6"),
         |column| format!("{column} >= {mark}5 AND {column} < {mark}6"),
     );
+    let deferred = match search.deferred {
+        None => String::new(),
+        Some(true) => format!(" AND event_name = '{}'", Event::DEFERRED),
+        Some(false) => format!(" AND event_name <> '{}'", Event::DEFERRED),
+    };
     format!(
-        "id >= {mark}1 AND id < {mark}2 AND {} AND {} AND {time}",
+        "id >= {mark}1 AND id < {mark}2 AND {} AND {} AND {time}{deferred}",
         dialect.has_status, dialect.has_function
     )
 }

@@ -17,6 +17,7 @@ mod connect;
 mod containers;
 mod crons;
 mod dead_letters;
+mod deferrals;
 mod endpoints;
 mod events;
 mod failures;

@@ -47,6 +47,8 @@ pub struct Call {
     pub stack_current: usize,
     /// The events that started the run.
     pub events: Arc<[Json]>,
+    /// What the run has put off, by id, and whether it can still take it back; in the order of the ids.
+    pub defers: Vec<(StepId, bool)>,
     /// The memos of the steps of `stack` and, in the place of one, the input of a step that was edited; in the order of
     /// their ids.
     pub steps: Vec<(StepId, Json)>,

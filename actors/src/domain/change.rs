@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    CallRef, ClaimId, DeadLetter, Event, EventId, Fire, FunctionId, Job, JobKey, Join, Joined, Json, LockClaim,
-    RateClaim, RunId, RunState, RunStatus, Step, StepId, Timestamp, Wait, WaitKey,
+    CallRef, ClaimId, DeadLetter, Deferral, Event, EventId, Fire, FunctionId, Job, JobKey, Join, Joined, Json,
+    LockClaim, RateClaim, RunId, RunState, RunStatus, Step, StepId, Timestamp, Wait, WaitKey,
 };
 
 /// One change of one run.
@@ -57,6 +57,9 @@ pub enum Change {
     Buried(DeadLetter),
     /// The dead letter about this job goes.
     Unburied(JobKey),
+    /// A function is put off until the run's end, or something has become of one that was: it takes the place of the one with
+    /// its id.
+    Deferred(Deferral),
     /// From now on this call's reports count, and of the calls beside it none that was made before. Attempts before it
     /// are forgotten.
     Reporter(CallRef),

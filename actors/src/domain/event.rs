@@ -83,6 +83,8 @@ pub struct Event {
 }
 
 impl Event {
+    /// Name of the event that starts a function which another run has put off.
+    pub const DEFERRED: &'static str = "inngest/deferred.schedule";
     /// Name of the event of a cron tick.
     pub const SCHEDULED: &'static str = "inngest/scheduled.timer";
 
@@ -114,7 +116,7 @@ impl Event {
             Some(_) => return Err(EventError::Id),
         };
         let ts = timestamp(incoming.ts.as_ref(), received_at)?;
-        let meta = sessions(incoming.meta)?;
+        let meta = resolve_meta(incoming.meta)?;
         let event = Self::assemble(name, id, external_id, ts, received_at, data, user, incoming.v, meta)?;
         if event.body.len() > limits::EVENT_BYTES {
             return Err(EventError::TooLarge(event.body.len()));
@@ -175,9 +177,23 @@ impl Event {
     /// An event of the server's own whose `data` is canonical JSON text already.
     #[must_use]
     pub fn glued(name: &str, id: EventId, external_id: String, at: Timestamp, data: &str) -> Self {
+        Self::glued_with(name, id, external_id, at, data, None)
+    }
+
+    /// The same with a `meta`, as [`resolve_meta`] gives it.
+    #[must_use]
+    pub fn glued_with(
+        name: &str,
+        id: EventId,
+        external_id: String,
+        at: Timestamp,
+        data: &str,
+        meta: Option<&Json>,
+    ) -> Self {
         let quoted = |text: &str| Value::from(text).to_string();
+        let meta = meta.map_or_else(String::new, |meta| format!("\"meta\":{meta},"));
         let body = format!(
-            "{{\"data\":{data},\"id\":{},\"name\":{},\"ts\":{},\"user\":{{}}}}",
+            "{{\"data\":{data},\"id\":{},{meta}\"name\":{},\"ts\":{},\"user\":{{}}}}",
             quoted(&external_id),
             quoted(name),
             at.as_millis()
@@ -274,11 +290,14 @@ fn timestamp(ts: Option<&Value>, now: Timestamp) -> Result<Timestamp, EventError
     }
 }
 
-/// Merges the inherited sessions below the sender's own and drops every other member of `meta`.
+/// An event's `meta` as it is kept: `{"sessions"}` with the inherited ones merged below the sender's own, or nothing.
 ///
-/// A `null` of the sender's removes an inherited key, `sessions: null` all of them; inherited keys fill what slots are
+/// A `null` of the sender's removes an inherited key, `sessions: null` all of them; inherited keys fill what places are
 /// left, in byte order.
-fn sessions(meta: Option<Value>) -> Result<Option<Value>, EventError> {
+///
+/// # Errors
+/// When a session breaks its limits, or is neither text nor number.
+pub fn resolve_meta(meta: Option<Value>) -> Result<Option<Value>, EventError> {
     let Some(Value::Object(mut meta)) = meta else {
         return Ok(None);
     };
@@ -289,40 +308,45 @@ fn sessions(meta: Option<Value>) -> Result<Option<Value>, EventError> {
         Some(_) => return Err(EventError::Sessions("`sessions` must be an object")),
     };
     let inherited = match meta.remove("propagated_sessions") {
+        None | Some(Value::Null) => Map::new(),
         Some(Value::Object(inherited)) => inherited,
-        _ => Map::new(),
+        Some(_) => return Err(EventError::Sessions("`propagated_sessions` must be an object")),
     };
     let mut merged = Map::new();
     for (key, id) in &own {
-        let id = match id {
-            Value::Null => continue,
-            Value::String(id) => id.clone(),
-            Value::Number(id) => id.to_string(),
-            _ => return Err(EventError::Sessions("ids must be strings or numbers")),
-        };
-        if key.len() > limits::SESSION_KEY_BYTES || id.len() > limits::SESSION_ID_BYTES {
-            return Err(EventError::Sessions("a key or id is too long"));
+        if !id.is_null() {
+            merged.insert(key.clone(), Value::String(session_id(key, id)?));
         }
-        merged.insert(key.clone(), Value::String(id));
     }
     if merged.len() > limits::SESSIONS_PER_EVENT {
         return Err(EventError::Sessions("more than 5"));
     }
-    let mut free: Vec<_> = inherited
-        .into_iter()
-        .filter(|(key, _)| !own.contains_key(key))
-        .collect();
-    free.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
-    for (key, id) in free {
-        let fits = merged.len() < limits::SESSIONS_PER_EVENT && key.len() <= limits::SESSION_KEY_BYTES;
-        if let (true, Value::String(id)) = (fits, id) {
-            merged.insert(key, Value::String(id));
+    let mut free = Vec::with_capacity(inherited.len());
+    for (key, id) in inherited {
+        let id = session_id(&key, &id)?;
+        if !own.contains_key(&key) {
+            free.push((key, id));
         }
     }
+    free.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
+    free.truncate(limits::SESSIONS_PER_EVENT - merged.len());
+    merged.extend(free.into_iter().map(|(key, id)| (key, Value::String(id))));
     if merged.is_empty() {
         return Ok(None);
     }
     Ok(Some(serde_json::json!({ "sessions": merged })))
+}
+
+fn session_id(key: &str, id: &Value) -> Result<String, EventError> {
+    let id = match id {
+        Value::String(id) => id.clone(),
+        Value::Number(id) => id.to_string(),
+        _ => return Err(EventError::Sessions("ids must be strings or numbers")),
+    };
+    if key.len() > limits::SESSION_KEY_BYTES || id.len() > limits::SESSION_ID_BYTES {
+        return Err(EventError::Sessions("a key or id is too long"));
+    }
+    Ok(id)
 }
 
 #[cfg(test)]
@@ -393,6 +417,26 @@ mod tests {
             body["meta"],
             json!({"sessions": {"user": "7", "b": "2", "c": "3", "d": "4", "e": "5"}})
         );
+    }
+
+    #[rstest]
+    #[case(json!({"propagated_sessions": {"n": 7}}), Some(json!({"sessions": {"n": "7"}})))]
+    #[case(json!({"sessions": {"n": null}, "propagated_sessions": {"n": 7}}), None)]
+    #[case(json!({"sessions": null, "propagated_sessions": {"n": 7}}), None)]
+    #[case(json!({"sessions": {}, "propagated_sessions": null, "more": 1}), None)]
+    fn sessions_come_to(#[case] meta: Value, #[case] resolved: Option<Value>) {
+        assert_eq!(resolve_meta(Some(meta)).expect("valid"), resolved);
+    }
+
+    #[rstest]
+    #[case(json!({"propagated_sessions": {"n": null}}))]
+    #[case(json!({"propagated_sessions": {"n": true}}))]
+    #[case(json!({"propagated_sessions": [1]}))]
+    #[case(json!({"propagated_sessions": {"n": "x".repeat(513)}}))]
+    #[case(json!({"sessions": {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6}}))]
+    #[case(json!({"sessions": {"x".repeat(129): 1}}))]
+    fn sessions_are_refused(#[case] meta: Value) {
+        assert!(resolve_meta(Some(meta)).is_err());
     }
 
     fn json() -> impl Strategy<Value = Value> {

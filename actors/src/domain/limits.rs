@@ -36,6 +36,12 @@ pub const RUN_STATE_BYTES: usize = 32 * 1024 * 1024;
 pub const CALL_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of step state above which steps are not embedded in a call.
 pub const EMBEDDED_STATE_BYTES: usize = CALL_BYTES - 1024;
+/// Functions that one run may put off, those it has thought better of included.
+pub const DEFERRALS_PER_RUN: usize = 20;
+/// Bytes of what a function that is put off is given, and of what all of a run are given together.
+pub const DEFERRAL_INPUT_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of the `meta` of a function that is put off.
+pub const DEFERRAL_META_BYTES: usize = 32 * 1024;
 /// Bytes of the values of one update of metadata.
 pub const METADATA_UPDATE_BYTES: usize = 64 * 1024;
 /// Bytes of all metadata of a run.

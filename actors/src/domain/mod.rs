@@ -13,6 +13,7 @@ mod api_key;
 mod call;
 mod change;
 mod dead_letter;
+mod deferral;
 mod event;
 mod failure;
 mod function;
@@ -33,6 +34,7 @@ mod registration;
 mod report;
 mod resumption;
 mod run;
+mod span_id;
 mod step;
 mod timestamp;
 mod trigger;
@@ -45,7 +47,8 @@ pub use change::{
     Accept, Advance, Change, HistoryEntry, HistoryKind, LeftOut, NewRun, Route, Skip, SkipReason, Take, Write, Written,
 };
 pub use dead_letter::DeadLetter;
-pub use event::{Event, EventError, IncomingEvent};
+pub use deferral::{Deferral, DeferralStatus};
+pub use event::{Event, EventError, IncomingEvent, resolve_meta};
 pub use failure::Failure;
 pub use function::{
     App, Batch, CancelRule, Cap, Caps, ConcurrencyLimit, Debounce, Endpoint, FlowControl, Function, FunctionMode,
@@ -67,7 +70,7 @@ pub use metadata::{
     MetadataUpdate, MetadataValues, NotedMetadata, StepMetadata,
 };
 pub use node::{Node, NodeState};
-pub use opcode::{GatewayOptions, Opcode, OpcodeError, OpcodeKind};
+pub use opcode::{DeferAdd, DeferRefused, GatewayOptions, Opcode, OpcodeError, OpcodeKind};
 pub use operation::{
     Cursor, Estimate, Item, Operation, OperationFilter, OperationKind, OperationState, Precision, Progress,
 };
@@ -77,6 +80,7 @@ pub use registration::{Registration, SyncOutcome};
 pub use report::{CallRef, Report, ReportRefused, Ticket};
 pub use resumption::Resumption;
 pub use run::{EditedStep, RunState, RunStatus};
+pub use span_id::{SpanId, TraceId};
 pub use step::{Step, StepOp, StepState};
 pub use timestamp::Timestamp;
 pub use trigger::Trigger;

@@ -3,6 +3,7 @@
 //! Reading is lenient where SDKs differ (case of `op`, nulls, missing names) and strict where leniency would hang a
 //! run: an unknown opcode is an error, so that the attempt fails visibly.
 
+mod defers;
 mod notes;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+pub use self::defers::{DeferAdd, DeferRefused};
 use super::{Failure, Json, JsonError, StepId, StepMetadata, limits};
 
 /// One opcode.
@@ -91,8 +93,21 @@ pub enum OpcodeKind {
     },
     /// Call the app again.
     DiscoveryRequest,
-    /// Something that neither drives nor blocks the run (deferred functions, for now).
-    Lazy,
+    /// Start a function when this run has ended. Neither drives nor blocks the run.
+    DeferAdd(DeferAdd),
+    /// Don't start one after all that was put off. Neither drives nor blocks the run.
+    DeferAbort {
+        /// The id under which it was put off.
+        target: StepId,
+    },
+}
+
+impl OpcodeKind {
+    /// Whether it travels along with others, and neither drives nor blocks the run.
+    #[must_use]
+    pub fn is_lazy(&self) -> bool {
+        matches!(self, Self::DeferAdd(_) | Self::DeferAbort { .. })
+    }
 }
 
 /// A request to make on the app's behalf. Never logged or stored: it carries the user's credentials.
@@ -178,6 +193,8 @@ struct Wire<'a> {
     timing: Option<Timing>,
     #[serde(default, borrow)]
     metadata: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    userland: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -343,13 +360,15 @@ impl Opcode {
             },
             "syncruncomplete" => return Err(OpcodeError::Unsupported("SyncRunComplete")),
             "discoveryrequest" => OpcodeKind::DiscoveryRequest,
-            "deferadd" | "deferabort" => OpcodeKind::Lazy,
+            "deferadd" => defers::add(&label, wire.opts, wire.userland),
+            "deferabort" => defers::abort(wire.opts),
             _ => return Err(OpcodeError::Unknown(wire.op)),
         };
         if id.is_empty()
+            && !kind.is_lazy()
             && !matches!(
                 kind,
-                OpcodeKind::None | OpcodeKind::Lazy | OpcodeKind::RunComplete { .. } | OpcodeKind::DiscoveryRequest
+                OpcodeKind::None | OpcodeKind::RunComplete { .. } | OpcodeKind::DiscoveryRequest
             )
         {
             return Err(OpcodeError::Missing {
@@ -372,10 +391,7 @@ impl Opcode {
     /// Whether it may be reported while its call is under way: nothing has to be done about it but to keep it.
     #[must_use]
     pub fn is_reportable(&self) -> bool {
-        matches!(
-            self.kind,
-            OpcodeKind::StepRun { .. } | OpcodeKind::StepPlanned | OpcodeKind::Lazy
-        )
+        matches!(self.kind, OpcodeKind::StepRun { .. } | OpcodeKind::StepPlanned) || self.kind.is_lazy()
     }
 
     /// Whether it speaks of a step that has yet to complete.
@@ -384,7 +400,8 @@ impl Opcode {
         !matches!(
             self.kind,
             OpcodeKind::None
-                | OpcodeKind::Lazy
+                | OpcodeKind::DeferAdd(_)
+                | OpcodeKind::DeferAbort { .. }
                 | OpcodeKind::StepRun { .. }
                 | OpcodeKind::StepError(_)
                 | OpcodeKind::StepFailed(_)

@@ -11,8 +11,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CallRef, Change, ClaimId, DeadLetter, EventId, FunctionId, Gates, GatheringId, JobKey, Json, Priority, RunId, Step,
-    StepId, StepState, Timestamp,
+    CallRef, Change, ClaimId, DeadLetter, Deferral, EventId, FunctionId, Gates, GatheringId, JobKey, Json, Priority,
+    RunId, Step, StepId, StepState, Timestamp,
 };
 
 /// Where a run stands.
@@ -97,6 +97,8 @@ pub struct RunState {
     pub stack: Vec<StepId>,
     /// What is going to happen: the run's jobs, each with the attempts made before.
     pub jobs: BTreeMap<JobKey, u32>,
+    /// What it has put off until its end, in that order.
+    pub deferrals: IndexMap<StepId, Deferral>,
     /// The call that was the last to report steps while it was under way, or to take the place of one that had.
     pub reporter: Option<CallRef>,
     /// What was given up and holds the run until somebody decides.
@@ -150,6 +152,7 @@ impl RunState {
             steps: IndexMap::new(),
             stack: Vec::new(),
             jobs: BTreeMap::new(),
+            deferrals: IndexMap::new(),
             reporter: None,
             held: BTreeMap::new(),
             priority: Priority::NONE,
@@ -217,12 +220,19 @@ impl RunState {
         self.steps.values().filter_map(Step::memo).map(Json::len).sum()
     }
 
+    /// Bytes of what all functions that are put off are to be given.
+    #[must_use]
+    pub fn deferred_bytes(&self) -> usize {
+        self.deferrals.values().map(Deferral::input_bytes).sum()
+    }
+
     /// Roughly what the state costs in memory, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
         let events: usize = self.events.iter().map(Json::len).sum();
         let edited = self.edited.as_ref().map_or(0, |edited| edited.input.len());
-        512 + events + edited + self.memo_bytes() + self.steps.len() * 256
+        let deferred = self.deferred_bytes() + self.deferrals.len() * 256;
+        512 + events + edited + deferred + self.memo_bytes() + self.steps.len() * 256
     }
 
     /// Makes one committed change true here as well.
@@ -261,6 +271,9 @@ impl RunState {
             }
             Change::Unburied(key) => {
                 self.held.remove(key);
+            }
+            Change::Deferred(deferral) => {
+                self.deferrals.insert(deferral.id.clone(), deferral.clone());
             }
             Change::Reporter(call) => self.reporter = Some(call.clone()),
             Change::Released(_) | Change::WaitPut(_) | Change::WaitDone(_) | Change::Emit { .. } | Change::Noted(_) => {

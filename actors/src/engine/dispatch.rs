@@ -95,8 +95,19 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request: Request
         stack: run.stack.clone(),
         stack_current,
         events: run.events.clone(),
+        defers: defers(run),
         steps: memos(run),
     }))
+}
+
+/// What the run has put off, sorted by id.
+fn defers(run: &RunState) -> Vec<(StepId, bool)> {
+    let known = run.deferrals.values();
+    let mut defers: Vec<_> = known
+        .map(|deferral| (deferral.id.clone(), deferral.is_pending()))
+        .collect();
+    defers.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    defers
 }
 
 /// The memos of the completed steps, and the input of one that was edited, sorted by step id as canonical JSON wants its members.

@@ -76,7 +76,7 @@ pub fn job(run: &RunState, now: Timestamp) -> Job {
 }
 
 pub(super) fn attended(decision: &mut Decision<'_>, attended: &Replied) {
-    let is_over = |kind: &OpcodeKind| matches!(kind, OpcodeKind::StepRun { .. } | OpcodeKind::Lazy);
+    let is_over = |kind: &OpcodeKind| matches!(kind, OpcodeKind::StepRun { .. }) || kind.is_lazy();
     match &attended.reply {
         Reply::Steps { ops, .. } if ops.iter().all(|op| is_over(&op.kind)) => {
             super::deadline::begun(decision, attended.called_at);

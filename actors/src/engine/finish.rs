@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::decision::Decision;
+use super::defer;
 use super::gathering::correlation_id;
 use crate::domain::{Change, Event, EventId, Failure, Json, RunStatus, Timestamp};
 
@@ -47,6 +48,7 @@ fn end(decision: &mut Decision<'_>, status: RunStatus, output: Json, told: Optio
         decision.push(Change::Released(lock));
     }
     let at = decision.context.now;
+    let deferred = defer::schedule(decision);
     decision.push(Change::Ended { status, output, at });
     decision.note_end(status);
     // Handlers of these two events end silently, or a handler that fails would call itself for ever.
@@ -74,6 +76,16 @@ fn end(decision: &mut Decision<'_>, status: RunStatus, output: Json, told: Optio
             decision.push(Change::Emit { event, has_listeners });
         }
     }
+    for event in deferred {
+        let has_listeners = decision.context.listeners.listens(&event.name);
+        decision.push(Change::Emit { event, has_listeners });
+    }
+}
+
+/// The `meta` of an event. Few have one, and the others need not be parsed for it.
+fn meta(body: &Json) -> Option<Json> {
+    let tree = body.as_str().contains("\"meta\":").then(|| body.to_tree())?;
+    Json::from_value(tree.get("meta")?).ok()
 }
 
 /// A lifecycle event. Glued from canonical parts, members in order: it holds whole events and outputs, which need not be
@@ -119,7 +131,8 @@ fn report(
     } else {
         run.id.to_string()
     };
-    Event::glued(name, id, external_id, at, &data)
+    let meta = run.events.first().and_then(meta);
+    Event::glued_with(name, id, external_id, at, &data, meta.as_ref())
 }
 
 /// The event that tells an invoking run that what it invoked does not exist or may not run.

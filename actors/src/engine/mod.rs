@@ -22,6 +22,8 @@
 //!
 //!   report of a call under way ── memos recorded, the call goes on
 //!
+//!   DeferAdd, with anything ── taken down ── the run's end, any of the three ──► an event for each that was not taken back
+//!
 //!   any job that is given up ──► held ─┬─ revived ──► the same job, now
 //!                                      └─ discarded ──► Failed
 //! ```
@@ -30,12 +32,14 @@
 //! * a run that has not ended has a job that brings it on, or a dead letter that holds it (P4);
 //! * a recorded memo never changes (P3): a second report of a step that is done is a no-op;
 //! * a step that is under way is not begun again when the SDK reports it again, as it does in every discovery;
+//! * what was put off until the run's end starts then, once, unless it was taken back;
 //! * nothing happens to a run that has ended.
 
 mod admission;
 mod complete;
 mod deadline;
 mod decision;
+mod defer;
 mod dispatch;
 pub mod endpoint;
 mod finish;

@@ -63,7 +63,7 @@ pub(super) fn plan(
     }
     let now = context.now;
     Ok(match &op.kind {
-        OpcodeKind::None | OpcodeKind::Lazy => Plan::Nothing,
+        OpcodeKind::None | OpcodeKind::DeferAdd(_) | OpcodeKind::DeferAbort { .. } => Plan::Nothing,
         OpcodeKind::StepRun { memo } => Plan::Record {
             op: StepOp::Run,
             memo: memo.clone(),

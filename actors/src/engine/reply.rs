@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::complete::{self, Completion, Done};
 use super::decision::Decision;
+use super::defer;
 use super::look_back::Search;
 use super::plan::{Plan, Problem, plan};
 use super::{Replied, deadline, endpoint, finish};
@@ -56,9 +57,12 @@ struct Rules<'a> {
     retry_after: Option<&'a str>,
 }
 
-fn steps(decision: &mut Decision<'_>, replied: &Replied, ops: &[Opcode], version: i32, rules: Rules<'_>) {
+fn steps(decision: &mut Decision<'_>, replied: &Replied, all: &[Opcode], version: i32, rules: Rules<'_>) {
+    // Whatever the rest comes to: a function that throws has put off what it has put off.
+    let has_deferred = defer::take_down(decision, all);
+    let ops: Vec<&Opcode> = all.iter().filter(|op| !op.kind.is_lazy()).collect();
     let mut plans = Vec::with_capacity(ops.len());
-    for op in ops {
+    for op in ops.iter().copied() {
         match plan(&decision.run, decision.function, replied, op, decision.context) {
             Ok(plan) => plans.push((op, plan)),
             Err(Problem::Fatal(failure)) => return finish::fatal(decision, &failure),
@@ -67,14 +71,14 @@ fn steps(decision: &mut Decision<'_>, replied: &Replied, ops: &[Opcode], version
             }
         }
     }
-    if let Some(silence) = silence(decision, replied, &plans) {
+    if let Some(silence) = silence(decision, replied, &plans, has_deferred) {
         let failure = Failure::new("Error", silence);
         return attempt_failed(decision, replied, None, &failure, None, false, rules.retry_after);
     }
     if decision.run.request_version < 0 {
         decision.push(Change::RequestVersion(version));
     }
-    parallel(decision, ops);
+    parallel(decision, &ops);
     decision.job_done(&replied.job.id.key);
     // Waits first: a sibling may be about to cause what is waited for.
     let (first, rest): (Vec<_>, Vec<_>) = plans
@@ -111,8 +115,14 @@ enum Acted {
 }
 
 /// Says what is wrong with a reply that leads nowhere: taking it for an answer would leave the run without a next step,
-/// or have the app asked the same for ever.
-fn silence(decision: &Decision<'_>, replied: &Replied, plans: &[(&Opcode, Plan)]) -> Option<&'static str> {
+/// or have the app asked the same for ever. `has_deferred` says that it has put something off: then it may have nothing else
+/// to say, and is asked again.
+fn silence(
+    decision: &Decision<'_>,
+    replied: &Replied,
+    plans: &[(&Opcode, Plan)],
+    has_deferred: bool,
+) -> Option<&'static str> {
     let does = |plan: &Plan| !matches!(plan, Plan::Nothing);
     if plans.iter().any(|(_, plan)| matches!(plan, Plan::Complete(_))) {
         return None;
@@ -127,23 +137,23 @@ fn silence(decision: &Decision<'_>, replied: &Replied, plans: &[(&Opcode, Plan)]
     }
     let owners = decision.run.jobs.keys().filter(|key| key.is_owner()).count();
     let is_alone = owners == 1 && decision.run.held.is_empty();
-    let has_news = plans.iter().any(|(_, plan)| does(plan));
+    let has_news = has_deferred || plans.iter().any(|(_, plan)| does(plan));
     (is_alone && !has_news).then_some("the app found no step to run and did not return either")
 }
 
 /// Keeps the books of parallel steps; see [`super::complete`].
-fn parallel(decision: &mut Decision<'_>, ops: &[Opcode]) {
-    if ops.iter().filter(|op| op.kind != OpcodeKind::Lazy).count() < 2 {
+fn parallel(decision: &mut Decision<'_>, ops: &[&Opcode]) {
+    if ops.len() < 2 {
         return;
     }
     if !decision.run.plan_only {
         decision.push(Change::PlanOnly(true));
     }
-    if decision.run.request_version >= 2 && ops.iter().any(Opcode::is_plan) {
-        let drives = |op: &&Opcode| {
+    if decision.run.request_version >= 2 && ops.iter().any(|op| op.is_plan()) {
+        let drives = |op: &&&Opcode| {
             !matches!(
                 op.kind,
-                OpcodeKind::None | OpcodeKind::Lazy | OpcodeKind::RunComplete { .. } | OpcodeKind::DiscoveryRequest
+                OpcodeKind::None | OpcodeKind::RunComplete { .. } | OpcodeKind::DiscoveryRequest
             )
         };
         let is_open = |id: &StepId| !decision.run.steps.get(id).is_some_and(Step::is_done);

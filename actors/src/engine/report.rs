@@ -7,7 +7,7 @@
 use super::complete::{Completion, record};
 use super::decision::Decision;
 use super::reply::{note_metadata, times};
-use super::{deadline, finish, overflow};
+use super::{deadline, defer, finish, overflow};
 use crate::domain::{
     CallRef, Change, Json, Opcode, OpcodeKind, Report, ReportRefused, RequestId, RunState, Step, StepOp, limits,
 };
@@ -39,7 +39,7 @@ pub fn contradicts(run: &RunState, report: &Report) -> bool {
 /// Whether all that it reports is recorded already.
 #[must_use]
 pub fn is_known(run: &RunState, report: &Report) -> bool {
-    news(run, report).next().is_none()
+    news(run, report).next().is_none() && !defer::has_news(run, &report.ops)
 }
 
 /// The results that are not recorded yet.
@@ -64,6 +64,7 @@ pub(super) fn reported(decision: &mut Decision<'_>, report: &Report) {
     }
     let called_at = report.call.request.at().min(decision.context.now);
     deadline::begun(decision, called_at);
+    defer::take_down(decision, &report.ops);
     let news: Vec<_> = news(&decision.run, report)
         .map(|(op, memo)| (op.clone(), memo.clone()))
         .collect();

@@ -222,6 +222,7 @@ mod tests {
             jobs: Vec::new(),
             waits: Vec::new(),
             held: Vec::new(),
+            deferrals: Vec::new(),
         }
     }
 

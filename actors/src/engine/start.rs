@@ -10,9 +10,9 @@ use super::gates::gates;
 use super::subject::Subject;
 use super::{deadline, gathering};
 use crate::domain::{
-    Class, Event, EventId, Failure, Function, FunctionMode, Gathering, GatheringId, Job, JobId, JobKey, Join,
-    JsonError, LockClaim, Lookup, NewRun, Priority, RunId, RunState, SingletonMode, Skip, SkipReason, Timestamp, Wait,
-    WaitKey, WaitKind, limits,
+    Class, Event, EventError, EventId, Failure, Function, FunctionMode, Gathering, GatheringId, Job, JobId, JobKey,
+    Join, LockClaim, Lookup, NewRun, Priority, RunId, RunState, SingletonMode, Skip, SkipReason, Timestamp, Wait,
+    WaitKey, WaitKind, limits, resolve_meta,
 };
 use crate::expression::{Expression, time};
 
@@ -226,13 +226,13 @@ fn cancel_waits(function: &Function, subject: &Subject<'_>, run: RunId, now: Tim
 /// The event that runs one particular function. `own` is the server's part of its data, with the target in `fn_id`.
 ///
 /// # Errors
-/// When the payload's `data` or `user` is not an object, or holds numbers that JSON can't represent.
+/// When it holds numbers that JSON can't represent, or sessions that an event may not have.
 pub fn invoked_event(
     payload: &Map<String, Value>,
     own: Value,
     id: EventId,
     now: Timestamp,
-) -> Result<Event, JsonError> {
+) -> Result<Event, EventError> {
     let mut data = match payload.get("data") {
         Some(Value::Object(data)) => data.clone(),
         _ => Map::new(),
@@ -243,6 +243,6 @@ pub fn invoked_event(
         .and_then(Value::as_object)
         .cloned()
         .unwrap_or_default();
-    let rest = |key: &str| payload.get(key).cloned();
-    Event::invoked(id, now, data, user, rest("v"), rest("meta"))
+    let meta = resolve_meta(payload.get("meta").cloned())?;
+    Ok(Event::invoked(id, now, data, user, payload.get("v").cloned(), meta)?)
 }

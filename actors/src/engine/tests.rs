@@ -4,6 +4,7 @@
 
 mod admission;
 mod deadlines;
+mod deferrals;
 mod endpoints;
 mod gates;
 mod gatherings;
@@ -161,6 +162,27 @@ impl Case {
             "the stack is what is done"
         );
         assert_eq!(next.stack.len(), done.len(), "the stack holds each step once");
+        for (id, deferral) in &before.deferrals {
+            if !deferral.is_pending() {
+                assert_eq!(next.deferrals.get(id), Some(deferral), "what is settled stays");
+            }
+        }
+        let scheduled: Vec<_> = next.deferrals.values().filter_map(|deferral| deferral.event).collect();
+        let emitted = changes.iter().filter_map(|change| match change {
+            Change::Emit { event, .. } if event.name == Event::DEFERRED => Some(event.id),
+            _ => None,
+        });
+        if before.status.is_final() {
+            assert_eq!(emitted.count(), 0, "what was put off starts once");
+        } else {
+            assert_eq!(
+                emitted.collect::<Vec<_>>(),
+                scheduled,
+                "what was put off starts with the end"
+            );
+        }
+        let is_pending = next.deferrals.values().any(crate::domain::Deferral::is_pending);
+        assert!(!(is_pending && next.status.is_final()), "nothing is put off for ever");
         if before.status.is_final() {
             assert!(changes.is_empty(), "nothing happens to a run that has ended");
         }

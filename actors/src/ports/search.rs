@@ -39,6 +39,8 @@ pub struct RunSearch {
     pub statuses: Vec<RunStatus>,
     /// Of these functions; all if `None`.
     pub functions: Option<Vec<FunctionId>>,
+    /// Only those that other runs have put off, or only others; all if `None`.
+    pub deferred: Option<bool>,
     /// The time that `from` and `until` are about. Runs for which it has not come fit neither.
     pub time: RunTime,
     /// Then or later.

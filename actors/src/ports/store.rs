@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::{Audit, GatheringBook, KeyBook, MetadataBook, OperationBook, Overrides, RunSlots, Search, SlotBook};
 
 use crate::domain::{
-    App, DeadLetter, Event, EventId, Function, FunctionId, FunctionMode, Gates, Gathering, GatheringId, HistoryEntry,
-    Job, Json, LetterId, LimitOverride, Lookup, Node, NodeId, Registration, RunId, RunState, RunStatus, Skip, Step,
-    StepId, StepOp, StepState, SyncOutcome, Timestamp, Wait, WaitKey, WaitKind, Write, Written,
+    App, DeadLetter, Deferral, Event, EventId, Function, FunctionId, FunctionMode, Gates, Gathering, GatheringId,
+    HistoryEntry, Job, Json, LetterId, LimitOverride, Lookup, Node, NodeId, Registration, RunId, RunState, RunStatus,
+    Skip, Step, StepId, StepOp, StepState, SyncOutcome, Timestamp, Wait, WaitKey, WaitKind, Write, Written,
 };
 
 /// Why the store can't.
@@ -169,6 +169,8 @@ pub struct RunView {
     pub waits: Vec<WaitView>,
     /// What was given up and holds it, by job.
     pub held: Vec<DeadLetter>,
+    /// What it has put off until its end, in order; without what the functions are to be given.
+    pub deferrals: Vec<Deferral>,
 }
 
 /// A job for people.

@@ -133,14 +133,20 @@ impl Asked {
     /// # Errors
     /// When there is no such run.
     pub(super) async fn run(&self, id: RunId) -> Result<Arc<Viewed>> {
+        let unknown = || failed(Problem::new(Code::UnknownRun, format!("there is no run {id}")));
+        self.find_run(id).await?.ok_or_else(unknown)
+    }
+
+    /// The same; `None` if there is no such run.
+    pub(super) async fn find_run(&self, id: RunId) -> Result<Option<Arc<Viewed>>> {
         let mut views = self.views.lock().await;
         if let Some(viewed) = views.get(&id) {
-            return Ok(Arc::clone(viewed));
+            return Ok(Some(Arc::clone(viewed)));
         }
-        let viewed = Viewed::load(&self.api, id).await.map_err(failed)?;
-        let unknown = || failed(Problem::new(Code::UnknownRun, format!("there is no run {id}")));
-        let viewed = Arc::new(viewed.ok_or_else(unknown)?);
-        views.insert(id, Arc::clone(&viewed));
+        let viewed = Viewed::load(&self.api, id).await.map_err(failed)?.map(Arc::new);
+        if let Some(viewed) = &viewed {
+            views.insert(id, Arc::clone(viewed));
+        }
         Ok(viewed)
     }
 

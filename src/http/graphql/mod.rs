@@ -9,6 +9,7 @@
 //! event.rs         an event
 //! events.rs        event, events, eventV2, eventsV2, stream
 //! run.rs           a run
+//! deferral.rs      what it has put off, and which run has put it off
 //! runs.rs          run, runs
 //! function_run.rs  functionRun: runs in the older form
 //! trigger.rs       runTrigger
@@ -25,6 +26,7 @@
 
 mod apps;
 mod asked;
+mod deferral;
 mod event;
 mod events;
 mod function_run;

@@ -1,11 +1,12 @@
 //! A run.
 
-use async_graphql::{Context, Enum, Object, Result, SimpleObject};
+use async_graphql::{Context, Object, Result};
 use callboard_actors::domain::{Event, FunctionId, RunStatus};
 use callboard_actors::ports::RunSummary;
 
 use super::apps::App;
 use super::asked::{Asked, asked};
+use super::deferral::{RunDefer, RunDeferredFrom};
 use super::function_run::{FunctionRunStatus, status_of};
 use super::functions::Function;
 use super::scalars::{Bytes, Time, Ulid, Uuid};
@@ -14,37 +15,6 @@ use super::trace::{self, RunTraceSpan, View};
 /// A run.
 #[derive(Debug, Clone)]
 pub(super) struct FunctionRunV2(pub(super) RunSummary);
-
-/// A run that another one has put off.
-#[derive(Debug, SimpleObject)]
-struct RunDefer {
-    #[graphql(name = "hashedDeferID")]
-    hashed_defer_id: String,
-    #[graphql(name = "userlandDeferID")]
-    userland_defer_id: String,
-    fn_slug: String,
-    status: RunDeferStatus,
-    function: Option<Function>,
-    #[graphql(name = "runID")]
-    run_id: Option<Ulid>,
-    run: Option<FunctionRunV2>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
-enum RunDeferStatus {
-    Scheduled,
-    Aborted,
-    Rejected,
-}
-
-/// The run that has put this one off.
-#[derive(Debug, SimpleObject)]
-struct RunDeferredFrom {
-    #[graphql(name = "runID")]
-    run_id: Ulid,
-    function: Function,
-    run: Option<FunctionRunV2>,
-}
 
 /// Whether a run was started by its function's schedule.
 pub(super) fn is_cron(run: &RunSummary) -> bool {
@@ -152,19 +122,25 @@ impl FunctionRunV2 {
         Ok(trace::has_ai(&*asked(ctx).run(self.0.id).await?))
     }
 
-    async fn defers(&self) -> Vec<RunDefer> {
-        Vec::new()
+    /// What it has put off until its end, in order.
+    #[graphql(complexity = "100 + child_complexity")]
+    async fn defers(&self, ctx: &Context<'_>) -> Result<Vec<RunDefer>> {
+        RunDefer::of_run(asked(ctx), self.0.id).await
     }
 
-    async fn sibling_defers(&self) -> Vec<RunDefer> {
-        Vec::new()
+    /// What the run that has put this one off has put off beside it.
+    #[graphql(complexity = "100 + child_complexity")]
+    async fn sibling_defers(&self, ctx: &Context<'_>) -> Result<Vec<RunDefer>> {
+        RunDefer::beside(asked(ctx), &self.0).await
     }
 
-    async fn deferred_from(&self) -> Vec<RunDeferredFrom> {
-        Vec::new()
+    /// The run that has put this one off, if one has.
+    #[graphql(complexity = "100 + child_complexity")]
+    async fn deferred_from(&self, ctx: &Context<'_>) -> Result<Vec<RunDeferredFrom>> {
+        RunDeferredFrom::of(asked(ctx), &self.0).await
     }
 
     async fn is_deferred(&self) -> bool {
-        false
+        self.0.event_name == Event::DEFERRED
     }
 }

@@ -81,8 +81,7 @@ impl Wanted {
         let mut statuses: Vec<RunStatus> = wanted_statuses.iter().copied().filter_map(stored).collect();
         statuses.dedup();
         let mut functions = functions(asked, filter.function_ids, filter.app_ids)?;
-        let is_nothing = filter.is_deferred == Some(true) || (statuses.is_empty() && !wanted_statuses.is_empty());
-        if is_nothing {
+        if statuses.is_empty() && !wanted_statuses.is_empty() {
             functions = Some(Vec::new());
         }
         // A further order could only tell apart runs of the same millisecond.
@@ -90,6 +89,7 @@ impl Wanted {
         let search = RunSearch {
             statuses,
             functions,
+            deferred: filter.is_deferred,
             time: filter.time_field.into(),
             from: Some(filter.from.0),
             until: Some(filter.until.map_or_else(|| asked.now(), |until| until.0)),

@@ -196,11 +196,11 @@ async fn a_list_of_runs_asks_the_store_for_what_the_filter_says() {
         (&next["runs"]["edges"], &next["runs"]["pageInfo"]["hasPreviousPage"]),
         (&json!([]), &json!(true))
     );
-    for (filter, found) in [
-        (json!({"isDeferred": true}), Some(vec![])),
-        (json!({"isDeferred": false}), None),
-        (json!({"status": ["SKIPPED"]}), Some(vec![])),
-        (json!({"appIDs": [FunctionId::app_uuid("other")]}), Some(vec![])),
+    for (filter, found, deferred) in [
+        (json!({"isDeferred": true}), None, Some(true)),
+        (json!({"isDeferred": false}), None, Some(false)),
+        (json!({"status": ["SKIPPED"]}), Some(vec![]), None),
+        (json!({"appIDs": [FunctionId::app_uuid("other")]}), Some(vec![]), None),
     ] {
         let mut filter = filter;
         filter["from"] = json!("2025-01-01T00:00:00Z");
@@ -209,7 +209,7 @@ async fn a_list_of_runs_asks_the_store_for_what_the_filter_says() {
             .world
             .with(|world| world.run_searches.last().cloned())
             .expect("was asked");
-        assert_eq!(search.functions, found, "{filter}");
+        assert_eq!((search.functions, search.deferred), (found, deferred), "{filter}");
     }
 }
 

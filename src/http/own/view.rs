@@ -3,6 +3,7 @@
 //! Built from the store's views and the queue's leases; nothing is asked here and nothing decided.
 
 mod breaker;
+mod deferral;
 mod pending;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ use utoipa::ToSchema;
 use crate::http::sdk::dev::trigger;
 
 pub(in crate::http) use breaker::Breaker;
+use deferral::Deferral;
 use pending::Hold;
 pub(super) use pending::{Pending, Queued};
 
@@ -336,6 +338,8 @@ pub(super) struct RunDetail {
     waiting_for: Vec<Pending>,
     /// The events that would cancel it.
     cancelled_by: Vec<CancelledBy>,
+    /// The functions that it has put off until its end, in that order.
+    deferrals: Vec<Deferral>,
 }
 
 impl RunDetail {
@@ -368,6 +372,7 @@ impl RunDetail {
                     until: rfc3339(wait.expires_at),
                 })
                 .collect(),
+            deferrals: view.deferrals.iter().map(Deferral::of).collect(),
         }
     }
 }

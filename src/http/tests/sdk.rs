@@ -38,6 +38,7 @@ pub(crate) fn view(status: RunStatus) -> RunView {
             due: NOW,
         }],
         held: Vec::new(),
+        deferrals: Vec::new(),
         waits: Vec::new(),
     }
 }

@@ -98,6 +98,7 @@ mod tests {
             stack: Vec::new(),
             stack_current: 0,
             events: Arc::from([Json::from_value(&event).expect("JSON")]),
+            defers: Vec::new(),
             steps: Vec::new(),
         }
     }

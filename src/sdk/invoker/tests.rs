@@ -24,6 +24,7 @@ fn call(url: String) -> Call {
         stack: Vec::new(),
         stack_current: 0,
         events: Arc::from([Json::parse(r#"{"name":"a/b"}"#).expect("json")]),
+        defers: Vec::new(),
         steps: Vec::new(),
     }
 }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use callboard_actors::domain::{
-    Advance, Change, ClaimId, DeadLetter, Event, HistoryEntry, Job, JobKey, Json, RunId, RunStatus, Step, StepId,
-    Timestamp, Wait, WaitKey, WaitKind, Write,
+    Advance, Change, ClaimId, DeadLetter, Deferral, Event, HistoryEntry, Job, JobKey, Json, RunId, RunStatus, Step,
+    StepId, Timestamp, Wait, WaitKey, WaitKind, Write,
 };
 
 /// The sum of an advance.
@@ -33,6 +33,8 @@ pub(in crate::store) struct Folded<'a> {
     pub(in crate::store) signals: Vec<&'a str>,
     /// Steps with their places in the order of reporting.
     pub(in crate::store) steps: BTreeMap<&'a StepId, (i64, &'a Step)>,
+    /// What is put off, or what has become of it, with its place in the order of putting off.
+    pub(in crate::store) deferrals: BTreeMap<&'a StepId, (i64, &'a Deferral)>,
     pub(in crate::store) history: Vec<(i64, &'a HistoryEntry)>,
     /// Events with whether they have to be routed in any case.
     pub(in crate::store) emits: Vec<(&'a Event, bool)>,
@@ -71,6 +73,10 @@ impl<'a> Folded<'a> {
                 if !entry.1.is_done() {
                     entry.1 = step;
                 }
+            }
+            Change::Deferred(deferral) => {
+                let seq = place(advance.expected + 1, index);
+                self.deferrals.entry(&deferral.id).or_insert((seq, deferral)).1 = deferral;
             }
             Change::JobPut(job) => {
                 debug_assert_eq!(job.id.run, advance.run, "a run's decision concerns its own jobs");

@@ -14,6 +14,7 @@ mod catalog;
 mod cells;
 mod commit;
 mod crons;
+mod deferrals;
 mod error;
 mod events;
 mod gatherings;

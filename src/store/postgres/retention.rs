@@ -38,7 +38,7 @@ pub(super) const DELETE_RATES: &str = "DELETE FROM callboard.rate_limits WHERE i
 
 /// What is found stays true until it is deleted: an ended run does not open again, and only an unrouted or gathered event
 /// gets runs.
-pub(super) const DELETE_RUNS: [&str; 6] = [
+pub(super) const DELETE_RUNS: [&str; 7] = [
     // Whoever is about to note something about one of them waits, and then finds that it has gone.
     "SELECT 1 FROM callboard.runs WHERE id = ANY ($1) FOR UPDATE",
     "DELETE FROM callboard.run_events USING (
@@ -47,6 +47,7 @@ pub(super) const DELETE_RUNS: [&str; 6] = [
         WHERE runs.id = ANY ($1)) AS old
     WHERE run_events.event_id = old.event_id AND run_events.run_id = old.run_id",
     "DELETE FROM callboard.steps WHERE run_id = ANY ($1)",
+    "DELETE FROM callboard.deferrals WHERE run_id = ANY ($1)",
     "DELETE FROM callboard.history_default WHERE run_id = ANY ($1)",
     "DELETE FROM callboard.metadata WHERE run_id = ANY ($1)",
     "DELETE FROM callboard.runs WHERE id = ANY ($1)",

@@ -10,6 +10,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::cells::{Id as _, plain};
+use super::deferrals;
 use super::error::unreadable;
 use super::letters;
 use super::readers::Readers;
@@ -23,7 +24,8 @@ use crate::store::parts::Parts;
 /// Open runs by id. `event_id` and `event_ids` stand side by side.
 pub(super) const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        priority, event_id, event_ids, singleton, gates, original_id, edited, batch_id, reporter
+        priority, event_id, event_ids, singleton, gates, original_id, edited, batch_id, reporter,
+        (SELECT true FROM callboard.deferrals WHERE run_id = runs.id LIMIT 1)
     FROM callboard.runs WHERE id = ANY ($1) AND ended_at IS NULL";
 
 pub(super) const BODIES: &str = "SELECT id, body FROM callboard.events WHERE id = ANY ($1)";
@@ -74,8 +76,19 @@ pub(super) async fn load(readers: &Readers, ids: &[RunId]) -> Result<Vec<RunStat
             let bodies = session.all(sqlx::query(BODIES).bind(wanted)).await?;
             let steps = session.all(sqlx::query(STEPS).bind(cells.clone())).await?;
             let jobs = session.all(sqlx::query(JOB_KEYS).bind(cells.clone())).await?;
-            let letters = letters::of_runs(session, cells).await?;
-            Ok((runs, parts(&bodies, &steps, &jobs, letters)?))
+            let letters = letters::of_runs(session, cells.clone()).await?;
+            let mut parts = parts(&bodies, &steps, &jobs, letters)?;
+            let have_deferred = runs
+                .iter()
+                .map(|row| get(row, 18))
+                .collect::<Result<Vec<Option<bool>>, _>>()?;
+            if have_deferred.contains(&Some(true)) {
+                let deferrals = deferrals::of_runs(session, cells).await?;
+                deferrals
+                    .into_iter()
+                    .for_each(|(run, deferral)| parts.deferral(run, deferral));
+            }
+            Ok((runs, parts))
         })
     });
     let (runs, mut parts) = parts.await?;
@@ -141,10 +154,11 @@ pub(super) async fn view(readers: &Readers, id: RunId) -> Result<Option<RunView>
             let jobs = session.all(sqlx::query(JOBS).bind(id.cell())).await?;
             let waits = session.all(sqlx::query(WAITS).bind(id.cell())).await?;
             let held = letters::of_runs(session, vec![id.cell()]).await?;
-            Ok(Some((run, steps, history, jobs, waits, held)))
+            let deferrals = deferrals::of_run(session, id).await?;
+            Ok(Some((run, steps, history, jobs, waits, held, deferrals)))
         })
     });
-    let Some((run, steps, history, jobs, waits, mut held)) = found.await? else {
+    let Some((run, steps, history, jobs, waits, mut held, deferrals)) = found.await? else {
         return Ok(None);
     };
     let mut jobs: Vec<JobView> = jobs
@@ -166,6 +180,7 @@ pub(super) async fn view(readers: &Readers, id: RunId) -> Result<Option<RunView>
             .map(|row| wait(row).map(WaitView::from))
             .collect::<Result<_, _>>()?,
         held,
+        deferrals,
     }))
 }
 

@@ -12,6 +12,7 @@ mod audit;
 mod catalog;
 mod commit;
 mod crons;
+mod deferrals;
 mod error;
 mod events;
 mod gatherings;

@@ -37,11 +37,12 @@ const DELETE_RATES: &str =
 
 /// What is found stays true until it is deleted: an ended run does not open again, and only an unrouted or gathered event
 /// gets runs.
-const DELETE_RUNS: [&str; 5] = [
+const DELETE_RUNS: [&str; 6] = [
     "DELETE FROM run_events WHERE (event_id, run_id) IN (SELECT ids.value, runs.id
         FROM jsonb_each(?) AS old CROSS JOIN runs ON runs.id = old.value
         CROSS JOIN json_each(coalesce(runs.event_ids, json_array(runs.event_id))) AS ids)",
     "DELETE FROM steps WHERE run_id IN (SELECT value FROM jsonb_each(?))",
+    "DELETE FROM deferrals WHERE run_id IN (SELECT value FROM jsonb_each(?))",
     "DELETE FROM history WHERE run_id IN (SELECT value FROM jsonb_each(?))",
     "DELETE FROM metadata WHERE run_id IN (SELECT value FROM jsonb_each(?))",
     "DELETE FROM runs WHERE id IN (SELECT value FROM jsonb_each(?))",

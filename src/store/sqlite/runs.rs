@@ -9,6 +9,7 @@ use callboard_actors::ports::{JobView, Orphans, RunView, StepView, StoreError, W
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteRow;
 
+use super::deferrals;
 use super::error::{from_sqlx, unreadable};
 use super::jsonb::Rows;
 use super::letters;
@@ -22,7 +23,8 @@ use crate::store::parts::Parts;
 /// Open runs by id. `event_id` and `event_ids` stand side by side.
 const STATES: &str =
     "SELECT id, function_id, version, status, event_name, request_version, plan_only, step_group, started_at,
-        priority, event_id, event_ids, singleton, gates, original_id, edited, batch_id, reporter
+        priority, event_id, event_ids, singleton, gates, original_id, edited, batch_id, reporter,
+        EXISTS (SELECT 1 FROM deferrals WHERE run_id = runs.id)
     FROM runs WHERE id IN (SELECT value FROM jsonb_each(?1)) AND ended_at IS NULL";
 
 const BODIES: &str = "SELECT id, body FROM events WHERE id IN (SELECT value FROM jsonb_each(?1))";
@@ -82,9 +84,17 @@ pub(super) async fn load(readers: &SqlitePool, ids: &[RunId]) -> Result<Vec<RunS
         .await
         .map_err(from_sqlx)?;
     let letters = letters::of_runs(&mut tx, ids).await?;
+    let have_deferred = rows.iter().map(|row| get(row, 18)).collect::<Result<Vec<bool>, _>>()?;
+    let deferrals = match have_deferred.contains(&true) {
+        true => deferrals::of_runs(&mut tx, ids).await?,
+        false => Vec::new(),
+    };
     tx.commit().await.map_err(from_sqlx)?;
 
     let mut parts = parts(&bodies, &steps, &jobs, letters)?;
+    deferrals
+        .into_iter()
+        .for_each(|(run, deferral)| parts.deferral(run, deferral));
     let mut states = HashMap::with_capacity(rows.len());
     for row in &rows {
         let id: RunId = get_id(row, 0)?;
@@ -166,6 +176,7 @@ pub(super) async fn view(readers: &SqlitePool, id: RunId) -> Result<Option<RunVi
         .map_err(from_sqlx)?;
     let mut held = letters::of_runs(&mut tx, &[id]).await?;
     held.sort_by(|a, b| a.job.id.key.cmp(&b.job.id.key));
+    let deferrals = deferrals::of_run(&mut tx, id).await?;
     tx.commit().await.map_err(from_sqlx)?;
     Ok(Some(RunView {
         summary: summary(&run)?,
@@ -183,6 +194,7 @@ pub(super) async fn view(readers: &SqlitePool, id: RunId) -> Result<Option<RunVi
             .map(|row| wait(row).map(WaitView::from))
             .collect::<Result<_, _>>()?,
         held,
+        deferrals,
     }))
 }
 

@@ -9,7 +9,7 @@ const { endpoints } = await import("./endpoints.mjs");
 const { serve } = await import("inngest/node");
 const { connect } = await import("inngest/connect");
 
-const { metadataMiddleware, scoreMiddleware } = await import("inngest/experimental");
+const { createDefer, metadataMiddleware, scoreMiddleware } = await import("inngest/experimental");
 
 const options = { id: process.env.APP_ID ?? "ts4", logger };
 const client = new sdk.Inngest({ ...options, middleware: [metadataMiddleware(), scoreMiddleware()] });
@@ -22,6 +22,7 @@ start({
   group: sdk.group,
   streaming: true,
   canNote: true,
+  createDefer,
   checkpointing: true,
   endpoints: (note) => endpoints(options, note),
   define: (options, triggers, handler) => client.createFunction({ ...options, triggers }, handler),

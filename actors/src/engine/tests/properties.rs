@@ -33,7 +33,7 @@ enum Answer {
 
 fn answers() -> impl Strategy<Value = Answer> {
     prop_oneof![
-        8 => (prop::collection::vec((0u8..11, 0u8..8, any::<bool>()), 0..5), 0..3).prop_map(|(ops, version)| Answer::Ops(ops, version)),
+        8 => (prop::collection::vec((0u8..12, 0u8..8, any::<bool>()), 0..5), 0..3).prop_map(|(ops, version)| Answer::Ops(ops, version)),
         1 => Just(Answer::Return),
         2 => any::<bool>().prop_map(|no_retry| Answer::Fail { no_retry }),
     ]
@@ -66,7 +66,8 @@ fn opcode((kind, id, race): (u8, u8, bool)) -> Value {
         6 => json!({"op": "Sleep", "id": id, "name": "1s", "opts": opts}),
         7 => json!({"op": "WaitForEvent", "id": id, "name": "x", "opts": opts}),
         8 => json!({"op": "InvokeFunction", "id": id, "opts": {"function_id": "f"}}),
-        9 => json!({"op": "DeferAdd", "id": id}),
+        9 => json!({"op": "DeferAdd", "id": id, "opts": {"fn_slug": "f", "input": {}}}),
+        10 => json!({"op": "DeferAbort", "id": "x", "opts": {"target_hashed_id": id}}),
         _ => json!({"op": "None"}),
     }
 }

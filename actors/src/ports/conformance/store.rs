@@ -11,6 +11,7 @@ mod audits;
 mod batches;
 mod catalog;
 mod crons;
+mod deferrals;
 mod fixtures;
 mod gates;
 mod gatherings;
@@ -36,6 +37,7 @@ pub use audits::*;
 pub use batches::*;
 pub use catalog::*;
 pub use crons::*;
+pub use deferrals::*;
 pub use gates::*;
 pub use gatherings::*;
 pub use letters::*;
@@ -118,6 +120,7 @@ macro_rules! store_conformance {
             a_run_is_shown_with_all_of_it
             runs_are_found_by_any_of_their_times
             runs_are_found_page_by_page_in_any_order
+            deferred_runs_are_found
             events_are_found_by_names_and_places
             the_runs_of_several_events_come_at_once
             runs_without_a_job_are_found
@@ -146,6 +149,8 @@ macro_rules! store_conformance {
             many_may_wait_for_a_slot
             slots_are_taken_by_many_at_once
             overrides_are_part_of_the_catalog
+            deferrals_outlive_the_end_and_go_with_their_run
+            a_lost_decision_puts_nothing_off
             metadata_is_folded_from_both_sources
             metadata_goes_with_its_run
             keys_are_kept_as_they_are

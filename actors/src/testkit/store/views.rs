@@ -37,6 +37,7 @@ impl Inner {
                 .filter(|letter| letter.job.id.run == id)
                 .cloned()
                 .collect(),
+            deferrals: run.deferrals.values().cloned().collect(),
         })
     }
 

@@ -176,16 +176,14 @@ async fn listed(asked: &Asked, state: &State, of: Option<FunctionId>) -> Result<
         Some(_) => return Err(Refused::field("order", "is asc or desc")),
     };
     let after = asked.one("cursor").map(run_place).transpose();
-    let mut functions = match of {
+    let functions = match of {
         Some(function) => Some(vec![function]),
         None => functions(&catalog, asked)?,
     };
-    if asked.switch("isDeferred")? == Some(true) {
-        functions = Some(Vec::new());
-    }
     let search = RunSearch {
         statuses: asked.all("status").map(status).collect::<Result<_, _>>()?,
         functions,
+        deferred: asked.switch("isDeferred")?,
         time,
         from,
         until,

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use callboard_actors::domain::{
-    DeadLetter, Fire, FunctionId, Job, JobKey, Json, NewRun, RunId, Skip, Step, StepId, StepState, Take, Wait, WaitKey,
-    WaitKind,
+    DeadLetter, Deferral, EventId, Fire, FunctionId, Job, JobKey, Json, NewRun, RunId, Skip, Step, StepId, StepState,
+    Take, Wait, WaitKey, WaitKind,
 };
 use sqlx::postgres::PgArguments;
 use uuid::Uuid;
@@ -135,6 +135,21 @@ rows! {
     }
 }
 
+rows! {
+    DeferralRow<'a> {
+        run: Uuid,
+        id: Cow<'a, str>,
+        seq: i64,
+        name: Cow<'a, str>,
+        function: Cow<'a, str>,
+        status: &'static str,
+        reason: Option<Cow<'a, str>>,
+        input: Option<&'a str>,
+        meta: Option<&'a str>,
+        event: Option<Uuid>,
+    }
+}
+
 /// The parameters.
 #[derive(Default)]
 pub(super) struct Effects<'a> {
@@ -150,6 +165,7 @@ pub(super) struct Effects<'a> {
     skips: Vec<SkipRow<'a>>,
     further: Vec<Further>,
     letters: BTreeMap<(RunId, &'a JobKey), &'a DeadLetter>,
+    deferrals: BTreeMap<(RunId, &'a StepId), (i64, &'a Deferral)>,
 }
 
 impl<'a> Effects<'a> {
@@ -162,7 +178,8 @@ impl<'a> Effects<'a> {
         + <Vec<Line<'_>>>::COLUMNS
         + <Vec<SkipRow<'_>>>::COLUMNS
         + <Vec<Further>>::COLUMNS
-        + <Vec<LetterRow<'_>>>::COLUMNS;
+        + <Vec<LetterRow<'_>>>::COLUMNS
+        + <Vec<DeferralRow<'_>>>::COLUMNS;
 
     pub(super) fn skips(&mut self, skips: &'a [Skip], from: i64) {
         for (seq, skip) in (from..).zip(skips) {
@@ -255,6 +272,10 @@ impl<'a> Effects<'a> {
                 None => drop(self.letters_gone.insert((run, key))),
             }
         }
+        for (id, (seq, deferral)) in &folded.deferrals {
+            // The place is that of the first of the writes, the rest is the last one's.
+            self.deferrals.entry((run, id)).or_insert((*seq, deferral)).1 = deferral;
+        }
     }
 
     fn signal(&mut self, run: RunId, name: &str) {
@@ -297,6 +318,26 @@ impl<'a> Effects<'a> {
         self.further.bind(arguments);
         let letters: Vec<_> = self.letters.values().map(|letter| letter_row(letter)).collect();
         letters.bind(arguments);
+        let deferrals = self.deferrals.iter();
+        let deferrals: Vec<_> = deferrals
+            .map(|((run, _), (seq, deferral))| deferral_row(*run, *seq, deferral))
+            .collect();
+        deferrals.bind(arguments);
+    }
+}
+
+fn deferral_row(run: RunId, seq: i64, deferral: &Deferral) -> DeferralRow<'_> {
+    DeferralRow {
+        run: run.cell(),
+        id: text(deferral.id.as_str()),
+        seq,
+        name: text(&deferral.name),
+        function: text(&deferral.function),
+        status: deferral.status.as_str(),
+        reason: deferral.reason.as_deref().map(text),
+        input: deferral.input.as_ref().map(Json::as_str),
+        meta: deferral.meta.as_ref().map(Json::as_str),
+        event: deferral.event.map(EventId::cell),
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use callboard_actors::domain::{
-    Event, Job, Join, Json, NewRun, RunId, Skip, Step, StepId, StepState, Wait, WaitKind, Write, Written,
+    Deferral, Event, Job, Join, Json, NewRun, RunId, Skip, Step, StepId, StepState, Wait, WaitKind, Write, Written,
 };
 use callboard_actors::ports::StoreError;
 
@@ -70,9 +70,16 @@ const PUT_LETTERS: &str =
         due = excluded.due, priority = excluded.priority, payload = excluded.payload, id = excluded.id,
         reason = excluded.reason";
 
+const PUT_DEFERRALS: &str =
+    "INSERT INTO deferrals (run_id, id, seq, name, function, status, reason, input, meta, event_id)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, value->>9
+    FROM jsonb_each(?) WHERE true
+    ON CONFLICT (run_id, id) DO UPDATE SET status = excluded.status, reason = excluded.reason,
+        input = excluded.input, meta = excluded.meta, event_id = excluded.event_id";
+
 /// For a look at their plans.
 #[cfg(test)]
-pub(super) const STATEMENTS: [(&str, &str); 14] = [
+pub(super) const STATEMENTS: [(&str, &str); 15] = [
     ("delete_jobs_of", DELETE_JOBS_OF),
     ("delete_waits_of", DELETE_WAITS_OF),
     ("delete_letters_of", DELETE_LETTERS_OF),
@@ -87,6 +94,7 @@ pub(super) const STATEMENTS: [(&str, &str); 14] = [
     ("insert_skips", INSERT_SKIPS),
     ("insert_run_events", INSERT_RUN_EVENTS),
     ("put_letters", PUT_LETTERS),
+    ("put_deferrals", PUT_DEFERRALS),
 ];
 
 /// Rows by statement.
@@ -105,6 +113,7 @@ struct Effects {
     skips: Rows,
     run_events: Rows,
     letters: Rows,
+    deferrals: Rows,
     released: Rows,
     levels: Rows,
     holders: Rows,
@@ -205,7 +214,7 @@ impl Effects {
     fn new() -> Self {
         let [unrouted, events, ended, jobs_gone, waits_gone, signals, jobs] = std::array::from_fn(|_| Rows::new());
         let [waits, steps, history, skips, run_events, letters, letters_gone] = std::array::from_fn(|_| Rows::new());
-        let [released, levels, holders, fired] = std::array::from_fn(|_| Rows::new());
+        let [released, levels, holders, fired, deferrals] = std::array::from_fn(|_| Rows::new());
         Self {
             unrouted,
             events,
@@ -221,6 +230,7 @@ impl Effects {
             skips,
             run_events,
             letters,
+            deferrals,
             released,
             levels,
             holders,
@@ -249,6 +259,7 @@ impl Effects {
         script.with_rows(INSERT_SKIPS, self.skips);
         script.with_rows(INSERT_RUN_EVENTS, self.run_events);
         script.with_rows(PUT_LETTERS, self.letters);
+        script.with_rows(PUT_DEFERRALS, self.deferrals);
         script.with_rows(RELEASE, self.released);
         script.with_rows(PUT_LEVELS, self.levels);
         script.with_rows(PUT_HOLDERS, self.holders);
@@ -310,6 +321,24 @@ impl Effects {
                 None => drop(self.letters_gone.row().shown(run).shown(key)),
             }
         }
+        for (seq, deferral) in folded.deferrals.values() {
+            self.deferral(run, *seq, deferral);
+        }
+    }
+
+    fn deferral(&mut self, run: RunId, seq: i64, deferral: &Deferral) {
+        self.deferrals
+            .row()
+            .shown(run)
+            .text(deferral.id.as_str())
+            .int(seq)
+            .text(&deferral.name)
+            .text(&deferral.function)
+            .text(deferral.status.as_str())
+            .text_or_null(deferral.reason.as_deref())
+            .text_or_null(deferral.input.as_ref().map(Json::as_str))
+            .text_or_null(deferral.meta.as_ref().map(Json::as_str))
+            .text_or_null(deferral.event.map(|event| event.to_string()).as_deref());
     }
 
     fn new_run(&mut self, run: &NewRun) {

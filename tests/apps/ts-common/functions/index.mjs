@@ -2,6 +2,7 @@
 
 import { basics } from "./basics.mjs";
 import { checkpoints } from "./checkpoints.mjs";
+import { deferrals } from "./deferrals.mjs";
 import { events } from "./events.mjs";
 import { failures } from "./failures.mjs";
 import { flow } from "./flow.mjs";
@@ -47,5 +48,5 @@ export function functions(flavour) {
     );
 
   const kit = { ...flavour, fn };
-  return [basics, checkpoints, parallel, failures, waits, invokes, events, payloads, flow, slots, notes].flatMap((family) => family(kit));
+  return [basics, checkpoints, deferrals, parallel, failures, waits, invokes, events, payloads, flow, slots, notes].flatMap((family) => family(kit));
 }

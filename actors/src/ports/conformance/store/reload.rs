@@ -8,8 +8,8 @@ use tokio::runtime::Handle;
 
 use super::fixtures::*;
 use crate::domain::{
-    CallRef, Change, HistoryKind, JobKey, RequestId, RunState, RunStatus, SingletonMode, StepId, StepState, WaitKey,
-    Write,
+    CallRef, Change, Deferral, DeferralStatus, EventId, HistoryKind, JobKey, RequestId, RunState, RunStatus,
+    SingletonMode, StepId, StepState, WaitKey, Write,
 };
 
 /// A change, short of what depends on the state it meets.
@@ -29,6 +29,7 @@ enum Draft {
     WaitPut(u8, u8),
     WaitDone(u8),
     Reporter(u8, u32),
+    Deferred(u8, u8),
     Emit,
     Noted,
     Ended,
@@ -51,6 +52,7 @@ fn draft() -> impl Strategy<Value = Draft> {
         2 => (step(), 0..3_u8).prop_map(|(step, name)| Draft::WaitPut(step, name)),
         2 => step().prop_map(Draft::WaitDone),
         2 => (0..12_u8, 0..3_u32).prop_map(|(key, attempt)| Draft::Reporter(key, attempt)),
+        3 => (step(), 0..4_u8).prop_map(|(id, status)| Draft::Deferred(id, status)),
         1 => Just(Draft::Emit),
         1 => Just(Draft::Noted),
         1 => Just(Draft::Ended),
@@ -70,6 +72,29 @@ fn job_key(key: u8) -> JobKey {
         3 => JobKey::Wake(step),
         4 => JobKey::Timeout(step),
         _ => JobKey::Resume(step),
+    }
+}
+
+/// A deferral in one of its four states. What it is called is said once.
+fn deferral(id: &StepId, status: u8, unique: i64) -> Deferral {
+    let pending = Deferral {
+        id: id.clone(),
+        name: format!("\0 the {id}"),
+        function: "shop-mail".to_owned(),
+        status: DeferralStatus::Pending,
+        reason: None,
+        input: Some(json(&serde_json::json!({ "n": unique, "\0": "\0" }))),
+        meta: (unique % 2 == 0).then(|| json(&serde_json::json!({ "sessions": { "n": "1" } }))),
+        event: None,
+    };
+    match status {
+        0 => pending,
+        1 => pending.settled(DeferralStatus::Aborted, None),
+        2 => pending.settled(DeferralStatus::Scheduled, Some(EventId::first_at(at(unique)))),
+        _ => Deferral {
+            reason: Some(format!("too large: {unique}\0")),
+            ..pending.settled(DeferralStatus::Rejected, None)
+        },
     }
 }
 
@@ -114,6 +139,7 @@ fn change(draft: &Draft, state: &RunState, unique: i64) -> Change {
             attempt: *attempt,
             request: RequestId::first_at(at(unique)),
         }),
+        Draft::Deferred(id, status) => Change::Deferred(deferral(&step_id(*id), *status, unique)),
         Draft::Emit => Change::Emit {
             event: event_named("emitted", unique),
             has_listeners: false,

@@ -1,7 +1,7 @@
 //! What is old goes, what is open stays.
 
 use super::fixtures::*;
-use crate::domain::{Change, HistoryKind, RunStatus};
+use crate::domain::{Change, DeferralStatus, HistoryKind, RunStatus};
 use crate::ports::Expiry;
 
 /// Runs go by their end, with their steps; events by when they were received, once no run needs them; in portions.
@@ -12,6 +12,7 @@ pub async fn old_runs_and_events_are_purged(store: Shared) {
         let changes = vec![
             Change::StepPut(step("a", done(0, "x"))),
             noted(HistoryKind::RunStarted, 0),
+            Change::Deferred(super::deferrals::deferral("later", DeferralStatus::Pending)),
             ended(RunStatus::Completed, 100 + millis),
         ];
         commit_all(&store, &[advance(run.id, 0, changes)]).await;

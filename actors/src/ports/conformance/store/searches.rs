@@ -1,7 +1,7 @@
 //! What people look for in a list.
 
 use super::fixtures::*;
-use crate::domain::{Change, EventId, RunId, RunStatus};
+use crate::domain::{Change, Event, EventId, RunId, RunStatus};
 use crate::ports::{EventSearch, RunPlace, RunSearch, RunSummary, RunTime};
 
 const TIMES: [RunTime; 3] = [RunTime::Queued, RunTime::Started, RunTime::Ended];
@@ -96,6 +96,38 @@ pub async fn runs_are_found_by_any_of_their_times(store: Shared) {
                     assert_eq!(find(&store, &search).await, sorted(expected, &search), "{search:?}");
                 }
             }
+        }
+    }
+}
+
+/// Runs that others have put off are told from the others, in lists of every kind.
+pub async fn deferred_runs_are_found(store: Shared) {
+    let (plain, deferred) = (event_named("plain", 1), event_named(Event::DEFERRED, 2));
+    for event in [&plain, &deferred] {
+        commit_all(&store, &[accept(event, vec![new_run(event, "one")])]).await;
+    }
+    for (wanted, expected) in [
+        (None, vec![&deferred, &plain]),
+        (Some(true), vec![&deferred]),
+        (Some(false), vec![&plain]),
+    ] {
+        for (order, functions) in [(RunTime::Queued, None), (RunTime::Started, Some(vec![function("one")]))] {
+            let search = RunSearch {
+                deferred: wanted,
+                order,
+                functions,
+                limit: 10,
+                ..RunSearch::default()
+            };
+            let mut found: Vec<_> = store.find_runs(&search).await.expect("reads").items;
+            found.sort_by_key(|run| std::cmp::Reverse(run.id));
+            let names: Vec<_> = found.iter().map(|run| run.event_name.as_str()).collect();
+            assert_eq!(
+                names,
+                expected.iter().map(|event| event.name.as_str()).collect::<Vec<_>>(),
+                "{search:?}"
+            );
+            assert_eq!(store.count_runs(&search).await.expect("reads"), names.len() as u64);
         }
     }
 }
