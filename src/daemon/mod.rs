@@ -110,6 +110,7 @@ impl Daemon {
             call_timeout: settings.sdk.call_timeout,
             connections: transport.connections,
             key,
+            broadcaster: broadcaster.clone(),
             ..InvokerSettings::default()
         });
         // Health answers from here on, however long the database takes.

@@ -19,10 +19,12 @@ use chrono::Utc;
 use url::Url;
 
 use super::call::{self, Request};
+use super::publishing::Told;
 use super::reply::{self, Head};
 use super::signing::SigningKey;
 use super::transport::{Bounds, Outgoing, Redirects, Transport, TransportError};
 use super::{USER_AGENT, fetch};
+use crate::realtime::Broadcaster;
 
 /// What an invoker is told.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub struct Settings {
     /// Which addresses `step.fetch` and `step.ai.infer` may ask, redirects included. Everything on a developer's
     /// machine; elsewhere the place to keep users away from internal addresses.
     pub allow: fn(&Url) -> bool,
+    /// Where the answers go that `step.fetch` and `step.ai.infer` ask to be published.
+    pub broadcaster: Broadcaster,
 }
 
 impl Default for Settings {
@@ -49,6 +53,7 @@ impl Default for Settings {
             connections: 4096,
             key: None,
             allow: |_| true,
+            broadcaster: Broadcaster::default(),
         }
     }
 }
@@ -101,7 +106,9 @@ impl Invoker for HttpInvoker {
             redirects: Redirects::Browser,
             allow: self.settings.allow,
         };
-        let outcome = self.transport.exchange(outgoing, bounds).await;
+        let mut told = Told::new(&request, &self.settings.broadcaster);
+        let outcome = self.transport.exchange_aloud(outgoing, bounds, &mut told).await;
+        drop(told);
         let memo = match outcome {
             Ok(answer) => fetch::memo(kind, &answer)?,
             Err(error) => return Err(fetch::transport_failure(kind, &error)),
