@@ -112,6 +112,7 @@ impl Daemon {
             connections: transport.connections,
             key,
             guard: guard(settings),
+            broadcaster: broadcaster.clone(),
             ..InvokerSettings::default()
         });
         // Health answers from here on, however long the database takes.

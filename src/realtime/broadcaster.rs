@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::carrier::{Alone, Carrier};
 use super::subscription::{End, Line, Put, Subscription};
 use super::{Frame, Topic};
@@ -18,6 +20,8 @@ const OF_TOPIC: usize = 5_000;
 pub(crate) const OF_SUBSCRIBER: usize = 1_000;
 /// Subscribers of a process, at the most.
 const SUBSCRIBERS: usize = 20_000;
+/// Streams that may be published to a process at a time.
+const STREAMS: usize = 5_000;
 /// How long a subscriber waits for others to be told of it.
 const TELLING: Duration = Duration::from_secs(2);
 
@@ -28,6 +32,8 @@ pub(crate) enum Refused {
     Full,
     #[error("a subscriber may have {OF_SUBSCRIBER} topics")]
     TooManyTopics,
+    #[error("as many streams are being published as may be: {STREAMS}")]
+    TooManyStreams,
     #[error("the server is shutting down")]
     Closing,
 }
@@ -55,6 +61,8 @@ pub struct Broadcaster(Arc<Shared>);
 struct Shared {
     table: Mutex<Table>,
     carrier: Arc<dyn Carrier>,
+    /// Room for streams that are published.
+    streams: Arc<Semaphore>,
     /// Bytes that wait for subscribers.
     waiting: Arc<AtomicUsize>,
     published: AtomicU64,
@@ -85,6 +93,7 @@ impl Broadcaster {
         Self(Arc::new(Shared {
             table: Mutex::default(),
             carrier,
+            streams: Arc::new(Semaphore::new(STREAMS)),
             waiting: Arc::default(),
             published: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
@@ -102,7 +111,16 @@ impl Broadcaster {
         self.deliver(topic, frame);
     }
 
-    /// The same to those in this process alone.
+    /// Room for a stream that somebody publishes; given back when it is dropped.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn stream(&self) -> Result<OwnedSemaphorePermit, Refused> {
+        let room = Arc::clone(&self.0.streams).try_acquire_owned();
+        room.map_err(|_| Refused::TooManyStreams)
+    }
+
+    /// Publishes to those in this process alone.
     pub(super) fn deliver(&self, topic: &Topic, frame: &Frame) {
         let table = self.table();
         let Some(lines) = table.topics.get(topic) else { return };

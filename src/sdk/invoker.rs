@@ -18,11 +18,13 @@ use callboard_actors::ports::{Invoker, InvokerFactory};
 use chrono::Utc;
 
 use super::call::{self, Request};
+use super::publishing::Told;
 use super::reply::{self, Head};
 use super::signing::SigningKey;
 use super::transport::guard::Guard;
 use super::transport::{Bounds, Outgoing, Redirects, Transport, TransportError};
 use super::{USER_AGENT, fetch};
+use crate::realtime::Broadcaster;
 
 /// What an invoker is told.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ pub struct Settings {
     pub key: Option<Arc<SigningKey>>,
     /// Which addresses `step.fetch` and `step.ai.infer` may ask, redirects included. Apps may be anywhere.
     pub guard: Guard,
+    /// Where the answers go that `step.fetch` and `step.ai.infer` ask to be published.
+    pub broadcaster: Broadcaster,
 }
 
 impl Default for Settings {
@@ -48,6 +52,7 @@ impl Default for Settings {
             connections: 4096,
             key: None,
             guard: Guard::open(),
+            broadcaster: Broadcaster::default(),
         }
     }
 }
@@ -101,7 +106,9 @@ impl Invoker for HttpInvoker {
             body: limits::STEP_OUTPUT_BYTES,
             redirects: Redirects::Browser,
         };
-        let outcome = self.guarded.exchange(outgoing, bounds).await;
+        let mut told = Told::new(&request, &self.settings.broadcaster);
+        let outcome = self.guarded.exchange_aloud(outgoing, bounds, &mut told).await;
+        drop(told);
         let memo = match outcome {
             Ok(answer) => fetch::memo(kind, &answer)?,
             Err(error) => return Err(fetch::transport_failure(kind, &error)),

@@ -3,7 +3,7 @@
 //! In the order of an app's life: [`discovery`] finds it and asks it to register, [`registration`] reads what it
 //! says of itself, [`call`] turns a decision to call it into a request, [`signing`] proves that the request is
 //! ours, [`invoker`] sends it over the connections of [`transport`], and [`reply`] understands the answer.
-//! [`fetch`] makes requests on an app's behalf.
+//! [`fetch`] makes requests on an app's behalf, whose answers are published while they come if the app says so.
 //!
 //! Promises: whatever bytes an app or a stranger sends give a value or an error, never a panic. Never decides
 //! anything about runs: what a reply means for its run is the engine's business.
@@ -12,6 +12,7 @@ pub mod call;
 pub mod discovery;
 pub mod fetch;
 pub mod invoker;
+mod publishing;
 pub mod registration;
 pub mod reply;
 pub mod signing;

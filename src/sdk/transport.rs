@@ -91,6 +91,20 @@ pub struct Incoming {
     pub body: Bytes,
 }
 
+/// Hears of an answer while it comes.
+pub trait Tap {
+    /// An answer has begun that is no redirect.
+    fn begin(&mut self, url: &Url, headers: &HeaderMap);
+    /// More of its decoded body.
+    fn more(&mut self, piece: &[u8]);
+}
+
+/// Nobody hears it.
+impl Tap for () {
+    fn begin(&mut self, _: &Url, _: &HeaderMap) {}
+    fn more(&mut self, _: &[u8]) {}
+}
+
 /// Why there is no answer. The texts are for developers.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
@@ -215,23 +229,34 @@ impl Transport {
     /// # Errors
     /// When there is no complete answer within the bounds; an HTTP error status is an answer.
     pub async fn exchange(&self, request: Outgoing, bounds: Bounds) -> Result<Incoming, TransportError> {
-        let followed = self.follow(request, bounds);
+        self.exchange_aloud(request, bounds, &mut ()).await
+    }
+
+    /// The same, with somebody who hears the answer while it comes; it may break off.
+    ///
+    /// # Errors
+    /// As [`Transport::exchange`].
+    pub async fn exchange_aloud(
+        &self,
+        request: Outgoing,
+        bounds: Bounds,
+        tap: &mut dyn Tap,
+    ) -> Result<Incoming, TransportError> {
+        let followed = self.follow(request, bounds, tap);
         tokio::time::timeout(bounds.timeout, followed)
             .await
             .unwrap_or(Err(TransportError::Timeout(bounds.timeout)))
     }
 
-    async fn follow(&self, mut request: Outgoing, bounds: Bounds) -> Result<Incoming, TransportError> {
+    async fn follow(
+        &self,
+        mut request: Outgoing,
+        bounds: Bounds,
+        tap: &mut dyn Tap,
+    ) -> Result<Incoming, TransportError> {
         for _ in 0..=REDIRECTS {
-            let answer = self.deliver(&request, bounds).await?;
-            if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
-                return Ok(answer);
-            }
-            let location = answer
-                .headers
-                .get(header::LOCATION)
-                .and_then(|value| value.to_str().ok());
-            let Some(location) = location else {
+            let answer = self.deliver(&request, bounds, tap).await?;
+            let Some(location) = location(answer.status, &answer.headers) else {
                 return Ok(answer);
             };
             request = redirected(request, answer.status, location, bounds.redirects)?;
@@ -242,12 +267,12 @@ impl Transport {
     }
 
     /// Sends a request, again where that can't be noticed, and reads the answer.
-    async fn deliver(&self, request: &Outgoing, bounds: Bounds) -> Result<Incoming, TransportError> {
+    async fn deliver(&self, request: &Outgoing, bounds: Bounds, tap: &mut dyn Tap) -> Result<Incoming, TransportError> {
         let mut tries = 1;
         loop {
             let watch = Rc::new(Watch::default());
             let outcome = WATCH
-                .scope(Rc::clone(&watch), self.attempt(request, bounds, &watch))
+                .scope(Rc::clone(&watch), self.attempt(request, bounds, &watch, tap))
                 .await;
             match outcome {
                 Err(TransportError::Unsent) if !watch.is_fresh() && tries < CONNECTIONS => tries += 1,
@@ -256,7 +281,13 @@ impl Transport {
         }
     }
 
-    async fn attempt(&self, request: &Outgoing, bounds: Bounds, watch: &Watch) -> Result<Incoming, TransportError> {
+    async fn attempt(
+        &self,
+        request: &Outgoing,
+        bounds: Bounds,
+        watch: &Watch,
+        tap: &mut dyn Tap,
+    ) -> Result<Incoming, TransportError> {
         let mut sending = self.client.request(request.method.clone(), request.url.as_str());
         for (name, value) in &request.headers {
             sending = sending.insert_header((name.as_str(), value.as_str()));
@@ -284,11 +315,18 @@ impl Transport {
             let problem = "it has neither a Content-Length nor chunks, so its body can't be read".to_owned();
             return Err(TransportError::Protocol(problem));
         }
+        let is_answer = location(status, response.headers()).is_none();
+        if is_answer {
+            tap.begin(&request.url, response.headers());
+        }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.next().await {
             let chunk = chunk.map_err(explain_body)?;
             if body.len() + chunk.len() > bounds.body {
                 return Err(too_large);
+            }
+            if is_answer {
+                tap.more(&chunk);
             }
             body.extend_from_slice(&chunk);
         }
@@ -367,6 +405,13 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), TransportError> {
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Where an answer redirects to, if it does.
+fn location(status: u16, headers: &HeaderMap) -> Option<&str> {
+    let is_redirect = matches!(status, 301 | 302 | 303 | 307 | 308);
+    let location = headers.get(header::LOCATION).filter(|_| is_redirect)?;
+    location.to_str().ok()
 }
 
 /// Scheme, host and port: what may be printed of a URL.

@@ -3,6 +3,7 @@
 
 mod failures;
 mod flow;
+mod realtime;
 mod sharing;
 mod surroundings;
 mod verbs;

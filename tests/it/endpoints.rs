@@ -70,9 +70,9 @@ fn a_request_that_needs_no_wait_is_answered_by_its_app_and_is_a_run() {
     assert_eq!(app.calls("endpoint=/endpoints/quick").len(), 1, "nobody calls it again");
 }
 
-#[rstest]
-fn a_request_that_has_to_wait_is_gone_on_with(#[values(false, true)] is_production: bool) {
-    let (server, app) = if is_production {
+/// A server, and the app that begins runs on it.
+fn with_app(is_production: bool) -> (Server, SdkApp) {
+    if is_production {
         let server = Server::builder().production().flag("--retry-interval", "1").start();
         let app = SdkApp::builder(Sdk::Ts4, &server.url())
             .env("INNGEST_SIGNING_KEY", SIGNING_KEY)
@@ -83,7 +83,12 @@ fn a_request_that_has_to_wait_is_gone_on_with(#[values(false, true)] is_producti
         let server = server();
         let app = SdkApp::ts4(&server.url());
         (server, app)
-    };
+    }
+}
+
+#[rstest]
+fn a_request_that_has_to_wait_is_gone_on_with(#[values(false, true)] is_production: bool) {
+    let (server, app) = with_app(is_production);
     let redirect = ask(&app, "GET", "/endpoints/sleepy?a=1");
     let got = answer(&server, &redirect);
     assert_eq!((got.status, got.json()), (200, json!("hello world")));
@@ -111,6 +116,54 @@ fn a_request_that_has_to_wait_is_gone_on_with(#[values(false, true)] is_producti
             .send(server.address())
             .expect(401);
     }
+}
+
+/// Before the wait the app streams to whoever asked; after it, through the server.
+#[rstest]
+fn what_a_request_streams_is_read_across_its_wait(#[values(false, true)] is_production: bool) {
+    let (server, app) = with_app(is_production);
+    app.ask(&Request::post("/follow", &json!({"path": "/endpoints/told"})).within(DEADLINE));
+    let run = only_run(&server);
+    let told = app.log("fn=@stream");
+    let told: Vec<(&str, &Value)> = told
+        .iter()
+        .map(|entry| {
+            let what = match entry["kind"].as_str() {
+                Some("metadata") => &entry["runId"],
+                Some("data") => &entry["data"],
+                Some("response") => &entry["body"],
+                _ => &entry["hashedStepId"],
+            };
+            (entry["kind"].as_str().expect("a text"), what)
+        })
+        .collect();
+    let id = |name: &str| {
+        let steps = run["steps"].as_array().expect("a list");
+        let step = steps.iter().find(|step| step["name"] == name);
+        step.unwrap_or_else(|| panic!("no step {name}: {run:#}"))["id"].clone()
+    };
+    let (one, two) = (id("one"), id("two"));
+    let data = |text: &str| ("data", json!(text));
+    let begins = || ("metadata", run["id"].clone());
+    let expected = [
+        begins(),
+        data("one"),
+        ("commit", one),
+        // The server has taken over; each call begins anew.
+        begins(),
+        data("wrong"),
+        ("rollback", two.clone()),
+        begins(),
+        data("t"),
+        data("wo"),
+        ("commit", two),
+        begins(),
+        data("end"),
+        ("response", json!("\"told\"")),
+    ];
+    let expected: Vec<(&str, &Value)> = expected.iter().map(|(kind, what)| (*kind, what)).collect();
+    assert_eq!(told, expected);
+    server.wait_for_status(&text(&run["id"]), "completed");
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod outages;
 mod pausing;
 mod payloads;
 mod production;
+mod realtime;
 mod rerunning;
 mod rest;
 mod restarts;

@@ -70,7 +70,7 @@ pub use metadata::{
     MetadataUpdate, MetadataValues, NotedMetadata, StepMetadata,
 };
 pub use node::{Node, NodeState};
-pub use opcode::{DeferAdd, DeferRefused, GatewayOptions, Opcode, OpcodeError, OpcodeKind};
+pub use opcode::{DeferAdd, DeferRefused, GatewayOptions, Opcode, OpcodeError, OpcodeKind, PublishTo};
 pub use operation::{
     Cursor, Estimate, Item, Operation, OperationFilter, OperationKind, OperationState, Precision, Progress,
 };

@@ -127,6 +127,18 @@ pub struct GatewayOptions {
     pub format: Option<String>,
     /// JSON for model providers, text otherwise.
     pub body: Option<Value>,
+    /// Where the answer is to be published while it comes.
+    pub publish: Option<PublishTo>,
+}
+
+/// A topic of a channel, for whoever is subscribed to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct PublishTo {
+    /// The channel; without one nothing is published.
+    pub channel: String,
+    /// The topic; the same.
+    pub topic: String,
 }
 
 impl std::fmt::Debug for GatewayOptions {

@@ -4,6 +4,7 @@
 //! token that allows it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap,
@@ -13,6 +14,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use callboard_actors::domain::{RunId, Timestamp};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use ulid::Ulid;
 use url::form_urlencoded;
 
@@ -30,6 +32,8 @@ use crate::sdk::signing;
 const TOKEN_SECONDS: u64 = 60;
 /// Bytes of a wish for a token.
 const WISH_BYTES: usize = 64 * 1024;
+/// How long a stream that is published may be silent: as long as one that is read lasts.
+const SILENCE: Duration = Duration::from_secs(15 * 60);
 /// A body of this type is told piece by piece.
 const STREAM_TYPE: &str = "text/stream";
 /// Where to publish.
@@ -101,7 +105,7 @@ fn shown(req: &HttpRequest, state: &AppState) -> Result<Grant, Problem> {
 
 fn refused(why: Refused) -> Problem {
     let code = match why {
-        Refused::Full => Code::Overloaded,
+        Refused::Full | Refused::TooManyStreams => Code::Overloaded,
         Refused::TooManyTopics => Code::InvalidParameter,
         Refused::Closing => Code::Unavailable,
     };
@@ -182,6 +186,7 @@ async fn publish(req: HttpRequest, payload: Payload, state: State) -> Result<Htt
         .unwrap_or_default();
     if content_type.trim().eq_ignore_ascii_case(STREAM_TYPE) {
         body::refuse_encoded(&req)?;
+        let _room = broadcaster.stream().map_err(refused)?;
         let mut stream = Datastream::begin(broadcaster.clone(), Arc::clone(api.clock()), about, id(&**api, now));
         let pushed = forward(payload, |bytes| stream.push(&bytes).is_ok()).await;
         // Its end is told before the answer.
@@ -199,6 +204,7 @@ async fn publish(req: HttpRequest, payload: Payload, state: State) -> Result<Htt
 async fn tee(req: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, SdkError> {
     let topic = Topic::new(&channel(&req, &state)?, STREAM);
     body::refuse_encoded(&req)?;
+    let _room = state.options.realtime.stream().map_err(refused)?;
     let mut room = STREAM_BYTES;
     let pass_on = |mut bytes: Bytes| {
         let is_all = bytes.len() <= room;
@@ -214,9 +220,10 @@ async fn tee(req: HttpRequest, payload: Payload, state: State) -> Result<HttpRes
 }
 
 /// Passes each part of a body on when it is here, until one is not taken. It may take as long as whoever sends it takes to
-/// make it; nothing waits here meanwhile.
+/// make it, if that is not silent for too long: the TypeScript SDK never ends the streams of some steps.
 async fn forward(mut payload: Payload, mut take: impl FnMut(Bytes) -> bool) -> Result<(), Problem> {
-    while let Some(part) = payload.next().await {
+    let too_slow = |_| Problem::new(Code::BodyTooSlow, format!("nothing came for {} s", SILENCE.as_secs()));
+    while let Some(part) = timeout(SILENCE, payload.next()).await.map_err(too_slow)? {
         let part =
             part.map_err(|error| Problem::new(Code::BodyCutShort, format!("the body was cut short: {error}")))?;
         if !take(part) {

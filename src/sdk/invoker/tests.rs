@@ -1,11 +1,12 @@
 //! Whole calls over real sockets.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use callboard_actors::domain::{FunctionId, GatewayOptions, Json, RunId, Target, Timestamp};
+use callboard_actors::domain::{FunctionId, GatewayOptions, Json, PublishTo, RunId, Target, Timestamp};
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::realtime::{Frame, Topic};
 use crate::sdk::testing::Server;
 
 fn call(url: String) -> Call {
@@ -182,6 +183,77 @@ async fn fetches_on_behalf_of_an_app() {
         .await
         .expect_err("nobody");
     assert_eq!(nobody.failure.name(), "GatewayError");
+}
+
+#[actix_web::test]
+async fn answers_are_published_while_they_come() {
+    let (sender, pieces) = tokio::sync::mpsc::unbounded_channel::<&'static str>();
+    let pieces = Arc::new(std::sync::Mutex::new(Some(pieces)));
+    let server = Server::start(move |config: &mut web::ServiceConfig| {
+        let pieces = Arc::clone(&pieces);
+        config.route(
+            "/slow",
+            web::to(move || {
+                let mut pieces = pieces.lock().expect("a lock").take().expect("asked once");
+                let body = futures_util::stream::poll_fn(move |cx| {
+                    let piece = pieces.poll_recv(cx);
+                    piece.map(|piece| {
+                        piece.map(|piece| Ok::<_, std::io::Error>(web::Bytes::from_static(piece.as_bytes())))
+                    })
+                });
+                async move {
+                    HttpResponse::Ok()
+                        .insert_header(("x-request-id", "r"))
+                        .content_type("text/plain")
+                        .streaming(body)
+                }
+            }),
+        );
+        config.route(
+            "/moved",
+            web::to(|| async {
+                HttpResponse::Found()
+                    .insert_header(("location", "/slow"))
+                    .body("not this")
+            }),
+        );
+    });
+    let broadcaster = Broadcaster::default();
+    let subscription = broadcaster.subscribe(vec![Topic::new("c", "t")]).await.expect("room");
+    let invoker = HttpInvoker::new(Settings {
+        broadcaster,
+        ..Settings::default()
+    });
+    let mut request = fetch(server.url("/moved?key=secret"), false);
+    request.options.publish = Some(PublishTo {
+        channel: "c".to_owned(),
+        topic: "t".to_owned(),
+    });
+    let fetching = actix_web::rt::spawn(async move { invoker.fetch(request).await });
+    let next = || async {
+        let next = tokio::time::timeout(Duration::from_secs(20), subscription.next()).await;
+        match next.expect("in time").expect("more") {
+            Frame::Message(text) => serde_json::from_str::<Value>(&text).expect("JSON"),
+            other => panic!("{other:?}"),
+        }
+    };
+    sender.send("once ").expect("it is asked for");
+    let start = next().await;
+    assert_eq!(start["kind"], "datastream-start");
+    let metadata = json!({"url": server.url("/slow"), "content-type": "text/plain", "request_id": "r"});
+    assert_eq!(start["metadata"], metadata);
+    let chunk = next().await;
+    assert_eq!(
+        (&chunk["kind"], &chunk["data"]),
+        (&json!("chunk"), &json!("once ")),
+        "before the rest has come"
+    );
+    sender.send("upon").expect("it is asked for");
+    drop(sender);
+    assert_eq!(next().await["data"], "upon");
+    assert_eq!(next().await["kind"], "datastream-end");
+    let memo = fetching.await.expect("it ends").expect("an answer").memo.to_tree();
+    assert_eq!(memo["data"]["body"], "once upon");
 }
 
 /// The connection that a call leaves behind is kept, and would do for a fetch.

@@ -37,8 +37,9 @@ export function prepareEnvironment() {
  * @param flavour what differs between SDK majors:
  *   `client`, `serve` (the node adapter), `connect` (where the SDK has it), `sdk` (the module), `streaming` (value for
  *   serve's option), `checkpointing` (set where functions report steps while their call goes on),
- *   `endpoints` (makes the durable endpoints by name, where the SDK has them),
- *   `define(opts, triggers, handler)`, `group` (or null where the SDK has no race mode).
+ *   `endpoints` (makes the durable endpoints by name, where the SDK has them), `follow(url, note)` (a stream of theirs),
+ *   `realtime` (`publish(ctx, id, channel, topic, data)` within a run, `subscribe(channel, topics, onMessage)`; where the
+ *   SDK has it, `direct(channel, topic, data)` and `token(channel, topics)`), `define(opts, triggers, handler)`, `group` (or null where the SDK has no race mode).
  */
 export function start(flavour) {
   const observer = new Observer();
@@ -58,7 +59,7 @@ export function start(flavour) {
     const endpoint = endpoints[/^\/endpoints\/([a-z]+)$/.exec(url.pathname)?.[1]];
     if (endpoint) return observer.serveEndpoint(req, res, url, endpoint);
     if (url.pathname === "/api/inngest") return observer.serve(req, res, url, sdkHandler);
-    route(req, res, url, observer, flavour.client, worker).catch((error) => {
+    route(req, res, url, observer, { ...flavour, app }, worker).catch((error) => {
       json(res, 500, { error: String(error?.stack ?? error) });
     });
   });
@@ -81,7 +82,7 @@ export function start(flavour) {
   for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => process.exit(0));
 }
 
-async function route(req, res, url, observer, client, worker) {
+async function route(req, res, url, observer, { client, realtime, follow, app }, worker) {
   const key = `${req.method} ${url.pathname}`;
   switch (key) {
     case "GET /healthz":
@@ -100,6 +101,22 @@ async function route(req, res, url, observer, client, worker) {
     case "POST /score":
       await client.score(await body(req));
       return json(res, 200, { ok: true });
+    case "POST /subscribe": {
+      const { channel, topics, plain } = await body(req);
+      if (plain) await listen(await realtime.token(channel, topics), observer.log);
+      else await realtime.subscribe(channel, topics, hear(observer.log));
+      return json(res, 200, { ok: true });
+    }
+    case "POST /publish": {
+      const { channel, topic, data, pieces } = await body(req);
+      await realtime.direct(channel, topic, pieces ? streamOf(pieces) : data);
+      return json(res, 200, { ok: true });
+    }
+    case "POST /follow": {
+      const { path } = await body(req);
+      await follow(`${app.origin}${path}`, (what) => observer.log.push({ fn: "@stream", step: null, ...what }));
+      return json(res, 200, { ok: true });
+    }
     case "GET /connect":
       return json(res, 200, { state: worker.connection.state });
     case "POST /connect/close":
@@ -127,6 +144,33 @@ async function route(req, res, url, observer, client, worker) {
     default:
       return json(res, 404, { error: `no route ${key}` });
   }
+}
+
+/** Logs what a subscription of the SDK hears. */
+function hear(log) {
+  return ({ kind, channel, topic, data, runId }) => {
+    log.push({ fn: "@realtime", step: null, kind, channel, topic, data, run_id: runId ?? null });
+  };
+}
+
+/** Subscribes without the SDK, whose own reader fails at the start of a stream. Logs messages as they are. */
+async function listen(token, log) {
+  const url = new URL("/v1/realtime/connect", process.env.CALLBOARD_URL);
+  url.protocol = "ws:";
+  url.searchParams.set("token", token);
+  const socket = new WebSocket(url);
+  socket.onmessage = ({ data }) => log.push({ fn: "@realtime", step: null, ...JSON.parse(data) });
+  await new Promise((resolve, reject) => Object.assign(socket, { onopen: resolve, onerror: reject }));
+}
+
+function streamOf(pieces) {
+  const encoder = new TextEncoder();
+  return new ReadableStream({
+    start(controller) {
+      for (const piece of pieces) controller.enqueue(encoder.encode(piece));
+      controller.close();
+    },
+  });
 }
 
 async function text(req) {

@@ -5,8 +5,10 @@ import { logger, prepareEnvironment, start } from "../ts-common/app.mjs";
 prepareEnvironment();
 const sdk = await import("inngest");
 const { serve } = await import("inngest/node");
+const { subscribe } = await import("@inngest/realtime");
+const { realtimeMiddleware } = await import("@inngest/realtime/middleware");
 
-const client = new sdk.Inngest({ id: process.env.APP_ID ?? "ts3", logger });
+const client = new sdk.Inngest({ id: process.env.APP_ID ?? "ts3", logger, middleware: [realtimeMiddleware()] });
 
 start({
   client,
@@ -15,5 +17,9 @@ start({
   // 3.x has no race mode.
   group: null,
   streaming: "force",
+  realtime: {
+    publish: (ctx, _id, channel, topic, data) => ctx.publish({ channel, topic, data }),
+    subscribe: (channel, topics, onMessage) => subscribe({ app: client, channel, topics }, onMessage),
+  },
   define: (options, triggers, handler) => client.createFunction(options, triggers, handler),
 });

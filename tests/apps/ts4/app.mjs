@@ -5,7 +5,7 @@ import { logger, prepareEnvironment, start } from "../ts-common/app.mjs";
 
 prepareEnvironment();
 const sdk = await import("inngest");
-const { endpoints } = await import("./endpoints.mjs");
+const { endpoints, follow } = await import("./endpoints.mjs");
 const { serve } = await import("inngest/node");
 const { connect } = await import("inngest/connect");
 
@@ -24,6 +24,13 @@ start({
   canNote: true,
   createDefer,
   checkpointing: true,
+  realtime: {
+    publish: (ctx, id, channel, topic, data) => ctx.step.realtime.publish(id, { channel, topic }, data),
+    direct: (channel, topic, data) => client.realtime.publish({ channel, topic }, data),
+    token: async (channel, topics) => (await client.realtime.token({ channel, topics })).key,
+    subscribe: (channel, topics, onMessage) => client.realtime.subscribe({ channel, topics, onMessage }),
+  },
+  follow,
   endpoints: (note) => endpoints(options, note),
   define: (options, triggers, handler) => client.createFunction({ ...options, triggers }, handler),
 });

@@ -1,7 +1,21 @@
 // Durable endpoints: handlers of HTTP requests whose steps are a run's. Served at /endpoints/<name>.
 
 import { Inngest, step } from "inngest";
+import { stream } from "inngest/experimental/durable-endpoints";
+import { fetchWithStream } from "inngest/experimental/durable-endpoints/client";
 import { endpointAdapter, serveEndpoint } from "inngest/node";
+
+/** Follows an endpoint's stream as a browser would; logs what it is told. */
+export async function follow(url, note) {
+  const told = (kind) => (what) => note({ kind, ...what });
+  const response = await fetchWithStream(url, {
+    onMetadata: told("metadata"),
+    onData: told("data"),
+    onCommit: told("commit"),
+    onRollback: told("rollback"),
+  });
+  note({ kind: "response", status: response.status, body: await response.text() });
+}
 
 /** The handlers by name, as listeners of node's HTTP server. `note` writes a line into the log. */
 export function endpoints(options, note) {
@@ -32,6 +46,24 @@ export function endpoints(options, note) {
     response: async () => {
       await step.sleep("nap", "1s");
       return Response.json("hello world", { status: 202 });
+    },
+    // Streams from steps and from its body, before and after it had to wait; its second step fails once.
+    told: async () => {
+      await ran("one", () => stream.push("one"));
+      await step.sleep("nap", "1s");
+      await ran("two", async () => {
+        if (!failures.get("told")) {
+          failures.set("told", 1);
+          stream.push("wrong");
+          throw new Error("fails once");
+        }
+        await stream.pipe(async function* () {
+          yield "t";
+          yield "wo";
+        });
+      });
+      stream.push("end");
+      return "told";
     },
     // Fails as often as `times` says, for each `key`.
     flaky: async (req) => {

@@ -74,10 +74,7 @@ impl Builder {
 
     /// As a worker of this name, which connects.
     pub(crate) fn connected(self, instance: &str) -> Self {
-        // Node 20 has WebSockets, and no one of the name that the SDK looks for without this.
-        self.env("NODE_OPTIONS", "--experimental-websocket")
-            .env("CONNECT", "1")
-            .env("INSTANCE_ID", instance)
+        self.env("CONNECT", "1").env("INSTANCE_ID", instance)
     }
 
     /// Under another id, so that one server can hold several of them.
@@ -104,6 +101,8 @@ impl Builder {
             .env("PORT", self.port.to_string())
             .env("CALLBOARD_URL", &self.server)
             .env("EXIT_WITH_STDIN", "1")
+            // Node 20 has WebSockets, and no one of the name that the SDKs look for without this.
+            .env("NODE_OPTIONS", "--experimental-websocket")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

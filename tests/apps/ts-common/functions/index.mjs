@@ -10,6 +10,7 @@ import { invokes } from "./invokes.mjs";
 import { notes } from "./notes.mjs";
 import { parallel } from "./parallel.mjs";
 import { payloads } from "./payloads.mjs";
+import { realtime } from "./realtime.mjs";
 import { slots } from "./slots.mjs";
 import { waits } from "./waits.mjs";
 
@@ -48,5 +49,5 @@ export function functions(flavour) {
     );
 
   const kit = { ...flavour, fn };
-  return [basics, checkpoints, deferrals, parallel, failures, waits, invokes, events, payloads, flow, slots, notes].flatMap((family) => family(kit));
+  return [basics, checkpoints, deferrals, parallel, failures, waits, invokes, events, payloads, flow, slots, notes, realtime].flatMap((family) => family(kit));
 }
