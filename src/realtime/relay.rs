@@ -9,21 +9,21 @@
 //! is subscribed, or when something is published next; that it broke is said once. As long as nobody is subscribed
 //! nothing is asked of Redis.
 
+mod parcel;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
-use prost::Message;
 use redis::aio::{MultiplexedConnection, PubSub, PubSubSink};
 use redis::{ConnectionInfo, RedisError, RedisResult};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Duration, Instant, sleep_until, timeout};
 
+use self::parcel::Own;
 use super::carrier::Carrier;
 use super::{Broadcaster, Frame, Topic};
 use crate::pubsub::{self, RETRY, within};
@@ -32,26 +32,12 @@ use crate::pubsub::{self, RETRY, within};
 const WAITING: usize = 8_192;
 /// Their bytes.
 const WAITING_BYTES: usize = 32 * 1024 * 1024;
+/// Topics that Redis is told of together.
+const TOPICS_TOGETHER: usize = 1_000;
 /// Messages that go to Redis together.
 const TOGETHER: usize = 64;
 /// How often it is made sure that Redis is still there while nothing comes.
 const PING: Duration = Duration::from_secs(10);
-
-/// One message of a channel.
-#[derive(Clone, PartialEq, Eq, Message)]
-struct Parcel {
-    /// Who speaks.
-    #[prost(string, tag = "1")]
-    node: String,
-    #[prost(string, tag = "2")]
-    channel: String,
-    #[prost(string, tag = "3")]
-    topic: String,
-    #[prost(string, optional, tag = "4")]
-    message: Option<String>,
-    #[prost(bytes = "bytes", optional, tag = "5")]
-    raw: Option<Bytes>,
-}
 
 /// What subscribers here want of others.
 #[derive(Debug)]
@@ -153,61 +139,6 @@ impl Work {
         };
         let _ = timeout(lasting, dropping).await;
         dropped
-    }
-}
-
-/// Who this is among the instances.
-#[derive(Debug)]
-struct Own {
-    node: String,
-    prefix: String,
-}
-
-impl Own {
-    /// The channel of Redis for a topic.
-    fn channel(&self, topic: &Topic) -> String {
-        let mut digest = Sha256::new();
-        // A length in between, so that no two topics are one.
-        digest.update(topic.channel.len().to_le_bytes());
-        digest.update(topic.channel.as_bytes());
-        digest.update(topic.name.as_bytes());
-        let digest = hex::encode(&digest.finalize()[..16]);
-        format!("{{{}}}:realtime:{digest}", self.prefix)
-    }
-
-    fn channels<'a>(&self, topics: impl IntoIterator<Item = &'a Topic>) -> Vec<String> {
-        topics.into_iter().map(|topic| self.channel(topic)).collect()
-    }
-
-    fn write(&self, topic: &Topic, frame: &Frame) -> Vec<u8> {
-        let (message, raw) = match frame {
-            Frame::Message(text) => (Some(text.to_string()), None),
-            Frame::Raw(bytes) => (None, Some(bytes.clone())),
-            // Each instance says so for itself.
-            Frame::Closing => (None, None),
-        };
-        let parcel = Parcel {
-            node: self.node.clone(),
-            channel: topic.channel.to_string(),
-            topic: topic.name.to_string(),
-            message,
-            raw,
-        };
-        parcel.encode_to_vec()
-    }
-
-    /// What somebody else says; `None` for what makes no sense, and for this instance's own words.
-    fn read(&self, bytes: &[u8]) -> Option<(Topic, Frame)> {
-        let parcel = Parcel::decode(bytes).ok()?;
-        if parcel.node == self.node {
-            return None;
-        }
-        let frame = match (parcel.message, parcel.raw) {
-            (Some(text), _) => Frame::Message(text.into()),
-            (None, Some(bytes)) => Frame::Raw(bytes),
-            (None, None) => return None,
-        };
-        Some((Topic::new(&parcel.channel, &parcel.topic), frame))
     }
 }
 
@@ -320,17 +251,17 @@ impl Listener {
             .into_iter()
             .filter(|topic| !self.followed.contains(topic))
             .collect();
-        if !new.is_empty() {
-            within(self.sink.subscribe(own.channels(&new))).await?;
-            self.followed.extend(new);
+        for together in new.chunks(TOPICS_TOGETHER) {
+            within(self.sink.subscribe(own.channels(together))).await?;
         }
+        self.followed.extend(new);
         Ok(())
     }
 
     async fn unfollow(&mut self, own: &Own, topics: Vec<Topic>) -> RedisResult<()> {
         let old: Vec<Topic> = topics.into_iter().filter(|topic| self.followed.remove(topic)).collect();
-        if !old.is_empty() {
-            within(self.sink.unsubscribe(own.channels(&old))).await?;
+        for together in old.chunks(TOPICS_TOGETHER) {
+            within(self.sink.unsubscribe(own.channels(together))).await?;
         }
         Ok(())
     }
@@ -410,38 +341,9 @@ async fn obey(
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use bytes::Bytes;
 
     use super::*;
-
-    fn own(node: &str) -> Own {
-        Own {
-            node: node.to_owned(),
-            prefix: "test".to_owned(),
-        }
-    }
-
-    #[test]
-    fn what_is_said_is_heard_by_others_and_not_by_oneself() {
-        let topic = Topic::new("c", "t");
-        for frame in [Frame::Message("{}".into()), Frame::Raw(Bytes::from_static(b"\xff\0"))] {
-            let said = own("a").write(&topic, &frame);
-            assert_eq!(own("b").read(&said), Some((topic.clone(), frame)));
-            assert_eq!(own("a").read(&said), None);
-        }
-    }
-
-    #[test]
-    fn no_two_topics_share_a_channel() {
-        let own = own("a");
-        let topics = [("ab", "c"), ("a", "bc"), ("", "abc"), ("abc", "")];
-        let channels: HashSet<String> = topics
-            .iter()
-            .map(|(channel, name)| own.channel(&Topic::new(channel, name)))
-            .collect();
-        assert_eq!(channels.len(), topics.len());
-        assert!(channels.iter().all(|channel| channel.starts_with("{test}:realtime:")));
-    }
 
     #[test]
     fn what_waits_for_redis_is_bounded() {
@@ -459,12 +361,5 @@ mod tests {
         let taken = (0..=WAITING).filter(|_| relay.carry(&topic, &small)).count();
         assert_eq!(taken, WAITING, "by number");
         assert_eq!(relay.bytes.load(Relaxed), WAITING * small.len());
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_passed_over_at_the_worst(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = own("a").read(&bytes);
-        }
     }
 }

@@ -3,8 +3,8 @@
 //! It reads messages as texts, and bytes that are passed on as binary frames. It may say that it wants more topics, with a
 //! token for them, or fewer; nobody answers to that.
 //!
-//! Promises: a subscriber that is gone, does not read or does not keep up is disconnected; whatever it sends, nobody else is
-//! touched by it.
+//! Promises: a subscriber that is gone, does not read or does not keep up is disconnected; so much is on its way to it and
+//! no more, for the answer to a ping says that all before it was read. Whatever it sends, nobody else is touched by it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +24,12 @@ use super::{Grant, message};
 pub(crate) const SAID_BYTES: usize = 128 * 1024;
 /// How often it is asked whether it is still there.
 const PING: Duration = Duration::from_secs(15);
+/// What a ping says that asks whether everything was read.
+const READ: &[u8] = b"read";
 /// How often it may have nothing to say to that.
 const MISSED: u32 = 3;
+/// Bytes that may be on their way to a subscriber, beyond one message.
+const WINDOW: usize = 2 * 1024 * 1024;
 /// For a frame to be taken.
 const WRITE: Duration = Duration::from_secs(10);
 
@@ -68,15 +72,19 @@ async fn converse(
 ) -> Option<CloseReason> {
     let mut heard = Instant::now();
     let mut next_ping = heard;
+    let mut on_its_way = 0;
     loop {
         let written = tokio::select! {
-            frame = subscription.next() => match frame {
-                Ok(Frame::Message(text)) => within(session.text(text)).await,
-                Ok(Frame::Raw(bytes)) => within(session.binary(bytes)).await,
+            frame = subscription.next(), if on_its_way < WINDOW => match frame {
+                Ok(frame @ (Frame::Message(_) | Frame::Raw(_))) => {
+                    on_its_way += frame.len();
+                    write(session, frame, on_its_way >= WINDOW).await
+                }
                 Ok(Frame::Closing) => within(session.text(message::closing(clock.now()))).await,
                 Err(End::Closing) => return close(CloseCode::Away, "the server is shutting down"),
-                Err(End::TooSlow) => return close(CloseCode::Again, "too slow: messages were lost"),
+                Err(End::TooSlow) => return too_slow(),
             },
+            () = subscription.cut_off(), if on_its_way >= WINDOW => return too_slow(),
             frame = frames.next() => {
                 heard = Instant::now();
                 match frame {
@@ -85,7 +93,13 @@ async fn converse(
                         Ok(())
                     }
                     Some(Ok(AggregatedMessage::Ping(bytes))) => within(session.pong(&bytes)).await,
-                    Some(Ok(AggregatedMessage::Binary(_) | AggregatedMessage::Pong(_))) => Ok(()),
+                    Some(Ok(AggregatedMessage::Pong(said))) => {
+                        if said == READ {
+                            on_its_way = 0;
+                        }
+                        Ok(())
+                    }
+                    Some(Ok(AggregatedMessage::Binary(_))) => Ok(()),
                     Some(Ok(AggregatedMessage::Close(reason))) => return reason,
                     Some(Err(ProtocolError::Io(_))) | None => return None,
                     Some(Err(ProtocolError::Overflow)) => return close(CloseCode::Size, "too much at once"),
@@ -122,6 +136,23 @@ async fn hear(subscription: &mut Subscription, text: &str, read: impl Fn(&str) -
         }
         Err(_) => {}
     }
+}
+
+/// Writes what a subscriber reads, and asks it to say when it has done so if it is to.
+async fn write(session: &mut Session, frame: Frame, is_to_say: bool) -> Result<(), Gone> {
+    match frame {
+        Frame::Message(text) => within(session.text(text)).await?,
+        Frame::Raw(bytes) => within(session.binary(bytes)).await?,
+        Frame::Closing => {}
+    }
+    if is_to_say {
+        within(session.ping(READ)).await?;
+    }
+    Ok(())
+}
+
+fn too_slow() -> Option<CloseReason> {
+    close(CloseCode::Again, "too slow: messages were lost")
 }
 
 /// The other side does not take it.

@@ -127,6 +127,13 @@ impl Line {
         }
     }
 
+    /// Waits until there is no more room for what comes, without taking anything.
+    async fn cut_off(&self) {
+        while self.state().end != Some(End::TooSlow) {
+            self.bell.notified().await;
+        }
+    }
+
     fn take(&self) -> Option<Result<Frame, End>> {
         let mut state = self.state();
         if let Some(frame) = state.frames.pop_front() {
@@ -164,6 +171,11 @@ impl Subscription {
     /// When there is none any more.
     pub(crate) async fn next(&self) -> Result<Frame, End> {
         self.line.next().await
+    }
+
+    /// Waits until it is too late to take anything: it has missed something. May be given up at any time.
+    pub(crate) async fn cut_off(&self) {
+        self.line.cut_off().await;
     }
 }
 

@@ -412,6 +412,79 @@ async fn subscribers_are_told_when_the_server_goes_away() {
     assert_eq!(server.realtime.counts().subscribers, 0);
 }
 
+/// Answers a ping, as every reader of WebSockets does by itself.
+async fn next_and_pong(socket: &mut Socket) -> Option<Frame> {
+    let frame = within(socket.next()).await?.ok()?;
+    if let Frame::Ping(said) = &frame {
+        within(socket.send(Message::Pong(said.clone())))
+            .await
+            .expect("it is taken");
+    }
+    Some(frame)
+}
+
+#[actix_web::test]
+async fn so_much_is_on_its_way_to_a_subscriber_and_no_more() {
+    const MESSAGES: usize = 40;
+    let server = listen();
+    let large = "a".repeat(512 * 1024);
+    // One says what it has read, another one never does.
+    let mut quick = server.subscribe("c", &["t"]).await;
+    let mut slow = server.subscribe("c", &["t"]).await;
+    for _ in 0..MESSAGES {
+        assert_eq!(server.status("publish?channel=c&topic=t", &large).await, 200);
+        while !matches!(next_and_pong(&mut quick).await.expect("more"), Frame::Text(_)) {}
+    }
+    let mut read = 0;
+    let end = loop {
+        match next(&mut slow).await {
+            Ok(_) => read += 1,
+            Err(code) => break code,
+        }
+    };
+    assert_eq!((end, read), (Some(CloseCode::Again), 4), "2 MiB");
+}
+
+#[actix_web::test]
+async fn nobody_is_touched_by_what_another_one_sends() {
+    let server = listen();
+    let mut good = server.subscribe("c", &["t"]).await;
+    let deep = "[".repeat(20_000);
+    let said = [
+        "",
+        "{",
+        "null",
+        &deep,
+        r#"{"kind":"sub"}"#,
+        r#"{"kind":"sub","data":{"channel":"c"}}"#,
+        r#"{"kind":"unsub","data":"c"}"#,
+        r#"{"kind":"unsub","data":[{"channel":"c","name":"t"},{"channel":"d","name":"t"}]}"#,
+        &format!(r#"{{"kind":"unsub","data":{deep}}}"#),
+        r#"{"kind":"closing"}"#,
+    ];
+    let mut other = server.subscribe("d", &["t"]).await;
+    for text in said {
+        within(other.send(Message::Text(text.to_owned().into())))
+            .await
+            .expect("it is taken");
+    }
+    within(other.send(Message::Binary(vec![255; 1_000].into())))
+        .await
+        .expect("it is taken");
+    within(other.send(Message::Text("a".repeat(200_000).into())))
+        .await
+        .expect("it is taken");
+    assert_eq!(next(&mut other).await, Err(Some(CloseCode::Size)));
+    // Bytes that are no frames at all.
+    let mut broken = server.subscribe("d", &["t"]).await;
+    within(broken.io_mut().write_all(&[0xff; 64]))
+        .await
+        .expect("it is taken");
+    assert!(matches!(next(&mut broken).await, Err(Some(CloseCode::Protocol) | None)));
+    assert_eq!(server.status("publish?channel=c&topic=t", "1").await, 200);
+    assert_eq!(told(&mut good).await, ("data".to_owned(), json!(1)));
+}
+
 /// The subscriber's own end closes.
 #[actix_web::test]
 async fn a_subscriber_that_leaves_is_gone() {
