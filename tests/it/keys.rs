@@ -32,7 +32,7 @@ fn listed(server: &Server, name: &str) -> Value {
     keys.into_iter().find(|key| key["name"] == name).expect("it is listed")
 }
 
-fn status(server: &Server, method: &str, path: &str, key: &str) -> u16 {
+fn status(server: &Server, method: &'static str, path: &str, key: &str) -> u16 {
     let request = Request::new(method, path).json(&json!({}));
     let request = request.header("authorization", &format!("Bearer {key}"));
     request.send(server.address()).status
