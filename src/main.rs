@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use callboard::cli::flags::SettingsArgs;
+use callboard::cli::inherited::InheritedArgs;
 use callboard::cli::{self, Cli, Command};
 use callboard::error::Problem;
 use callboard::settings::Mode;
@@ -29,8 +30,8 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
-        Command::Dev(args) => serve(&args.settings, Mode::Dev)?,
-        Command::Start(args) => serve(&args.settings, Mode::Start)?,
+        Command::Dev(args) => serve(&args.settings, &args.inherited, Mode::Dev)?,
+        Command::Start(args) => serve(&args.settings, &args.inherited, Mode::Start)?,
         Command::Demo(args) => demo::run(args)?,
         Command::Status(args) => {
             let status = actix_rt::System::new().block_on(cli::status::ask(args))?;
@@ -80,7 +81,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Config(args) => {
-            let loaded = args.settings.load(args.mode)?;
+            let loaded = args.settings.load_with(args.mode, &args.inherited)?;
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");
             }
@@ -94,8 +95,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn serve(args: &SettingsArgs, mode: Mode) -> anyhow::Result<()> {
-    let loaded = args.load(mode)?;
+fn serve(args: &SettingsArgs, inherited: &InheritedArgs, mode: Mode) -> anyhow::Result<()> {
+    let loaded = args.load_with(mode, inherited)?;
     callboard::telemetry::start(&loaded.settings.log);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");

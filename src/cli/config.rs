@@ -5,6 +5,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 
 use super::flags::SettingsArgs;
+use super::inherited::InheritedArgs;
 use crate::settings::{Effective, Mode};
 
 /// Arguments of `callboard config`. The flags of a server, to see what they would do.
@@ -16,6 +17,9 @@ pub struct ConfigArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
     pub settings: SettingsArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its type")]
+    pub inherited: InheritedArgs,
 }
 
 /// The table.

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::flags::SettingsArgs;
+use super::inherited::InheritedArgs;
 
 /// Shown below the help.
 pub(super) const EXAMPLES: &str = "\
@@ -20,4 +21,7 @@ pub struct DevArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
     pub settings: SettingsArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its type")]
+    pub inherited: InheritedArgs,
 }

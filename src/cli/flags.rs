@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::inherited::InheritedArgs;
 use crate::error::Problem;
 use crate::settings::{self, FILE_VARIABLE, Flag, INHERITED_FILE_VARIABLE, Loaded, Mode};
 
@@ -46,6 +47,9 @@ pub struct SettingsArgs {
     /// Key to sign calls to apps with, and to ask for in return; hex digits [`start` needs one]
     #[arg(long, value_name = "KEY")]
     pub signing_key: Option<String>,
+    /// Signing key that counts beside it while apps are moved to another; may be repeated
+    #[arg(long, value_name = "KEY", value_delimiter = ',')]
+    pub signing_key_fallback: Vec<String>,
     /// Key that events may be sent with; may be repeated [default: any will do; `start` needs one]
     #[arg(long, value_name = "KEY", value_delimiter = ',')]
     pub event_key: Vec<String>,
@@ -85,6 +89,11 @@ impl SettingsArgs {
             one("--poll-interval", "sdk.poll_interval", self.poll_interval.as_deref()),
             one("--no-poll", "sdk.poll_interval", self.no_poll.then_some("0")),
             one("--signing-key", "keys.signing", self.signing_key.as_deref()),
+            many(
+                "--signing-key-fallback",
+                "keys.signing_fallbacks",
+                &self.signing_key_fallback,
+            ),
             many("--event-key", "keys.event", &self.event_key),
             one("--retry-interval", "retry.interval", self.retry_interval.as_deref()),
             one("--log-level", "log.level", self.log_level.as_deref()),
@@ -98,11 +107,20 @@ impl SettingsArgs {
     /// # Errors
     /// When they are no settings.
     pub fn load(&self, mode: Mode) -> Result<Loaded, Problem> {
+        self.load_with(mode, &InheritedArgs::default())
+    }
+
+    /// The same with flags of the original server, over which our own win.
+    ///
+    /// # Errors
+    /// When they are no settings.
+    pub fn load_with(&self, mode: Mode, inherited: &InheritedArgs) -> Result<Loaded, Problem> {
+        let flags = [inherited.flags(), self.flags()].concat();
         // A variable that is not UTF-8 can't be one of ours.
         let environment =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let inherited = || std::env::var_os(INHERITED_FILE_VARIABLE).filter(|path| !path.is_empty());
         let file = self.config.clone().or_else(|| inherited().map(PathBuf::from));
-        settings::load(mode, file.as_deref(), environment, &self.flags())
+        settings::load(mode, file.as_deref(), environment, &flags)
     }
 }

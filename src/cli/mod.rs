@@ -9,6 +9,7 @@ pub mod flags;
 pub mod functions;
 pub mod gatherings;
 pub mod health;
+pub mod inherited;
 pub mod keys;
 pub mod limits;
 pub mod migrate;

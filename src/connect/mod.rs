@@ -51,7 +51,7 @@ use callboard_actors::domain::Timestamp;
 use callboard_actors::workers::{RequestId, Workers};
 use prost::Message as _;
 
-use crate::sdk::SigningKey;
+use crate::sdk::signing::Keys;
 pub use invoker::{ConnectedInvoker, ConnectedInvokerFactory};
 pub(crate) use socket::{Connection, MESSAGE_BYTES, Registrar, serve};
 pub use token::Tokens;
@@ -79,12 +79,12 @@ pub struct Gateway {
 pub struct Malformed(String);
 
 impl Gateway {
-    /// For these workers. Tokens are signed with a key that all instances with this signing key have.
+    /// For these workers. Tokens are signed with a key that all instances with these signing keys have.
     #[must_use]
-    pub fn new(workers: Workers, key: Option<&SigningKey>) -> Self {
+    pub fn new(workers: Workers, keys: Option<&Keys>) -> Self {
         Self {
             workers,
-            tokens: Tokens::new(key),
+            tokens: Tokens::new(keys),
             registered: Arc::default(),
         }
     }

@@ -10,9 +10,10 @@ use callboard_actors::domain::is_connection;
 use callboard_actors::orchestrator::Orchestrator;
 
 use crate::http::Syncer;
+use crate::sdk::ServerKind;
 use crate::sdk::discovery::{Apps, Poller, SyncClient, SyncError, Watch, ports};
+use crate::sdk::signing::Keys;
 use crate::sdk::transport::Transport;
-use crate::sdk::{ServerKind, SigningKey};
 use crate::settings::Settings;
 
 /// For a connection to an app.
@@ -34,20 +35,20 @@ thread_local! {
 #[derive(Debug, Clone)]
 pub(super) struct Sync {
     transport: TransportSettings,
-    key: Option<Arc<SigningKey>>,
+    keys: Option<Arc<Keys>>,
     kind: ServerKind,
 }
 
 impl Sync {
-    pub(super) fn new(transport: TransportSettings, key: Option<Arc<SigningKey>>, kind: ServerKind) -> Self {
-        Self { transport, key, kind }
+    pub(super) fn new(transport: TransportSettings, keys: Option<Arc<Keys>>, kind: ServerKind) -> Self {
+        Self { transport, keys, kind }
     }
 
     fn client(&self) -> SyncClient {
         CLIENT.with(|client| {
             let make = || {
                 let transport = Transport::new(CONNECT_TIMEOUT, self.transport.connections);
-                SyncClient::new(transport, self.key.clone(), self.kind)
+                SyncClient::new(transport, self.keys.clone(), self.kind)
             };
             client.get_or_init(make).clone()
         })

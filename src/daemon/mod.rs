@@ -40,6 +40,7 @@ use crate::connect::{ConnectedInvokerFactory, Gateway};
 use crate::error::Code;
 use crate::http::{self, AppState, Intake, Options, StartOptions};
 use crate::realtime::Broadcaster;
+use crate::sdk::signing::Keys;
 use crate::sdk::transport::guard::Guard;
 use crate::sdk::{HttpInvokerFactory, ServerKind, Settings as InvokerSettings, SigningKey};
 use crate::settings::{Mode, Settings};
@@ -82,11 +83,11 @@ impl Daemon {
         let (of_workers, gateway_port) = listen::bind_gateway(settings)?;
         listeners.extend(of_workers);
 
-        let key = signing_key(settings)?;
+        let keys = signing_keys(settings)?;
         let transport = apps::TransportSettings {
             connections: settings.limits.calls + SPARE_CONNECTIONS,
         };
-        let syncer = apps::Sync::new(transport, key.clone(), server_kind(settings.mode));
+        let syncer = apps::Sync::new(transport, keys.clone(), server_kind(settings.mode));
         let (clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (Arc::new(SystemClock), Arc::new(ThreadRandom));
         let workers = Workers::new(
             workers::Settings {
@@ -97,12 +98,12 @@ impl Daemon {
             Arc::clone(&clock),
             Arc::clone(&random),
         );
-        let gateway = Gateway::new(workers.clone(), key.as_deref());
+        let gateway = Gateway::new(workers.clone(), keys.as_deref());
         let (broadcaster, published) = between::broadcaster(settings);
         let options = Options {
             gateway_port,
             realtime: broadcaster.clone(),
-            ..options(settings, key.clone(), syncer.clone(), gateway)
+            ..options(settings, keys.clone(), syncer.clone(), gateway)
         };
         let state = web::Data::new(AppState::new(options));
 
@@ -110,7 +111,7 @@ impl Daemon {
         let invoker = HttpInvokerFactory::new(InvokerSettings {
             call_timeout: settings.sdk.call_timeout,
             connections: transport.connections,
-            key,
+            keys,
             guard: guard(settings),
             broadcaster: broadcaster.clone(),
             ..InvokerSettings::default()
@@ -229,14 +230,16 @@ async fn serve(
     Ok((handle, arbiter))
 }
 
-fn signing_key(settings: &Settings) -> anyhow::Result<Option<Arc<SigningKey>>> {
+fn signing_keys(settings: &Settings) -> anyhow::Result<Option<Arc<Keys>>> {
     use secrecy::ExposeSecret as _;
-    let key = settings
-        .keys
-        .signing
-        .as_ref()
-        .map(|key| SigningKey::parse(key.expose_secret()));
-    Ok(key.transpose().context("the signing key")?.map(Arc::new))
+    let Some(current) = &settings.keys.signing else {
+        return Ok(None);
+    };
+    let current = SigningKey::parse(current.expose_secret()).context("the signing key")?;
+    let fallbacks = settings.keys.signing_fallbacks.iter();
+    let fallbacks = fallbacks.map(|key| SigningKey::parse(key.expose_secret()));
+    let fallbacks = fallbacks.collect::<Result<_, _>>().context("a signing key beside it")?;
+    Ok(Some(Arc::new(Keys::new(current, fallbacks))))
 }
 
 /// Which addresses requests that are made for functions may go to.
@@ -256,10 +259,10 @@ fn server_kind(mode: Mode) -> ServerKind {
     }
 }
 
-fn options(settings: &Settings, key: Option<Arc<SigningKey>>, syncer: apps::Sync, gateway: Gateway) -> Options {
+fn options(settings: &Settings, keys: Option<Arc<Keys>>, syncer: apps::Sync, gateway: Gateway) -> Options {
     Options {
         kind: server_kind(settings.mode),
-        signing_key: key,
+        signing_keys: keys,
         api_keys: settings.keys.api.clone(),
         event_keys: settings.keys.event.clone(),
         require_event_keys: settings.mode == Mode::Start,

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Without keys in the settings everybody may do everything. With a signing key or API keys there, a request needs a key
-//! as a bearer, unless its path is open: the signing key (or its hash, as SDKs send it) and the API keys of the settings do for
+//! as a bearer, unless its path is open: a signing key (or its hash, as SDKs send it) and the API keys of the settings do for
 //! everything, those that operators have made ([`ring`]) for what their scope includes. Event keys guard `/e`, and nothing else.
 //!
 //! Promises: what is in no table is closed to all but the highest scope, whether or not anything is mounted there. All keys of
@@ -48,7 +48,7 @@ pub(super) async fn check(req: &ServiceRequest, state: &AppState) -> Result<(), 
 
 async fn grant(req: &ServiceRequest, state: &AppState) -> Result<KeyScope, Problem> {
     let options = &state.options;
-    let has_keys = options.signing_key.is_some() || !options.api_keys.is_empty();
+    let has_keys = options.signing_keys.is_some() || !options.api_keys.is_empty();
     if !has_keys || access::is_open(req.path(), req.method(), options.kind) {
         return Ok(KeyScope::Admin);
     }
@@ -92,9 +92,9 @@ pub(super) fn demand(req: &HttpRequest, needed: KeyScope) -> Result<(), Problem>
 /// Whether an `Authorization` header holds one of the keys of the settings.
 fn is_of_settings(header: &str, options: &Options) -> bool {
     // No shortcuts: which key is near is nobody's business.
-    let by_signing_key = options.signing_key.as_ref().is_some_and(|key| key.accepts(header));
+    let by_signing_keys = options.signing_keys.as_ref().is_some_and(|keys| keys.accept(header));
     let by_api_key = is_one_of(signing::bearer(header), &options.api_keys);
-    by_signing_key | by_api_key
+    by_signing_keys | by_api_key
 }
 
 fn is_one_of(given: &str, keys: &[SecretString]) -> bool {

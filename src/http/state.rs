@@ -35,7 +35,8 @@ use super::refusals::Refusals;
 use crate::connect::Gateway;
 use crate::error::{Code, Problem};
 use crate::realtime::Broadcaster;
-use crate::sdk::{ServerKind, SigningKey, SyncError, Tokens};
+use crate::sdk::signing::Keys;
+use crate::sdk::{ServerKind, SyncError, Tokens};
 
 /// The orchestrator as handlers see it. [`Orchestrator`] documents each.
 #[expect(missing_docs, reason = "documented where they are delegated to")]
@@ -279,7 +280,7 @@ pub struct Options {
     /// What to tell SDKs.
     pub kind: ServerKind,
     /// What bearers are checked against, with `api_keys`; without either everybody may.
-    pub signing_key: Option<Arc<SigningKey>>,
+    pub signing_keys: Option<Arc<Keys>>,
     /// What will do as a bearer too, for everything.
     pub api_keys: Vec<SecretString>,
     /// The event keys of the settings; none: every key will do, unless `require_event_keys`.
@@ -352,7 +353,7 @@ impl AppState {
         Self {
             api: OnceLock::new(),
             waiting: Mutex::default(),
-            tokens: Tokens::new(options.signing_key.as_deref()),
+            tokens: Tokens::new(options.signing_keys.as_deref()),
             options,
             ring: KeyRing::default(),
             refusals: Refusals::default(),

@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(Grant::read(&tokens, &token, later(59)), Some(grant.clone()));
         assert_eq!(Grant::read(&tokens, &token, later(60)), None, "expired");
         let key = SigningKey::parse("signkey-test-12345678").expect("a key");
-        let others = Tokens::new(Some(&key));
+        let others = Tokens::new(Some(&key.into()));
         assert_eq!(Grant::read(&others, &token, NOW), None, "of another server");
         assert_eq!(Grant::read(&tokens, &grant.issue(&others, id, NOW, 60), NOW), None);
     }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::invoker::now_seconds;
-use super::signing::SigningKey;
+use super::signing::{Keys, SigningKey};
 use super::transport::{Bounds, Incoming, Outgoing, Redirects, Transport, TransportError};
 use super::{ServerKind, USER_AGENT, headers};
 
@@ -85,15 +85,15 @@ impl SyncError {
 #[derive(Debug, Clone)]
 pub struct SyncClient {
     transport: Transport,
-    key: Option<Arc<SigningKey>>,
+    keys: Option<Arc<Keys>>,
     kind: ServerKind,
 }
 
 impl SyncClient {
-    /// Signs with this key, if there is one.
+    /// Signs with the current one of these keys, if there are any, and for an app that refuses that with the next.
     #[must_use]
-    pub fn new(transport: Transport, key: Option<Arc<SigningKey>>, kind: ServerKind) -> Self {
-        Self { transport, key, kind }
+    pub fn new(transport: Transport, keys: Option<Arc<Keys>>, kind: ServerKind) -> Self {
+        Self { transport, keys, kind }
     }
 
     /// The client to look at apps with.
@@ -107,6 +107,18 @@ impl SyncClient {
     /// # Errors
     /// When it has not.
     pub async fn sync(&self, url: &str) -> Result<(), SyncError> {
+        let keys = self.keys.as_deref();
+        let mut outcome = self.ask(url, keys.map(Keys::current)).await;
+        for key in keys.map_or(&[][..], Keys::fallbacks) {
+            if outcome != Err(SyncError::Unauthorized) {
+                break;
+            }
+            outcome = self.ask(url, Some(key)).await;
+        }
+        outcome
+    }
+
+    async fn ask(&self, url: &str, key: Option<&SigningKey>) -> Result<(), SyncError> {
         let parsed = Url::parse(url).map_err(|error| SyncError::Unreachable(format!("`{url}` is no URL: {error}")))?;
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(SyncError::UnsupportedProtocol);
@@ -117,7 +129,7 @@ impl SyncClient {
             ("content-type".to_owned(), "application/json".to_owned()),
             (headers::SERVER_KIND.to_owned(), self.kind.as_str().to_owned()),
         ];
-        if let Some(key) = &self.key {
+        if let Some(key) = key {
             let signature = key.sign(body.as_str().as_bytes(), now_seconds());
             headers.push((headers::SIGNATURE.to_owned(), signature));
         }

@@ -4,7 +4,11 @@
 //! connection to a body that is no JSON, is a [`Reply::Failed`], or [`Reply::Unanswered`] where nobody answered, with a
 //! text that tells a developer what to look at.
 //!
-//! Never retries (the engine does, with its own bookkeeping; see [`super::transport`] for the one case that is no
+//! Calls are signed with the current key. An app that answers 401 has refused the signature and done nothing, so it is asked
+//! at once with the next of the keys that count: whichever of app and server is given a new key first, no attempt fails. Not so
+//! durable endpoints, whose own code may answer 401.
+//!
+//! Never retries otherwise (the engine does, with its own bookkeeping; see [`super::transport`] for the one case that is no
 //! retry), never logs payloads or credentials.
 
 use std::rc::Rc;
@@ -20,9 +24,9 @@ use chrono::Utc;
 use super::call::{self, Request};
 use super::publishing::Told;
 use super::reply::{self, Head};
-use super::signing::SigningKey;
+use super::signing::{Keys, SigningKey};
 use super::transport::guard::Guard;
-use super::transport::{Bounds, Outgoing, Redirects, Transport, TransportError};
+use super::transport::{Bounds, Incoming, Outgoing, Redirects, Transport, TransportError};
 use super::{USER_AGENT, fetch};
 use crate::realtime::Broadcaster;
 
@@ -36,8 +40,8 @@ pub struct Settings {
     /// Requests under way at most, per thread. Must exceed what the executors of a thread may have in flight, or
     /// calls wait for each other.
     pub connections: usize,
-    /// Signs calls; `None` on a server without keys.
-    pub key: Option<Arc<SigningKey>>,
+    /// Sign calls; `None` on a server without keys.
+    pub keys: Option<Arc<Keys>>,
     /// Which addresses `step.fetch` and `step.ai.infer` may ask, redirects included. Apps may be anywhere.
     pub guard: Guard,
     /// Where the answers go that `step.fetch` and `step.ai.infer` ask to be published.
@@ -50,7 +54,7 @@ impl Default for Settings {
             call_timeout: Duration::from_secs(2 * 60 * 60),
             connect_timeout: Duration::from_secs(10),
             connections: 4096,
-            key: None,
+            keys: None,
             guard: Guard::open(),
             broadcaster: Broadcaster::default(),
         }
@@ -81,20 +85,18 @@ impl HttpInvoker {
 #[async_trait(?Send)]
 impl Invoker for HttpInvoker {
     async fn call(&self, call: Call) -> Reply {
-        let request = match call::build(&call, self.settings.key.as_deref(), now_seconds()) {
-            Ok(request) => request,
-            Err(error) => return failed(None, Failure::new("Error", error.to_string())),
-        };
-        let bounds = Bounds {
-            timeout: self.settings.call_timeout,
-            body: limits::REPLY_BYTES,
-            redirects: Redirects::Repeat,
-        };
-        match self.transport.exchange(outgoing(request), bounds).await {
+        let keys = self.settings.keys.as_deref();
+        let mut answer = self.ask(&call, keys.map(Keys::current)).await;
+        for key in keys.map_or(&[][..], Keys::fallbacks) {
+            let is_refused = matches!(&answer, Ok(answer) if answer.status == 401) && call.endpoint.is_none();
+            if !is_refused {
+                break;
+            }
+            answer = self.ask(&call, Some(key)).await;
+        }
+        match answer {
             Ok(answer) => reply::read(head(answer.status, &answer.headers), &answer.body),
-            Err(TransportError::TooLarge { status, .. }) => reply::too_large(Head::new(status, |_| None)),
-            Err(error) if error.is_outage() => Reply::Unanswered(Failure::new("Error", error.to_string())),
-            Err(error) => failed(None, Failure::new("Error", error.to_string())),
+            Err(reply) => reply,
         }
     }
 
@@ -116,6 +118,26 @@ impl Invoker for HttpInvoker {
         Ok(FetchResponse {
             memo,
             at: callboard_actors::domain::Timestamp::from_datetime(Utc::now()),
+        })
+    }
+}
+
+impl HttpInvoker {
+    /// Makes a call with a signature of this key. What is no answer is a reply.
+    async fn ask(&self, call: &Call, key: Option<&SigningKey>) -> Result<Incoming, Reply> {
+        let error = |error: String| Failure::new("Error", error);
+        let request = call::build(call, key, now_seconds());
+        let request = request.map_err(|problem| failed(None, error(problem.to_string())))?;
+        let bounds = Bounds {
+            timeout: self.settings.call_timeout,
+            body: limits::REPLY_BYTES,
+            redirects: Redirects::Repeat,
+        };
+        let answer = self.transport.exchange(outgoing(request), bounds).await;
+        answer.map_err(|problem| match problem {
+            TransportError::TooLarge { status, .. } => reply::too_large(Head::new(status, |_| None)),
+            problem if problem.is_outage() => Reply::Unanswered(error(problem.to_string())),
+            problem => failed(None, error(problem.to_string())),
         })
     }
 }

@@ -145,22 +145,51 @@ impl SigningKey {
     }
 }
 
-/// A key and the one it replaces, while apps are moved from one to the other.
+/// A key, and others that count while apps are moved from one to another.
+///
+/// What is sent is signed with the current one; what others send may be proved by any. An app that has only one of the others
+/// is no worse off: see [`super::invoker`].
 #[derive(Debug, Clone)]
 pub struct Keys {
-    /// Signs what we send.
-    pub current: SigningKey,
-    /// Still accepted from others.
-    pub fallback: Option<SigningKey>,
+    current: SigningKey,
+    fallbacks: Vec<SigningKey>,
 }
 
 impl Keys {
-    /// Whether an `Authorization` header holds either key.
+    /// A key, and those that count beside it.
+    #[must_use]
+    pub fn new(current: SigningKey, fallbacks: Vec<SigningKey>) -> Self {
+        Self { current, fallbacks }
+    }
+
+    /// The key that signs.
+    #[must_use]
+    pub fn current(&self) -> &SigningKey {
+        &self.current
+    }
+
+    /// The others, in the order in which they are to be tried.
+    #[must_use]
+    pub fn fallbacks(&self) -> &[SigningKey] {
+        &self.fallbacks
+    }
+
+    /// All of them, the current one first.
+    pub fn all(&self) -> impl Iterator<Item = &SigningKey> {
+        std::iter::once(&self.current).chain(&self.fallbacks)
+    }
+
+    /// Whether an `Authorization` header holds any of them.
     #[must_use]
     pub fn accept(&self, authorization: &str) -> bool {
-        // No shortcut: which of the two matched is nobody's business.
-        let fallback = self.fallback.as_ref().is_some_and(|key| key.accepts(authorization));
-        self.current.accepts(authorization) | fallback
+        // No shortcut: which of them matched is nobody's business.
+        self.all().fold(false, |found, key| found | key.accepts(authorization))
+    }
+}
+
+impl From<SigningKey> for Keys {
+    fn from(key: SigningKey) -> Self {
+        Self::new(key, Vec::new())
     }
 }
 
@@ -227,12 +256,11 @@ mod tests {
     }
 
     #[test]
-    fn either_key_is_accepted_while_keys_are_exchanged() {
-        let keys = Keys {
-            current: key("abcd"),
-            fallback: Some(key("12345678")),
-        };
-        assert!(keys.accept(&keys.current.bearer()));
+    fn any_key_is_accepted_while_keys_are_exchanged() {
+        let keys = Keys::new(key("abcd"), vec![key("12345678"), key("0011")]);
+        for key in keys.all() {
+            assert!(keys.accept(&key.bearer()));
+        }
         assert!(keys.accept(&format!("Bearer {HASH}")));
         assert!(!keys.accept("Bearer beef"));
     }

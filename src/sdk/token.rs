@@ -1,7 +1,7 @@
 //! JSON web tokens that this server gives out and takes back: HS256, and nothing else.
 //!
-//! The secret follows from the signing key, so every instance of an installation takes what another gave out; a server
-//! without one is a developer's, and uses a text that is no secret.
+//! The secret follows from the signing key, so every instance of an installation takes what another gave out, also while keys are
+//! exchanged: those of fallbacks are taken. A server without a key is a developer's, and uses a text that is no secret.
 //!
 //! Promises: comparisons take the same time whatever they are given; a token of another algorithm, another secret or
 //! another purpose, or one that has expired, is none. Never reads a clock: the time is an argument, in seconds since the
@@ -14,13 +14,18 @@ use secrecy::{ExposeSecret, SecretBox};
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
 
-use super::SigningKey;
+use super::signing::{Keys, SigningKey};
 
 /// What tokens are signed with where there is no key.
 const DEVELOPER: &[u8] = b"dev-mode-is-not-secret";
 
 /// Makes and checks tokens.
-pub struct Tokens(SecretBox<Vec<u8>>);
+pub struct Tokens {
+    /// Makes tokens.
+    secret: SecretBox<Vec<u8>>,
+    /// Takes them, too.
+    fallbacks: Vec<SecretBox<Vec<u8>>>,
+}
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -29,15 +34,22 @@ impl std::fmt::Debug for Tokens {
 }
 
 impl Tokens {
-    /// Tokens of a server with this signing key.
+    /// Tokens of a server with these signing keys.
     #[must_use]
-    pub fn new(key: Option<&SigningKey>) -> Self {
-        let secret = match key {
-            // What SDKs send as a bearer must not do to make tokens.
-            Some(key) => key.derive(b"tokens"),
-            None => DEVELOPER.to_vec(),
-        };
-        Self(SecretBox::new(Box::new(secret)))
+    pub fn new(keys: Option<&Keys>) -> Self {
+        let boxed = |secret: Vec<u8>| SecretBox::new(Box::new(secret));
+        // What SDKs send as a bearer must not do to make tokens.
+        let derived = |key: &SigningKey| boxed(key.derive(b"tokens"));
+        match keys {
+            Some(keys) => Self {
+                secret: derived(keys.current()),
+                fallbacks: keys.fallbacks().iter().map(derived).collect(),
+            },
+            None => Self {
+                secret: boxed(DEVELOPER.to_vec()),
+                fallbacks: Vec::new(),
+            },
+        }
     }
 
     /// A token for this purpose, good until then.
@@ -49,15 +61,19 @@ impl Tokens {
         claims.insert("exp".to_owned(), json!(until));
         let head = BASE64.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
         let signed = format!("{head}.{}", BASE64.encode(Value::Object(claims).to_string()));
-        let mac = self.mac(&signed).finalize().into_bytes();
+        let mac = mac(&self.secret, &signed).finalize().into_bytes();
         format!("{signed}.{}", BASE64.encode(mac))
     }
 
     /// The claims of a token for this purpose.
     #[must_use]
     pub fn verify(&self, token: &str, subject: &str, now: u64) -> Option<Map<String, Value>> {
-        let (signed, mac) = token.rsplit_once('.')?;
-        self.mac(signed).verify_slice(&BASE64.decode(mac).ok()?).ok()?;
+        let (signed, shown) = token.rsplit_once('.')?;
+        let shown = BASE64.decode(shown).ok()?;
+        let mut secrets = std::iter::once(&self.secret).chain(&self.fallbacks);
+        if !secrets.any(|secret| mac(secret, signed).verify_slice(&shown).is_ok()) {
+            return None;
+        }
         let (head, claims) = signed.split_once('.')?;
         let head: Value = serde_json::from_slice(&BASE64.decode(head).ok()?).ok()?;
         let claims: Map<String, Value> = serde_json::from_slice(&BASE64.decode(claims).ok()?).ok()?;
@@ -69,12 +85,12 @@ impl Tokens {
                 .is_some_and(|until| now < until);
         is_good.then_some(claims)
     }
+}
 
-    fn mac(&self, signed: &str) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).expect("HMAC takes keys of any length");
-        mac.update(signed.as_bytes());
-        mac
-    }
+fn mac(secret: &SecretBox<Vec<u8>>, signed: &str) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret()).expect("HMAC takes keys of any length");
+    mac.update(signed.as_bytes());
+    mac
 }
 
 #[cfg(test)]
@@ -94,11 +110,18 @@ mod tests {
         assert_eq!(tokens.verify(&token, "run-claim", 200), None, "expired");
         assert_eq!(tokens.verify(&token, "other", 199), None, "for something else");
         let key = SigningKey::parse("signkey-test-12345678").expect("a key");
+        let current = Keys::from(key.clone());
         assert_eq!(
-            Tokens::new(Some(&key)).verify(&token, "run-claim", 199),
+            Tokens::new(Some(&current)).verify(&token, "run-claim", 199),
             None,
             "of another server"
         );
+        // Of before the key was exchanged.
+        let token = Tokens::new(Some(&current)).issue("run-claim", claims(), 100, 200);
+        let next = SigningKey::parse("0011").expect("a key");
+        let exchanged = Tokens::new(Some(&Keys::new(next.clone(), vec![key])));
+        assert!(exchanged.verify(&token, "run-claim", 199).is_some());
+        assert_eq!(Tokens::new(Some(&next.into())).verify(&token, "run-claim", 199), None);
     }
 
     #[test]

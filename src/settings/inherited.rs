@@ -2,7 +2,8 @@
 //! file and, behind `INNGEST_`, environment variables.
 //!
 //! Promises: a name that sets something here sets what it set there; one that has no counterpart is told, and never
-//! passed over in silence. Variables of the SDKs, such as `INNGEST_DEV`, are none of ours.
+//! passed over in silence. Variables of the SDKs, such as `INNGEST_DEV`, are none of ours, but for the keys that both sides
+//! have.
 
 use config::{Value, ValueKind};
 
@@ -22,12 +23,16 @@ pub(super) const KNOWN: &[(&str, &str)] = &[
     ("signing-key", "keys.signing"),
     ("event-key", "keys.event"),
     ("retry-interval", "retry.interval"),
+    ("json", "log.format"),
+    ("verbose", "log.level"),
     ("log-level", "log.level"),
     ("connect-gateway-port", "connect.port"),
 ];
 
 /// Variables of the original server that are not named after a flag, and the keys they set. They win over [`KNOWN`].
 pub(super) const VARIABLES: &[(&str, &str)] = &[
+    // Of the SDKs: a deployment gives apps and server the same.
+    ("INNGEST_SIGNING_KEY_FALLBACK", "keys.signing_fallbacks"),
     ("LOG_LEVEL", "log.level"),
     ("LOG_HANDLER", "log.format"),
     ("TEST_MODE", "api.testing"),
@@ -56,8 +61,40 @@ pub(super) const IGNORED: &[(&str, &str)] = &[
     ("connect-executor-grpc-port", "there is no such port"),
     ("connect-executor-grpc-ip", "there is no such port"),
     ("debug-api-port", "there is no such port"),
-    ("json", "`log.format` says how the log looks"),
-    ("verbose", "`log.level` says what is logged"),
+    (
+        "system-trace-endpoint",
+        "traces of the server itself are a matter of its own settings",
+    ),
+    (
+        "system-trace-url-path",
+        "traces of the server itself are a matter of its own settings",
+    ),
+];
+
+/// Variables of the original server that are not named after a flag and set nothing here, and why.
+pub(super) const IGNORED_VARIABLES: &[(&str, &str)] = &[
+    (
+        "INNGEST_FEATURE_FLAGS",
+        "there are no features to be switched on or off",
+    ),
+    (
+        "EXPERIMENTAL_KEY_QUEUES_ENABLE",
+        "each key has a line of its own, always",
+    ),
+    ("EXPERIMENTAL_STEP_METADATA", "metadata is kept, always"),
+    (
+        "EXPERIMENTAL_ASYNC_DISPATCH_VALIDATION",
+        "reports of stale calls are refused, always",
+    ),
+    (
+        "EXPERIMENTAL_SPLIT_BATCH_PARTITION_BY_FUNCTION",
+        "batches are of one function each, always",
+    ),
+    (
+        "INNGEST_CONNECT_DISABLE_ENFORCE_LEASE_EXPIRY",
+        "`connect.lease` says how long a silent worker counts as at work",
+    ),
+    ("CONNECT_PUBSUB_LOG_LEVEL", "`log.level` says what is logged"),
 ];
 
 /// The variable for a flag: `INNGEST_SDK_URL` for `sdk-url`.
@@ -78,9 +115,20 @@ pub(super) fn translate(name: &str, value: Value) -> Option<Value> {
             Some(false) => None,
             None => Some(value),
         },
+        "json" => switched(switch(), value, "json"),
+        "verbose" => switched(switch(), value, "debug"),
         // Other programs have a variable of this name, too: what is no switch is not for us.
         "TEST_MODE" => switch().map(|on| with(ValueKind::Boolean(on))),
         "LOG_HANDLER" => matches!(&value.kind, ValueKind::String(text) if text == "json").then_some(value),
         _ => Some(value),
+    }
+}
+
+/// What a switch that is on sets; what is no switch is complained about.
+fn switched(switch: Option<bool>, value: Value, to: &str) -> Option<Value> {
+    match switch {
+        Some(true) => Some(Value::new(None, ValueKind::String(to.to_owned()))),
+        Some(false) => None,
+        None => Some(value),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use config::{Config, File, FileFormat, Map, Source as _, Value, ValueKind};
 
-use super::inherited::{self, IGNORED, KNOWN, VARIABLES, translate};
+use super::inherited::{self, IGNORED, IGNORED_VARIABLES, KNOWN, VARIABLES, translate};
 use super::secret_url::masked;
 use super::{DEFAULTS, Flag, Mode, SECRETS, START_DEFAULTS};
 use crate::error::{Code, Problem};
@@ -158,6 +158,12 @@ impl Layers {
                     .push(format!("`{variable}` (environment) is ignored: {why}"));
             }
         }
+        for (variable, why) in IGNORED_VARIABLES {
+            if others.contains_key(*variable) {
+                self.warnings
+                    .push(format!("`{variable}` (environment) is ignored: {why}"));
+            }
+        }
         for (name, text) in own {
             let key = name[PREFIX.len()..].to_ascii_lowercase().replace("__", ".");
             self.set(&key, value(&name, text), &Origin::Environment(name.clone()));
@@ -167,6 +173,11 @@ impl Layers {
     /// Lays flags over what there is.
     pub(super) fn add_flags(&mut self, flags: &[Flag]) {
         for flag in flags {
+            let inherited = flag.name.trim_start_matches('-');
+            if let Some((_, why)) = IGNORED.iter().find(|(name, _)| *name == inherited) {
+                self.warnings.push(format!("`{}` is ignored: {why}", flag.name));
+                continue;
+            }
             let is_list = self.lists.iter().any(|list| list == flag.key);
             let origin = flag.name.to_owned();
             let kind = if is_list {

@@ -34,7 +34,7 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 pub const START_DEFAULTS: &str = include_str!("../../config/start.toml");
 
 /// Keys whose values never print.
-pub(crate) const SECRETS: &[&str] = &["keys.signing", "keys.event", "keys.api"];
+pub(crate) const SECRETS: &[&str] = &["keys.signing", "keys.signing_fallbacks", "keys.event", "keys.api"];
 
 /// What a server is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -105,7 +105,7 @@ pub struct Settings {
 pub struct Flag {
     /// The flag, such as `--port`.
     pub name: &'static str,
-    /// The key it sets.
+    /// The key it sets; empty for a flag of the original server that sets none.
     pub key: &'static str,
     /// The values; one but for lists.
     pub values: Vec<String>,
@@ -265,6 +265,7 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
         },
         keys: KeySettings {
             signing: from.signing_key("keys.signing"),
+            signing_fallbacks: from.signing_keys("keys.signing_fallbacks"),
             event: from.secrets("keys.event"),
             api: from.api_keys("keys.api"),
         },
@@ -330,6 +331,11 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
             grace: from.duration("shutdown.grace", Duration::ZERO, HOUR),
         },
     };
+    from.require(
+        "keys.signing_fallbacks",
+        settings.keys.signing.is_some() || settings.keys.signing_fallbacks.is_empty(),
+        "given together with `keys.signing`",
+    );
     from.require(
         "limits.intake_bytes",
         settings.limits.intake_bytes >= settings.limits.request_bytes,

@@ -186,16 +186,18 @@ impl<'a> Reader<'a> {
         self.require(key, are_quoted, QUOTED);
         let read = |value: Value| {
             let text = value.into_string().ok()?;
-            let digits = match text.strip_prefix("signkey-") {
-                Some(rest) => rest.split_once('-')?.1,
-                None => text.as_str(),
-            };
-            let is_hex = digits.len().is_multiple_of(2) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-            (is_hex && (text.is_empty() || !digits.is_empty())).then_some(text)
+            (text.is_empty() || is_signing_key(&text)).then_some(text)
         };
-        let expected = "an even number of hex digits, with or without `signkey-<name>-` in front";
-        let text = self.read(key, read, String::new(), expected);
+        let text = self.read(key, read, String::new(), SIGNING_KEY);
         Some(text).filter(|text| !text.is_empty()).map(SecretString::from)
+    }
+
+    /// Signing keys, in any number.
+    pub(super) fn signing_keys(&mut self, key: &str) -> Vec<SecretString> {
+        let keys = self.secrets(key);
+        let are_keys = keys.iter().all(|key| is_signing_key(key.expose_secret()));
+        self.require(key, are_keys, SIGNING_KEY);
+        keys
     }
 
     /// The URL of a service, or empty for none.
@@ -277,6 +279,18 @@ impl<'a> Reader<'a> {
 
 /// What a key of digits is told that a file gives without quotes: it was read as a number, and is another key now.
 const QUOTED: &str = "in quotes";
+
+/// What a signing key is.
+const SIGNING_KEY: &str = "an even number of hex digits, with or without `signkey-<name>-` in front";
+
+fn is_signing_key(text: &str) -> bool {
+    let digits = match text.strip_prefix("signkey-") {
+        Some(rest) => rest.split_once('-').map(|(_, digits)| digits),
+        None => Some(text),
+    };
+    let is_hex = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits.is_some_and(|digits| !digits.is_empty() && digits.len().is_multiple_of(2) && is_hex(digits))
+}
 
 fn is_text(value: &Value) -> bool {
     matches!(value.kind, ValueKind::String(_))

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use super::inherited::{self, IGNORED, KNOWN, VARIABLES};
+use super::inherited::{self, IGNORED, IGNORED_VARIABLES, KNOWN, VARIABLES};
 use super::{DEFAULTS, START_DEFAULTS};
 
 /// The text above the tables.
@@ -57,7 +57,7 @@ pub fn page() -> String {
     }
     page += "\n## Names of the original server\n\n\
              What users of the original server have in their deployments works as it is: these environment variables, and the same\n\
-             names in a settings file (`sdk-url` for `INNGEST_SDK_URL`). The file is named by `INNGEST_CONFIG` too; it is not searched\n\
+             names in a settings file (`sdk-url` for `INNGEST_SDK_URL`) and as flags (`--sdk-url`). The file is named by `INNGEST_CONFIG` too; it is not searched\n\
              for. Callboard's own names win.\n\n\
              | variable | sets |\n|---|---|\n";
     for (flag, key) in KNOWN {
@@ -69,6 +69,9 @@ pub fn page() -> String {
     page += "\nThese are ignored with a warning, because they have no counterpart:\n\n| variable | why |\n|---|---|\n";
     for (flag, why) in IGNORED {
         let _ = writeln!(page, "| `{}` | {why} |", inherited::variable(flag));
+    }
+    for (variable, why) in IGNORED_VARIABLES {
+        let _ = writeln!(page, "| `{variable}` | {why} |");
     }
     page
 }

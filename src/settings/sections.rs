@@ -116,6 +116,8 @@ pub struct FetchSettings {
 pub struct KeySettings {
     /// Signs calls and guards the API.
     pub signing: Option<SecretString>,
+    /// Signing keys that count beside it; none without it.
+    pub signing_fallbacks: Vec<SecretString>,
     /// What events may be sent with; any key if empty.
     pub event: Vec<SecretString>,
     /// What the API may be used with beside the signing key.

@@ -123,7 +123,9 @@ fn inherited_names_mean_what_they_meant() {
         ("INNGEST_NO_DISCOVERY", "true"),
         ("INNGEST_POLL_INTERVAL", "60"),
         ("INNGEST_RETRY_INTERVAL", "2"),
+        ("INNGEST_SIGNING_KEY_FALLBACK", "signkey-test-0c0d,0e0f"),
         ("LOG_HANDLER", "json"),
+        ("INNGEST_VERBOSE", "true"),
         ("INNGEST_DEV", "1"),
     ]);
     let settings = settings.expect("valid").settings;
@@ -136,7 +138,9 @@ fn inherited_names_mean_what_they_meant() {
     assert!(!settings.sdk.discovery);
     assert_eq!(settings.sdk.poll_interval, Some(Duration::from_secs(60)));
     assert_eq!(settings.retry.interval, Some(Duration::from_secs(2)));
+    assert_eq!(settings.keys.signing_fallbacks.len(), 2);
     assert_eq!(settings.log.format, LogFormat::Json);
+    assert_eq!(settings.log.level, "debug");
 }
 
 #[test]
@@ -196,6 +200,8 @@ fn all_problems_are_told_together_with_a_suggestion_where_there_is_one() {
 #[case("CALLBOARD__SUPERVISION__BACKOFF_CAP", "1ms")]
 #[case("CALLBOARD__SUPERVISION__MAX_RESTARTS", "0")]
 #[case("CALLBOARD__KEYS__SIGNNIG", "0a")]
+#[case("INNGEST_SIGNING_KEY_FALLBACK", "0a0b")]
+#[case("INNGEST_VERBOSE", "very")]
 #[case("CALLBOARD__KEYS__API", "0123456789abcdef,short")]
 #[case("CALLBOARD__DATABASE__MAX_CONNECTIONS", "1")]
 #[case("CALLBOARD__DATABASE__POOLER", "often")]
@@ -220,6 +226,7 @@ fn refuses(#[case] variable: &str, #[case] value: &str) {
 #[case("CALLBOARD__SDK__URLS", "")]
 #[case("CALLBOARD__KEYS__SIGNING", "")]
 #[case("CALLBOARD__KEYS__API", "0123456789abcdef,fedcba9876543210")]
+#[case("INNGEST_SIGNING_KEY_FALLBACK", "")]
 #[case("CALLBOARD__DATABASE__URL", "")]
 #[case("CALLBOARD__REDIS__SESSION_TTL", "15s")]
 #[case("CALLBOARD__FETCH__ALLOW", "10.1.0.0/16, 10.2.3.4,fd00::/8")]
@@ -404,6 +411,8 @@ fn what_has_no_counterpart_is_ignored_with_a_warning() {
         ("INNGEST_QUEUE_WORKERS", "50"),
         ("INNGEST_DEV", "1"),
         ("INNGEST_TICK", ""),
+        ("INNGEST_VERBOSE", "false"),
+        ("DEBUG", "*"),
     ]);
     let warnings = loaded.expect("valid").warnings;
     assert!(

@@ -1,13 +1,13 @@
 //! With a signing key: the app and the server prove to each other who they are, and nobody else gets in.
 
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::fake::{FakeApp, Reply};
 use crate::support::http::Request;
 use crate::support::sdk::Sdk::{self, Python, Ts3, Ts4};
 use crate::support::sdk::SdkApp;
-use crate::support::server::Server;
+use crate::support::server::{Builder, EVENT_KEY, Server};
 
 const KEY: &str = "signkey-test-0123456789abcdef0123456789abcdef";
 const OTHER: &str = "signkey-test-ffffffffffffffffffffffffffffffff";
@@ -98,4 +98,81 @@ fn every_call_is_signed_for_its_body() {
     let call = &app.calls()[0];
     let signature = call.header("x-inngest-signature").expect("a signature");
     assert!(signature.starts_with("t=") && signature.contains("&s="), "{signature}");
+}
+
+/// The variables of `callboard start`, and an app's, while one key takes the place of the other.
+const EXCHANGED: [&str; 2] = ["INNGEST_SIGNING_KEY", "INNGEST_SIGNING_KEY_FALLBACK"];
+
+fn production(keys: &[&str]) -> Builder {
+    let builder = Server::builder().production().flag("--retry-interval", "1");
+    let given = EXCHANGED.iter().zip(keys);
+    given.fold(builder, |builder, (name, key)| builder.env(name, key))
+}
+
+/// An app with these keys, registered; at the port of one that is gone, or at any.
+fn app_with(sdk: Sdk, server: &Server, port: u16, keys: &[&str]) -> SdkApp {
+    let builder = SdkApp::builder(sdk, &server.url())
+        .port(port)
+        .env("INNGEST_EVENT_KEY", EVENT_KEY);
+    let given = EXCHANGED.iter().zip(keys);
+    let app = given
+        .fold(builder, |builder, (name, key)| builder.env(name, key))
+        .start();
+    app.register();
+    app
+}
+
+/// Runs whose app asks the API for what does not fit the call; no attempt at them fails.
+fn complete_all(server: &Server) {
+    let run = server.complete(&json!({"name": "test/large-outputs"}));
+    assert_eq!(run["output"]["lengths"].as_array().map(Vec::len), Some(2));
+    assert_unharmed(&run);
+}
+
+fn assert_unharmed(run: &Value) {
+    let failed = |attempt: &Value| attempt["status"] == "failed";
+    let steps = run["steps"].as_array().expect("steps");
+    let mut attempts = steps
+        .iter()
+        .chain([run])
+        .filter_map(|of| of["attempts"].as_array())
+        .flatten();
+    assert!(!attempts.any(failed), "{run:#}");
+}
+
+#[rstest]
+fn keys_are_exchanged_at_the_server_first(#[values(Ts4, Python)] sdk: Sdk) {
+    let mut server = production(&[KEY]).start();
+    let mut app = app_with(sdk, &server, 0, &[KEY]);
+    let waiting = server.wait_for_start(&server.send(&json!({"name": "test/wait-event"})));
+    server.wait_until_pending(&waiting, "event");
+    let restart = |server: &mut Server, keys: &[&str]| {
+        server.set_builder(production(keys));
+        assert!(server.terminate().success());
+        server.restart();
+    };
+
+    restart(&mut server, &[OTHER, KEY]);
+    server.send(&json!({"name": "test/wait-event.answer"}));
+    assert_unharmed(&server.wait_for_status(&waiting, "completed"));
+    complete_all(&server);
+    // Asked by the server, as it asks those given by `--sdk-url`.
+    server.post("/api/v1/apps/sync", &json!({"url": app.url()})).expect(200);
+
+    let port = app.port();
+    app.kill();
+    let _app = app_with(sdk, &server, port, &[OTHER]);
+    restart(&mut server, &[OTHER]);
+    complete_all(&server);
+    for (key, status) in [(KEY, 401), (OTHER, 200)] {
+        let request = Request::get("/api/v1/runs").header("authorization", &format!("Bearer {key}"));
+        assert_eq!(request.send(server.address()).status, status);
+    }
+}
+
+#[rstest]
+fn keys_are_exchanged_at_the_app_first(#[values(Ts4, Ts3, Python)] sdk: Sdk) {
+    let server = production(&[KEY]).start();
+    let _app = app_with(sdk, &server, 0, &[OTHER, KEY]);
+    complete_all(&server);
 }

@@ -127,8 +127,15 @@ impl Key {
 
 /// The keys that the settings name.
 fn of_settings(options: &Options) -> impl Iterator<Item = Key> {
-    let signing = options.signing_key.iter();
-    let signing = signing.map(|_| Key::of_settings("keys.signing", KeyScope::Admin, masked("")));
+    let signing = options.signing_keys.iter().flat_map(|keys| keys.all()).enumerate();
+    let signing = signing.map(|(position, _)| {
+        let name = if position == 0 {
+            "keys.signing"
+        } else {
+            "keys.signing_fallbacks"
+        };
+        Key::of_settings(name, KeyScope::Admin, masked(""))
+    });
     let api = options.api_keys.iter().map(|key| {
         let hint = masked(key.expose_secret());
         Key::of_settings("keys.api", KeyScope::Admin, hint)

@@ -37,7 +37,7 @@ async fn describe(state: State) -> Result<HttpResponse, SdkError> {
         "functions": functions,
         "handlers": null,
         "isSingleNodeService": true,
-        "isMissingSigningKey": options.signing_key.is_none(),
+        "isMissingSigningKey": options.signing_keys.is_none(),
         "isMissingEventKeys": options.event_keys.is_empty(),
         "features": {"enable-step-metadata": true},
     })))

@@ -7,6 +7,7 @@ use rstest::rstest;
 
 use super::fake::{Server, Shared, options};
 use crate::http::AppState;
+use crate::sdk::signing::Keys;
 use crate::sdk::{ServerKind, SigningKey};
 
 const EVERYWHERE: &[(&str, &str, u16)] = &[
@@ -109,12 +110,16 @@ async fn before_the_orchestrator_is_ready_the_answer_is_503(#[case] method: &str
 }
 
 const SIGNING_KEY: &str = "signkey-test-0a0b";
+const FALLBACK: &str = "signkey-test-0c0d";
 const API_KEYS: [&str; 2] = ["first-key-of-the-api", "other-key-of-the-api"];
 
 fn with_keys(kind: ServerKind) -> crate::http::Options {
     crate::http::Options {
         kind,
-        signing_key: Some(Arc::new(SigningKey::parse(SIGNING_KEY).expect("a key"))),
+        signing_keys: Some(Arc::new(Keys::new(
+            SigningKey::parse(SIGNING_KEY).expect("a key"),
+            vec![SigningKey::parse(FALLBACK).expect("a key")],
+        ))),
         api_keys: API_KEYS.map(secrecy::SecretString::from).to_vec(),
         ..options()
     }
@@ -182,7 +187,14 @@ async fn with_keys_most_doors_are_locked(
             }
         }
         let key = SigningKey::parse(SIGNING_KEY).expect("a key");
-        let right = ["signkey-prod-0a0b", "0a0b", &key.bearer(), API_KEYS[0], API_KEYS[1]];
+        let right = [
+            "signkey-prod-0a0b",
+            "0a0b",
+            &key.bearer(),
+            "0c0d",
+            API_KEYS[0],
+            API_KEYS[1],
+        ];
         for right in right.map(|key| format!("bearer {key}")) {
             assert_ne!(server.call(ask(right.clone())).await.status, 401, "{kind:?} `{right}`");
         }
@@ -192,7 +204,7 @@ async fn with_keys_most_doors_are_locked(
 #[actix_web::test]
 async fn api_keys_lock_without_a_signing_key_too() {
     let options = crate::http::Options {
-        signing_key: None,
+        signing_keys: None,
         ..with_keys(ServerKind::Dev)
     };
     let server = Server::with(options).await;

@@ -513,7 +513,7 @@ fn workers() -> Workers {
 pub(crate) fn options() -> Options {
     Options {
         kind: ServerKind::Dev,
-        signing_key: None,
+        signing_keys: None,
         api_keys: Vec::new(),
         event_keys: Vec::new(),
         require_event_keys: false,

@@ -18,6 +18,7 @@ use ulid::Ulid;
 use super::fake::{self, NOW};
 use crate::http::Options;
 use crate::realtime::{Broadcaster, Grant, Topic};
+use crate::sdk::signing::Keys;
 use crate::sdk::{SigningKey, Tokens};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -350,8 +351,8 @@ async fn whoever_subscribes_shows_a_token_that_is_good() {
 
 #[actix_web::test]
 async fn whoever_publishes_shows_a_key_or_a_token_that_allows_it() {
-    let key = SigningKey::parse(KEY).expect("a key");
-    let tokens = Tokens::new(Some(&key));
+    let keys = Keys::from(SigningKey::parse(KEY).expect("a key"));
+    let tokens = Tokens::new(Some(&keys));
     let grant = |publishes| Grant {
         topics: vec![Topic::new("c", "t")],
         publishes,
@@ -359,13 +360,13 @@ async fn whoever_publishes_shows_a_key_or_a_token_that_allows_it() {
     let bearers = [
         ("", 401),
         ("Bearer nonsense", 401),
-        (&format!("Bearer {}", key.bearer()), 200),
+        (&format!("Bearer {}", keys.current().bearer()), 200),
         (&grant(true).issue(&tokens, Ulid(1), NOW, 60), 200),
         (&format!("Bearer {}", grant(true).issue(&tokens, Ulid(1), NOW, 60)), 200),
         (&grant(false).issue(&tokens, Ulid(1), NOW, 60), 401),
     ];
     let server = listen_with(Options {
-        signing_key: Some(Arc::new(key)),
+        signing_keys: Some(Arc::new(keys)),
         ..fake::options()
     });
     for (bearer, expected) in bearers {

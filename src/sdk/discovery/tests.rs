@@ -17,7 +17,7 @@ fn transport() -> Transport {
 
 fn client() -> SyncClient {
     let key = SigningKey::parse("signkey-test-12345678").expect("key");
-    SyncClient::new(transport(), Some(Arc::new(key)), ServerKind::Dev)
+    SyncClient::new(transport(), Some(Arc::new(key.into())), ServerKind::Dev)
 }
 
 #[actix_web::test]

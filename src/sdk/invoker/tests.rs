@@ -30,9 +30,13 @@ fn call(url: String) -> Call {
     }
 }
 
+fn signing_key(text: &str) -> SigningKey {
+    SigningKey::parse(text).expect("key")
+}
+
 fn invoker() -> Rc<dyn Invoker> {
     HttpInvokerFactory::new(Settings {
-        key: Some(Arc::new(SigningKey::parse("signkey-test-12345678").expect("key"))),
+        keys: Some(Arc::new(signing_key("signkey-test-12345678").into())),
         ..Settings::default()
     })
     .build()
@@ -261,7 +265,7 @@ async fn answers_are_published_while_they_come() {
 async fn a_guard_is_for_fetches_and_not_for_apps() {
     let server = Server::start(routes);
     let invoker = HttpInvoker::new(Settings {
-        key: Some(Arc::new(SigningKey::parse("12345678").expect("key"))),
+        keys: Some(Arc::new(signing_key("12345678").into())),
         guard: Guard::closed([]),
         ..Settings::default()
     });
@@ -270,5 +274,31 @@ async fn a_guard_is_for_fetches_and_not_for_apps() {
     for ai in [false, true] {
         let refused = invoker.fetch(fetch(server.url("/"), ai)).await.expect_err("forbidden");
         assert!(refused.failure.message().contains("CB-2102"), "{refused:?}");
+    }
+}
+
+/// Whoever is given the new key first: the app has the key `12345678` alone.
+#[rstest]
+#[case("0011", &["12345678"], true)]
+#[case("12345678", &["0011"], true)]
+#[case("0011", &["2233", "12345678"], true)]
+#[case("0011", &["2233"], false)]
+#[case("0011", &[], false)]
+#[actix_web::test]
+async fn an_app_that_has_another_key_is_asked_with_that(
+    #[case] current: &str,
+    #[case] fallbacks: &[&str],
+    #[case] answers: bool,
+) {
+    let server = Server::start(routes);
+    let fallbacks = fallbacks.iter().map(|key| signing_key(key)).collect();
+    let invoker = HttpInvoker::new(Settings {
+        keys: Some(Arc::new(Keys::new(signing_key(current), fallbacks))),
+        ..Settings::default()
+    });
+    match invoker.call(call(server.url("/echo"))).await {
+        Reply::Returned(_) => assert!(answers),
+        Reply::Failed { status: Some(401), .. } => assert!(!answers),
+        other => panic!("{other:?}"),
     }
 }

@@ -114,7 +114,8 @@ struct Refused;
 
 /// Whether a connection was not made because it may not be.
 pub(super) fn is_refused(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<Refused>())
+    let inner = error.get_ref();
+    inner.and_then(|inner| inner.downcast_ref::<Refused>()).is_some()
 }
 
 /// Finds the addresses of hosts.

@@ -73,6 +73,7 @@ pub(super) async fn event_keys(req: HttpRequest, state: State) -> Result<HttpRes
 }
 
 pub(super) async fn signing_keys(req: HttpRequest, state: State) -> Result<HttpResponse, Refused> {
-    let shown: Vec<String> = state.options.signing_key.iter().map(|_| masked("")).collect();
+    let all = state.options.signing_keys.iter().flat_map(|keys| keys.all());
+    let shown: Vec<String> = all.map(|_| masked("")).collect();
     keys(&req, &state, &shown)
 }

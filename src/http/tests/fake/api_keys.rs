@@ -29,7 +29,9 @@ impl KeyBook for FakeStore {
     async fn note_api_key_use(&self, id: ApiKeyId, at: Timestamp) -> Read<()> {
         self.0.with(|world| {
             let key = world.api_keys.iter_mut().find(|key| key.id == id);
-            key.map(|key| key.last_used_at = key.last_used_at.max(Some(at)));
+            if let Some(key) = key {
+                key.last_used_at = key.last_used_at.max(Some(at));
+            }
         });
         Ok(())
     }
