@@ -10,6 +10,7 @@
 //! | [`queue`] | what is ready: in this process |
 //! | [`sdk`] | the wire: registration, calls, replies, signatures, discovery |
 //! | [`connect`] | the same for workers that connect to us |
+//! | [`otlp`] | traces, as OpenTelemetry sends them |
 //! | [`http`] | the endpoints, one file per family |
 //! | [`cli`], [`demo`] | the subcommands |
 
@@ -20,6 +21,7 @@ pub mod daemon;
 pub mod demo;
 pub mod error;
 pub mod http;
+pub mod otlp;
 pub mod queue;
 pub mod sdk;
 pub mod settings;

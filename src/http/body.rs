@@ -35,6 +35,16 @@ pub(super) async fn read_with(
     if encoding.is_some_and(|encoding| encoding != HeaderValue::from_static("identity")) {
         return Err(Code::EncodedBody.into());
     }
+    read_as_it_is(req, payload, limit, permit).await
+}
+
+/// The same, however it is encoded.
+pub(super) async fn read_as_it_is(
+    req: &HttpRequest,
+    payload: Payload,
+    limit: usize,
+    permit: &mut Permit,
+) -> Result<Bytes, Problem> {
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|length| length.parse::<usize>().ok()).unwrap_or(0);
     if announced > limit {
@@ -47,7 +57,7 @@ pub(super) async fn read_with(
     })
 }
 
-fn too_large(limit: usize) -> Problem {
+pub(super) fn too_large(limit: usize) -> Problem {
     let message = format!("the request's body is larger than {limit} bytes");
     Problem::new(Code::TooLarge, message)
 }

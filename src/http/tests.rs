@@ -12,4 +12,5 @@ mod metadata;
 mod metrics;
 mod odds;
 pub(super) mod sdk;
+mod traces;
 mod wire;

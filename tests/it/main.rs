@@ -41,4 +41,5 @@ mod signing;
 mod starts;
 mod steps;
 mod support;
+mod traces;
 mod waits;

@@ -3,8 +3,8 @@
 use utoipa::OpenApi;
 
 use super::{
-    apps, events, flow, functions, gatherings, letters, limits, modes, nodes, operations, operator, runs, slots, view,
-    workers,
+    apps, events, flow, functions, gatherings, letters, limits, modes, nodes, operations, operator, runs, slots, spans,
+    view, workers,
 };
 use crate::http::answer;
 
@@ -20,6 +20,7 @@ use crate::http::answer;
         events::get,
         runs::list,
         runs::get,
+        spans::list,
         runs::cancel,
         runs::rerun,
         functions::list,

@@ -35,6 +35,7 @@ mod run_list;
 mod run_slots;
 mod runs;
 mod search;
+mod user_spans;
 mod waits;
 mod writer;
 
@@ -47,13 +48,13 @@ use async_trait::async_trait;
 use callboard_actors::domain::{
     BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering, GatheringId, Job,
     JobId, LetterId, LimitOverride, Lookup, MetadataLog, MetadataRecord, Node, NodeId, Operation, OperationId,
-    Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, UserSpan, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
     Except, Expiry, Finding, GatheringBook, KeyFlow, MetadataBook, NodeView, OperationBook, Orphans, Overrides, Page,
-    RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, SlotPlace, Store,
-    StoreError, TickView,
+    RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits, SlotPlace, SpanBook,
+    Store, StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -224,6 +225,17 @@ impl MetadataBook for PostgresStore {
 
     async fn put_metadata(&self, run: RunId, record: &MetadataRecord) -> Result<bool, StoreError> {
         metadata::put(&self.readers, run, record).await
+    }
+}
+
+#[async_trait]
+impl SpanBook for PostgresStore {
+    async fn add_spans(&self, run: RunId, spans: &[UserSpan]) -> Result<usize, StoreError> {
+        user_spans::add(&self.readers, run, spans).await
+    }
+
+    async fn spans(&self, run: RunId) -> Result<Vec<UserSpan>, StoreError> {
+        user_spans::of_run(&self.readers, run).await
     }
 }
 

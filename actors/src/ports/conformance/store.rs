@@ -25,6 +25,7 @@ mod retention;
 mod routing;
 mod run_slots;
 mod searches;
+mod spans;
 mod starts;
 mod texts;
 mod waiting;
@@ -49,6 +50,7 @@ pub use retention::*;
 pub use routing::*;
 pub use run_slots::*;
 pub use searches::*;
+pub use spans::*;
 pub use starts::*;
 pub use texts::*;
 pub use waiting::*;
@@ -151,6 +153,8 @@ macro_rules! store_conformance {
             a_lost_decision_puts_nothing_off
             metadata_is_folded_from_both_sources
             metadata_goes_with_its_run
+            spans_are_kept_with_their_run
+            spans_of_a_run_are_bounded
             operations_are_kept_as_they_are
             runs_are_counted_up_to_a_limit
             the_newest_repetition_is_found
