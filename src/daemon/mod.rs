@@ -33,11 +33,13 @@ use callboard_actors::ports::{Clock, Random};
 use callboard_actors::supervisor::StopReason;
 use callboard_actors::workers::{self, Workers};
 use tokio::sync::oneshot;
+use url::Url;
 
 use crate::ambient::{SystemClock, ThreadRandom};
 use crate::connect::{ConnectedInvokerFactory, Gateway};
 use crate::error::Code;
 use crate::http::{self, AppState, Intake, Options, StartOptions};
+use crate::otlp::export;
 use crate::sdk::{HttpInvokerFactory, ServerKind, Settings as InvokerSettings, SigningKey};
 use crate::settings::{Mode, Settings};
 use backends::Backends;
@@ -128,6 +130,7 @@ impl Daemon {
         state.ready(Arc::new(orchestrator.clone()));
         look_at_queue(&work, &orchestrator);
         relay(settings, &work, &orchestrator)?;
+        export_spans(settings, &work, &orchestrator)?;
         if let Some(watch) = apps::watch(settings, port) {
             let (syncer, orchestrator) = (syncer, orchestrator.clone());
             work.spawn_fn(move || {
@@ -195,6 +198,29 @@ fn relay(settings: &Settings, work: &ArbiterHandle, orchestrator: &Orchestrator)
     let prefix = settings.redis.prefix.clone();
     let (node, workers) = (orchestrator.node().id.to_string(), orchestrator.workers().clone());
     work.spawn(crate::connect::relay::run(servers, prefix, node, workers));
+    Ok(())
+}
+
+/// Has a collector of the user's told of what is done here, if there is one.
+fn export_spans(settings: &Settings, work: &ArbiterHandle, orchestrator: &Orchestrator) -> anyhow::Result<()> {
+    let Some(otlp) = &settings.telemetry.otlp else {
+        return Ok(());
+    };
+    let target = export::Target {
+        url: Url::parse(otlp.url.expose()).context("`telemetry.otlp.endpoint`")?,
+        is_json: otlp.is_json,
+        headers: otlp.headers.clone(),
+        per_million: otlp.per_million,
+        service: otlp.service.clone(),
+        node: orchestrator.node().id.to_string(),
+    };
+    let metrics = orchestrator.metrics();
+    let (exporter, sending) = export::Exporter::new(target, metrics.clone());
+    metrics.spans.connect(Arc::new(exporter));
+    // Its connections belong to that thread.
+    work.spawn_fn(move || {
+        actix_rt::spawn(sending.run());
+    });
     Ok(())
 }
 

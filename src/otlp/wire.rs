@@ -349,7 +349,6 @@ mod long {
 
     use super::Number;
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
     pub(super) fn serialize<T: Display, S: Serializer>(number: &T, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(number)
     }

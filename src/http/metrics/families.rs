@@ -4,6 +4,7 @@
 //! by what is written here.
 
 mod operations;
+mod spans;
 
 use std::collections::BTreeMap;
 use std::fmt::Result;
@@ -64,6 +65,7 @@ impl Collector for Sample {
         self.writer(&mut text)?;
         self.scheduler(&mut text)?;
         self.operations(&mut text)?;
+        self.spans(&mut text)?;
         self.tree(&mut text)?;
         self.store(&mut text)
     }
