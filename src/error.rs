@@ -75,9 +75,9 @@ catalogue! {
     BodyCutShort = 1005, 400, "The body was cut short",
         "The connection broke off, or the body is not as long as its headers say.",
         "Send the request again.";
-    EncodedBody = 1006, 415, "The body is compressed",
-        "The request has a `Content-Encoding`; bodies are taken as they are.",
-        "Send the body uncompressed.";
+    EncodedBody = 1006, 415, "The body is encoded in a way that is not taken",
+        "The request has a `Content-Encoding`, or spans have a `Content-Type` that is neither JSON nor protobuf.",
+        "Send the body uncompressed (spans may be compressed with gzip), and say what it is.";
     InvalidParameter = 1007, 400, "A parameter is invalid",
         "A part of the path or of the query is not of the expected form.",
         "The message names the parameter and what it may be.";

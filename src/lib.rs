@@ -12,6 +12,7 @@
 //! | [`connect`] | the same for workers that connect to us |
 //! | [`realtime`] | what is published while runs are under way, and who is subscribed to it |
 //! | `pubsub` | a channel between instances, for both |
+//! | [`otlp`] | traces, as OpenTelemetry sends them |
 //! | [`http`] | the endpoints, one file per family |
 //! | [`cli`], [`demo`] | the subcommands |
 
@@ -22,6 +23,7 @@ pub mod daemon;
 pub mod demo;
 pub mod error;
 pub mod http;
+pub mod otlp;
 mod pubsub;
 pub mod queue;
 pub mod realtime;

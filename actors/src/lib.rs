@@ -13,7 +13,7 @@
 //! | [`ports`] | what the world has to provide: store, queue, invoker, clock, chance; with their conformance suites |
 //! | [`kernel`] | the supervision kit on actix: child, guard, restart policy, address book, credits, probe |
 //! | [`supervisor`] | the root of the process tree |
-//! | [`catalog`], [`run_cache`], [`run_ends`], [`assignment`], [`breaker`], [`workers`], [`parked`], [`metrics`] | what the actors share |
+//! | [`catalog`], [`run_cache`], [`run_ends`], [`assignment`], [`breaker`], [`workers`], [`parked`], [`metrics`], [`spans`] | what the actors share |
 //! | [`registrar`], [`router`], [`state_writer`], [`consumer`], [`gateway`], [`executor`], [`scheduler`], [`janitor`], [`steward`], [`presence`] | the actors, one role each |
 //! | [`mod@rerun`] | how a run is done again |
 //! | [`orchestrator`] | the tree put together, and the handle for everything that may be asked of it |
@@ -65,6 +65,7 @@ pub mod run_cache;
 pub mod run_ends;
 mod run_slots;
 pub mod scheduler;
+pub mod spans;
 pub mod state_writer;
 pub mod steward;
 pub mod supervisor;

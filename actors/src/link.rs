@@ -2,6 +2,8 @@
 //!
 //! Nobody keeps an address, so nobody talks to an incarnation that is gone.
 
+use std::sync::Arc;
+
 use actix::Message;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Handler};
@@ -11,6 +13,7 @@ use crate::kernel::AddressBook;
 use crate::metrics::{Metrics, Tally};
 use crate::ports::StoreError;
 use crate::registrar::{self, Registrar};
+use crate::spans;
 use crate::state_writer::{Commit, StateWriter};
 use tokio::sync::oneshot;
 
@@ -86,11 +89,18 @@ pub(crate) async fn advance(
     changes: Vec<Change>,
 ) -> Result<bool, LinkError> {
     let tally = Tally::of(&changes);
+    let told = metrics
+        .spans
+        .of(run)
+        .map(|sink| (Arc::clone(sink), spans::of_changes(run, function, &changes)));
     let write = Write::Advance(Advance { run, expected, changes });
     let written = commit(book, vec![write], false).await?;
     let is_done = matches!(written.first(), Some(Written::Done { .. }));
     if is_done {
         metrics.decided(function, tally);
+        if let Some((sink, spans)) = told.filter(|(_, spans)| !spans.is_empty()) {
+            sink.take(spans);
+        }
     }
     Ok(is_done)
 }

@@ -19,6 +19,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::catalog::Catalog;
 use crate::domain::{Change, DueBy, FunctionId, HistoryKind, Reply, ReportRefused, RunStatus, SkipReason};
 use crate::ports::StoreError;
+use crate::spans::Outlet;
 
 pub use instrument::{Counter, Histogram, Reading};
 pub use operations::{OfKind, OperationMetrics};
@@ -104,6 +105,8 @@ pub struct Instruments {
     pub operations: OperationMetrics,
     /// What the store could not do for the actors.
     pub store_errors: StoreErrors,
+    /// Spans of what is done here, if anybody wants them.
+    pub spans: Outlet,
 }
 
 /// What is counted for each function.

@@ -154,6 +154,16 @@ CREATE TABLE callboard.metadata (
     body    text NOT NULL
 ) WITH (fillfactor = 70);
 
+-- Spans that apps have sent of what goes on in their runs, as JSON.
+CREATE TABLE callboard.user_spans (
+    run_id     uuid NOT NULL,
+    started_at bigint NOT NULL,        -- in nanoseconds
+    bytes      bigint NOT NULL,        -- of the body
+    span_id    text COLLATE "C" NOT NULL,
+    body       text NOT NULL,
+    PRIMARY KEY (run_id, span_id)
+);
+
 -- Jobs come and go with every step.
 CREATE TABLE callboard.jobs (
     run_id      uuid NOT NULL,

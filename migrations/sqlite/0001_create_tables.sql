@@ -142,6 +142,16 @@ CREATE TABLE metadata (
     body    TEXT NOT NULL
 );
 
+-- Spans that apps have sent of what goes on in their runs, as JSON.
+CREATE TABLE user_spans (
+    run_id     TEXT NOT NULL,
+    span_id    TEXT NOT NULL,
+    started_at INTEGER NOT NULL,       -- in nanoseconds
+    bytes      INTEGER NOT NULL,       -- of the body
+    body       TEXT NOT NULL,
+    PRIMARY KEY (run_id, span_id)
+) WITHOUT ROWID;
+
 CREATE TABLE jobs (
     run_id      TEXT NOT NULL,
     key         TEXT NOT NULL,

@@ -4,6 +4,7 @@
 //! call it is follows from everything that is told: the same call made again, by this process or the next, meets the
 //! answer to the first.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +14,11 @@ use callboard_actors::domain::{Call, Failure, FetchFailure, FetchRequest, FetchR
 use callboard_actors::ports::{Invoker, InvokerFactory, Offered};
 use callboard_actors::workers::{CallKey, Called, Wanted, Workers};
 use prost::Message as _;
+use serde_json::json;
 use url::Url;
 
 use super::wire::{ResponseStatus, SdkResponse};
-use crate::sdk::call::{payload, target};
+use crate::sdk::call::{payload, target, trace_context};
 use crate::sdk::reply::{self, Head};
 
 /// How long a call waits that nobody could take, where it can't be put off.
@@ -44,6 +46,7 @@ impl ConnectedInvoker {
             run: call.run,
             step: target(call).to_owned(),
             payload,
+            trace: json!(BTreeMap::from(trace_context(call))).to_string(),
             timeout: self.timeout,
         };
         match self.workers.call(Arc::new(wanted)).await {
@@ -198,6 +201,7 @@ mod tests {
             url: "wss://connect/?fnId=shop-charge&stepId=step".to_owned(),
             run: RunId::new(Timestamp::from_millis(1_750_000_000_000), 7),
             function: FunctionId::derive("shop", "shop-charge"),
+            app: "shop".into(),
             target: Target::Discovery,
             ticket: ticket("01JZ0000000000000000000009", 7),
             may_report: false,

@@ -359,7 +359,7 @@ fn told(request: &Request) -> GatewayExecutorRequestData {
         step_id: Some(wanted.step.clone()),
         request_payload: Bytes::copy_from_slice(wanted.payload.as_bytes()),
         system_trace_ctx: Bytes::from_static(b"{}"),
-        user_trace_ctx: Bytes::from_static(b"{}"),
+        user_trace_ctx: Bytes::copy_from_slice(wanted.trace.as_bytes()),
         run_id: wanted.run.to_string(),
         lease_id: request.lease.to_string(),
         job_id: request.id.key.to_string(),

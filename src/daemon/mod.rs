@@ -34,11 +34,13 @@ use callboard_actors::ports::{Clock, Random};
 use callboard_actors::supervisor::StopReason;
 use callboard_actors::workers::{self, Workers};
 use tokio::sync::oneshot;
+use url::Url;
 
 use crate::ambient::{SystemClock, ThreadRandom};
 use crate::connect::{ConnectedInvokerFactory, Gateway};
 use crate::error::Code;
 use crate::http::{self, AppState, Intake, Options, StartOptions};
+use crate::otlp::export;
 use crate::realtime::Broadcaster;
 use crate::sdk::signing::Keys;
 use crate::sdk::transport::guard::Guard;
@@ -137,6 +139,7 @@ impl Daemon {
         state.ready(Arc::new(orchestrator.clone()));
         look_at_queue(&work, &orchestrator);
         between::talk(settings, &work, &orchestrator, broadcaster.clone(), published)?;
+        export_spans(settings, &work, &orchestrator)?;
         if let Some(watch) = apps::watch(settings, port) {
             let (syncer, orchestrator) = (syncer, orchestrator.clone());
             work.spawn_fn(move || {
@@ -199,6 +202,29 @@ fn look_at_queue(work: &ArbiterHandle, orchestrator: &Orchestrator) {
             tracing::error!(code = %Code::QueueUnreachable, "{error}; it is tried again until it answers");
         }
     });
+}
+
+/// Has a collector of the user's told of what is done here, if there is one.
+fn export_spans(settings: &Settings, work: &ArbiterHandle, orchestrator: &Orchestrator) -> anyhow::Result<()> {
+    let Some(otlp) = &settings.telemetry.otlp else {
+        return Ok(());
+    };
+    let target = export::Target {
+        url: Url::parse(otlp.url.expose()).context("`telemetry.otlp.endpoint`")?,
+        is_json: otlp.is_json,
+        headers: otlp.headers.clone(),
+        per_million: otlp.per_million,
+        service: otlp.service.clone(),
+        node: orchestrator.node().id.to_string(),
+    };
+    let metrics = orchestrator.metrics();
+    let (exporter, sending) = export::Exporter::new(target, metrics.clone());
+    metrics.spans.connect(Arc::new(exporter));
+    // Its connections belong to that thread.
+    work.spawn_fn(move || {
+        actix_rt::spawn(sending.run());
+    });
+    Ok(())
 }
 
 /// Starts the HTTP server with one worker, whose thread the actors share. Answers that thread's arbiter.

@@ -32,6 +32,16 @@ pub(super) async fn read_with(
     permit: &mut Permit,
 ) -> Result<Bytes, Problem> {
     refuse_encoded(req)?;
+    read_as_it_is(req, payload, limit, permit).await
+}
+
+/// The same, however it is encoded.
+pub(super) async fn read_as_it_is(
+    req: &HttpRequest,
+    payload: Payload,
+    limit: usize,
+    permit: &mut Permit,
+) -> Result<Bytes, Problem> {
     let announced = req.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let announced = announced.and_then(|length| length.parse::<usize>().ok()).unwrap_or(0);
     if announced > limit {
@@ -56,7 +66,7 @@ pub(super) fn refuse_encoded(req: &HttpRequest) -> Result<(), Problem> {
     Ok(())
 }
 
-fn too_large(limit: usize) -> Problem {
+pub(super) fn too_large(limit: usize) -> Problem {
     let message = format!("the request's body is larger than {limit} bytes");
     Problem::new(Code::TooLarge, message)
 }

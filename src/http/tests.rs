@@ -14,4 +14,5 @@ mod metrics;
 mod odds;
 mod realtime;
 pub(super) mod sdk;
+mod traces;
 mod wire;

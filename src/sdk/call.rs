@@ -16,7 +16,7 @@ mod endpoint;
 
 use actix_web::http::Method;
 use bytes::Bytes;
-use callboard_actors::domain::{Call, Json, StepId, Target, limits};
+use callboard_actors::domain::{Call, FunctionId, Json, StepId, Target, limits};
 use url::Url;
 
 use super::headers;
@@ -75,6 +75,7 @@ pub fn build(call: &Call, key: Option<&SigningKey>, now: u64) -> Result<Request,
         (headers::REQUEST_ID, call.ticket.call.request.to_string()),
         (headers::GENERATION_ID, generation(call).to_string()),
     ];
+    headers.extend(trace_context(call));
     // As `/v1/runs/{id}/jobs` names it. Ids of steps are any text, headers are not.
     let job = format!("{}/{}", call.run, call.ticket.call.job);
     if job.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -90,6 +91,22 @@ pub fn build(call: &Call, key: Option<&SigningKey>, now: u64) -> Result<Request,
         body: body.into(),
         offloaded,
     })
+}
+
+/// What the app's own spans hang from, by the names of the headers: the call's span, and in the state what it is to give back with
+/// each of them.
+#[must_use]
+pub fn trace_context(call: &Call) -> [(&'static str, String); 2] {
+    let (trace, span) = call.span();
+    let parent = format!("00-{trace}-{span}-01");
+    // `{"tp":"…","ts":""}`, escaped: a comma would end the entry.
+    let reference = format!("%7B%22tp%22%3A%22{parent}%22%2C%22ts%22%3A%22%22%7D");
+    let app = FunctionId::app_uuid(&call.app);
+    let state = format!(
+        "inngest@app={app},inngest@fn={},inngest@traceref={reference}",
+        call.function
+    );
+    [(headers::TRACE_PARENT, parent), (headers::TRACE_STATE, state)]
 }
 
 /// One more with every attempt at the job.
@@ -269,6 +286,7 @@ mod tests {
             endpoint: None,
             run: RunId::new(Timestamp::from_millis(1_750_000_000_000), 7),
             function: FunctionId::derive("shop", "shop-ship"),
+            app: "shop".into(),
             target: Target::Discovery,
             ticket: Ticket {
                 call: CallRef {
@@ -335,6 +353,15 @@ mod tests {
         assert_eq!(header("x-inngest-generation-id"), Some("3"));
         assert_eq!(header("x-inngest-job-id"), Some(&*format!("{run}/start")));
         assert_eq!(header("x-inngest-signature"), None);
+        let (trace, span) = call.span();
+        let parent = format!("00-{trace}-{span}-01");
+        assert_eq!(header("traceparent"), Some(&*parent));
+        let app = FunctionId::app_uuid("shop");
+        let state = format!(
+            "inngest@app={app},inngest@fn={},inngest@traceref=%7B%22tp%22%3A%22{parent}%22%2C%22ts%22%3A%22%22%7D",
+            call.function
+        );
+        assert_eq!(header("tracestate"), Some(&*state));
     }
 
     #[test]

@@ -56,6 +56,10 @@ pub mod headers {
     pub const GENERATION_ID: &str = "x-inngest-generation-id";
     /// Whether steps that are found are only to be planned, for durable endpoints.
     pub const FORCE_STEP_PLAN: &str = "x-inngest-force-step-plan";
+    /// The span that is to be the parent of the app's own.
+    pub const TRACE_PARENT: &str = "traceparent";
+    /// What goes with it.
+    pub const TRACE_STATE: &str = "tracestate";
     /// What a call is made for.
     pub const JOB_ID: &str = "x-inngest-job-id";
     /// Left by the TypeScript SDK on an answer that it strips of every other header of its own.

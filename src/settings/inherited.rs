@@ -1,4 +1,4 @@
-//! Names that users of the original server have in their deployments: its flags, which are also the keys of its settings
+//! Names that deployments have already: those of OpenTelemetry for exporters, and those of the original server: its flags, which are also the keys of its settings
 //! file and, behind `INNGEST_`, environment variables.
 //!
 //! Promises: a name that sets something here sets what it set there; one that has no counterpart is told, and never
@@ -36,6 +36,15 @@ pub(super) const VARIABLES: &[(&str, &str)] = &[
     ("LOG_LEVEL", "log.level"),
     ("LOG_HANDLER", "log.format"),
     ("TEST_MODE", "api.testing"),
+    // As OpenTelemetry names them; what is said of traces wins.
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp.endpoint"),
+    ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "telemetry.otlp.endpoint"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "telemetry.otlp.protocol"),
+    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "telemetry.otlp.protocol"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "telemetry.otlp.headers"),
+    ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "telemetry.otlp.headers"),
+    ("OTEL_TRACES_SAMPLER_ARG", "telemetry.otlp.sampling"),
+    ("OTEL_SERVICE_NAME", "telemetry.otlp.service"),
 ];
 
 /// Flags of the original server that set nothing here, and why.
@@ -119,6 +128,18 @@ pub(super) fn translate(name: &str, value: Value) -> Option<Value> {
         "verbose" => switched(switch(), value, "debug"),
         // Other programs have a variable of this name, too: what is no switch is not for us.
         "TEST_MODE" => switch().map(|on| with(ValueKind::Boolean(on))),
+        // A base, below which traces have their place.
+        "OTEL_EXPORTER_OTLP_ENDPOINT" => {
+            let base = value.into_string().ok()?;
+            Some(with(ValueKind::String(format!(
+                "{}/v1/traces",
+                base.trim_end_matches('/')
+            ))))
+        }
+        // There is no gRPC here; a collector that takes it has a port for HTTP, too.
+        "OTEL_EXPORTER_OTLP_PROTOCOL" | "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL" => {
+            matches!(&value.kind, ValueKind::String(text) if text.starts_with("http/")).then_some(value)
+        }
         "LOG_HANDLER" => matches!(&value.kind, ValueKind::String(text) if text == "json").then_some(value),
         _ => Some(value),
     }

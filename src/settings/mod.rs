@@ -34,7 +34,13 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 pub const START_DEFAULTS: &str = include_str!("../../config/start.toml");
 
 /// Keys whose values never print.
-pub(crate) const SECRETS: &[&str] = &["keys.signing", "keys.signing_fallbacks", "keys.event", "keys.api"];
+pub(crate) const SECRETS: &[&str] = &[
+    "keys.signing",
+    "keys.signing_fallbacks",
+    "keys.event",
+    "keys.api",
+    "telemetry.otlp.headers",
+];
 
 /// What a server is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -86,6 +92,8 @@ pub struct Settings {
     pub breaker: BreakerSettings,
     /// The log.
     pub log: LogSettings,
+    /// What is told to others of what the server does.
+    pub telemetry: TelemetrySettings,
     /// What may be under way at one time.
     pub limits: LimitSettings,
     /// The embedded queue.
@@ -294,6 +302,18 @@ fn read(mode: Mode, from: &mut Reader<'_>) -> Settings {
                     ("json", LogFormat::Json),
                 ],
             ),
+        },
+        telemetry: TelemetrySettings {
+            otlp: from.collector("telemetry.otlp.endpoint").map(|url| OtlpSettings {
+                url,
+                is_json: from.choice(
+                    "telemetry.otlp.protocol",
+                    &[("http/protobuf", false), ("http/json", true)],
+                ),
+                headers: from.headers("telemetry.otlp.headers"),
+                per_million: from.ratio("telemetry.otlp.sampling"),
+                service: from.text("telemetry.otlp.service"),
+            }),
         },
         limits: LimitSettings {
             intake_events: from.integer("limits.intake_events", 1, 1_000_000),

@@ -235,6 +235,50 @@ impl<'a> Reader<'a> {
         if name.is_empty() { otherwise() } else { name }
     }
 
+    /// The URL of a collector of traces, or empty for none. One without a path is a base, below which traces have their place.
+    pub(super) fn collector(&mut self, key: &str) -> Option<SecretUrl> {
+        const SCHEMES: &[&str] = &["http", "https"];
+        let given = self.service(key, SCHEMES, "http://collector:4318")?;
+        let mut url = Url::parse(given.expose()).ok()?;
+        if url.path() == "/" {
+            url.set_path("/v1/traces");
+        }
+        SecretUrl::parse(url.as_str(), SCHEMES)
+    }
+
+    /// Headers, each as `name=value`.
+    pub(super) fn headers(&mut self, key: &str) -> Vec<(String, SecretString)> {
+        let given = self.list(key);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        let header = |text: &String| {
+            let (name, value) = text.split_once('=')?;
+            let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+            let is_valid = !name.is_empty() && name.chars().all(is_name) && !value.chars().any(char::is_control);
+            is_valid.then(|| (name, SecretString::from(value.to_owned())))
+        };
+        let headers: Vec<_> = given.iter().filter_map(header).collect();
+        self.require(
+            key,
+            headers.len() == given.len(),
+            "headers such as `authorization=Bearer abc`",
+        );
+        headers
+    }
+
+    /// A share from 0 to 1, in millionths.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within 0 and a million: checked beside it"
+    )]
+    pub(super) fn ratio(&mut self, key: &str) -> u32 {
+        let read = |value: Value| {
+            let ratio: f64 = value.into_string().ok()?.trim().parse().ok()?;
+            (0.0..=1.0).contains(&ratio).then(|| (ratio * 1e6).round() as u32)
+        };
+        self.read(key, read, 0, "a number from 0 to 1")
+    }
+
     /// Names, in any number.
     pub(super) fn names(&mut self, key: &str) -> Vec<String> {
         self.list(key)

@@ -58,7 +58,7 @@ pub fn page() -> String {
     page += "\n## Names of the original server\n\n\
              What users of the original server have in their deployments works as it is: these environment variables, and the same\n\
              names in a settings file (`sdk-url` for `INNGEST_SDK_URL`) and as flags (`--sdk-url`). The file is named by `INNGEST_CONFIG` too; it is not searched\n\
-             for. Callboard's own names win.\n\n\
+             for. Those of OpenTelemetry for exporters of traces are known, too. Callboard's own names win.\n\n\
              | variable | sets |\n|---|---|\n";
     for (flag, key) in KNOWN {
         let _ = writeln!(page, "| `{}` | `{key}` |", inherited::variable(flag));

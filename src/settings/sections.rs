@@ -177,6 +177,28 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
+/// What is told to others of what the server does.
+#[derive(Debug, Clone)]
+pub struct TelemetrySettings {
+    /// A collector of traces; `None` for nobody.
+    pub otlp: Option<OtlpSettings>,
+}
+
+/// A collector of traces.
+#[derive(Debug, Clone)]
+pub struct OtlpSettings {
+    /// Where traces go, the path included.
+    pub url: SecretUrl,
+    /// As JSON, rather than protobuf.
+    pub is_json: bool,
+    /// Headers of each request.
+    pub headers: Vec<(String, SecretString)>,
+    /// Of a million runs, how many are told of.
+    pub per_million: u32,
+    /// What the server calls itself.
+    pub service: String,
+}
+
 /// What may be under way at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitSettings {

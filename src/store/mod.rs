@@ -5,6 +5,7 @@ mod paging;
 mod parts;
 mod search;
 mod slots;
+mod user_spans;
 
 pub mod postgres;
 pub mod sqlite;

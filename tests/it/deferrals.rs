@@ -130,3 +130,32 @@ fn sessions_are_handed_down() {
     assert_eq!(sessions[1], &json!({"sessions": {"chat": "7", "user": "u"}}));
     assert_eq!(sessions[2], &json!({"sessions": {"chat": "7", "user": "other"}}));
 }
+
+#[test]
+fn a_kill_loses_nothing_that_was_put_off_and_starts_nothing_twice() {
+    let mut stage = Stage::of_its_own(Ts4);
+    let run = stage.begin("test/defers-gated", &json!({"gate": "open"}));
+    stage.app.wait_for_log(&format!("run_id={run}&step=held"), 1);
+    stage.server.kill();
+    stage.server.restart();
+    stage.app.wait_for_log(&format!("run_id={run}&step=held"), 2);
+    stage.app.open("open");
+    stage.server.wait_for_status(&run, "completed");
+    // Whatever had not been started by then is started now.
+    stage.server.kill();
+    stage.server.restart();
+    assert_eq!(given(&deferred(&stage, &run, 2)), ["after the kill", "before the kill"]);
+    let children = linkage(&stage, &run)["defers"].clone();
+    let children = children.as_array().expect("an array");
+    assert_eq!(children.len(), 2);
+    for child in children {
+        let started = stage
+            .app
+            .log(&format!("fn=deferred&step=null&run_id={}", text(&child["runID"])));
+        assert!(!started.is_empty(), "{child:#}");
+    }
+    let mut runs: Vec<Value> = stage.app.log(&format!("fn=deferred&parent={run}"));
+    runs.sort_by_key(|entry| entry["run_id"].to_string());
+    runs.dedup_by_key(|entry| entry["run_id"].to_string());
+    assert_eq!(runs.len(), 2, "one run each");
+}

@@ -43,4 +43,5 @@ mod signing;
 mod starts;
 mod steps;
 mod support;
+mod traces;
 mod waits;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Endpoint, Failure, FunctionId, GatewayOptions, Json, Opcode, RunId, StepId, Ticket, Timestamp};
+use super::{
+    Endpoint, Failure, FunctionId, GatewayOptions, Json, Opcode, RunId, SpanId, StepId, Ticket, Timestamp, TraceId,
+};
 
 /// What a call asks the app to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct Call {
     pub run: RunId,
     /// The function.
     pub function: FunctionId,
+    /// The app.
+    pub app: Arc<str>,
     /// What to do.
     pub target: Target,
     /// Which call it is, for the app to refer to.
@@ -52,6 +56,18 @@ pub struct Call {
     /// The memos of the steps of `stack` and, in the place of one, the input of a step that was edited; in the order of
     /// their ids.
     pub steps: Vec<(StepId, Json)>,
+}
+
+impl Call {
+    /// The trace that it is part of, and its own span: that of the attempt at its step, if it is for one.
+    #[must_use]
+    pub fn span(&self) -> (TraceId, SpanId) {
+        let span = match &self.target {
+            Target::Step(step) => SpanId::of_attempt(step, self.attempt),
+            Target::Discovery => SpanId::of_call(self.run, &self.ticket.call.job.to_string(), self.attempt),
+        };
+        (TraceId::of_run(self.run), span)
+    }
 }
 
 /// What an app answered, or what stands for an answer that never came.

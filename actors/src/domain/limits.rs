@@ -50,6 +50,12 @@ pub const METADATA_RUN_BYTES: usize = 1024 * 1024;
 pub const METADATA_KIND_BYTES: usize = 128;
 /// Bytes of the name of a score.
 pub const SCORE_NAME_BYTES: usize = 128;
+/// Spans of users' own that a run may have.
+pub const USER_SPANS_PER_RUN: usize = 1_000;
+/// Bytes of all of them, as they are stored.
+pub const USER_SPANS_BYTES_PER_RUN: usize = 4 * 1024 * 1024;
+/// Bytes of one.
+pub const USER_SPAN_BYTES: usize = 64 * 1024;
 /// Bytes of a reply.
 pub const REPLY_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of a foreign answer kept for the operator to read.

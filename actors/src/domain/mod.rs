@@ -38,6 +38,7 @@ mod span_id;
 mod step;
 mod timestamp;
 mod trigger;
+mod user_span;
 mod wait;
 
 pub use admission::{Cadence, Level, LockClaim, RateClaim};
@@ -84,4 +85,5 @@ pub use span_id::{SpanId, TraceId};
 pub use step::{Step, StepOp, StepState};
 pub use timestamp::Timestamp;
 pub use trigger::Trigger;
+pub use user_span::{SpanOutcome, UserSpan};
 pub use wait::{Lookup, Wait, WaitKey, WaitKind};

@@ -85,6 +85,7 @@ pub fn dispatch(run: &RunState, function: &Function, job: &Job, request: Request
         endpoint: function.endpoint,
         run: run.id,
         function: function.id,
+        app: function.app.clone(),
         target,
         ticket: Ticket { call, epoch },
         may_report: run.edited_input().is_none() && !function.is_connected(),

@@ -18,6 +18,7 @@ use crate::domain::{
 };
 use crate::engine::{Input, Replied};
 use crate::ports::{Offered, Store};
+use crate::spans::Calling;
 
 impl Executor {
     /// Counts how long a call that is about to be made was waited for: since it was due and, unless it had to wait for
@@ -85,12 +86,16 @@ impl Executor {
 async fn reply_to(parts: Parts, local: Local, call: Call, pass: Option<Pass>, job: Job) -> Result<Replied, Duration> {
     let called_at = parts.clock.now();
     let (run, request, sent) = (call.run, call.ticket.call.request, Instant::now());
+    let calling = Calling::begin(&parts.metrics.spans, &call, called_at);
     let reply = match local.invoker.offer(call).await {
         Offered::Made(reply) => reply,
         Offered::Declined(wait) => return Err(wait),
     };
     parts.metrics.function(job.function).call.record_micros(sent.elapsed());
     parts.metrics.calls.answered(&reply);
+    if let Some(calling) = calling {
+        calling.end(&reply, parts.clock.now());
+    }
     if let Some(pass) = pass {
         pass.report(reply.is_outage());
     }

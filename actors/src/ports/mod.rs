@@ -18,6 +18,7 @@ mod random;
 mod run_slots;
 mod search;
 mod slots;
+mod spans;
 mod store;
 
 pub use api_keys::KeyBook;
@@ -35,6 +36,7 @@ pub use random::Random;
 pub use run_slots::{PARKED, RunSlots, SlotClaim, SlotLimits, SlotPlace, Standing, Waiting};
 pub use search::{EventSearch, RunPlace, RunSearch, RunTime, Search};
 pub use slots::{CronEnd, CronGap, CronMark, GapReason, SlotBook, TickView};
+pub use spans::SpanBook;
 pub use store::{
     AppView, CatalogView, Counts, DeadLetterFilter, EventFilter, EventView, Except, Expiry, JobView, NodeView, Orphans,
     Page, RunFilter, RunSummary, RunView, SENDER_SLACK, StepView, Store, StoreError, WaitView,

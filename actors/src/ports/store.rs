@@ -8,7 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use super::{Audit, GatheringBook, KeyBook, MetadataBook, OperationBook, Overrides, RunSlots, Search, SlotBook};
+use super::{
+    Audit, GatheringBook, KeyBook, MetadataBook, OperationBook, Overrides, RunSlots, Search, SlotBook, SpanBook,
+};
 
 use crate::domain::{
     App, DeadLetter, Deferral, Event, EventId, Function, FunctionId, FunctionMode, Gates, Gathering, GatheringId,
@@ -351,7 +353,18 @@ pub const SENDER_SLACK: Duration = Duration::from_secs(5 * 60);
 /// The store.
 #[async_trait]
 pub trait Store:
-    Audit + GatheringBook + KeyBook + MetadataBook + OperationBook + SlotBook + RunSlots + Overrides + Search + Send + Sync
+    Audit
+    + GatheringBook
+    + KeyBook
+    + MetadataBook
+    + OperationBook
+    + SlotBook
+    + SpanBook
+    + RunSlots
+    + Overrides
+    + Search
+    + Send
+    + Sync
 {
     /// Makes a batch of writes durable, in order, in one transaction. Answers one [`Written`] each.
     ///

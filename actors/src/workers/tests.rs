@@ -64,6 +64,7 @@ fn wanted(n: u8) -> Arc<Wanted> {
         run: RunId::new(EPOCH, 1),
         step: "step".to_owned(),
         payload: "{}".to_owned(),
+        trace: "{}".to_owned(),
         timeout: Duration::from_secs(3_600),
     })
 }

@@ -125,6 +125,8 @@ pub struct Wanted {
     pub step: String,
     /// What the app is told.
     pub payload: String,
+    /// The trace that it is part of, as it is told beside the payload: JSON.
+    pub trace: String,
     /// Give up after this long.
     pub timeout: Duration,
 }

@@ -5,6 +5,7 @@
 
 mod operations;
 mod realtime;
+mod spans;
 
 use std::collections::BTreeMap;
 use std::fmt::Result;
@@ -67,6 +68,7 @@ impl Collector for Sample {
         self.writer(&mut text)?;
         self.scheduler(&mut text)?;
         self.operations(&mut text)?;
+        self.spans(&mut text)?;
         self.tree(&mut text)?;
         self.store(&mut text)
     }

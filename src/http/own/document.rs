@@ -7,7 +7,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::{
     apps, events, flow, functions, gatherings, keys, letters, limits, modes, nodes, operations, operator, runs, slots,
-    view, workers,
+    spans, view, workers,
 };
 use crate::http::{answer, auth};
 
@@ -23,6 +23,7 @@ use crate::http::{answer, auth};
         events::get,
         runs::list,
         runs::get,
+        spans::list,
         runs::cancel,
         runs::rerun,
         functions::list,

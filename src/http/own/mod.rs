@@ -19,6 +19,7 @@ mod operator;
 mod reading;
 mod runs;
 mod slots;
+mod spans;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -46,6 +47,7 @@ endpoints! {
     "/events/{id}" => get events::get;
     "/runs" => get runs::list;
     "/runs/{id}" => get runs::get;
+    "/runs/{id}/spans" => get spans::list;
     "/runs/{id}/cancel" => post runs::cancel;
     "/runs/{id}/rerun" => post runs::rerun;
     "/functions" => get functions::list, post functions::register;

@@ -122,6 +122,7 @@ fn wanted() -> Arc<Wanted> {
         run: RunId::new(NOW, 7),
         step: "step".to_owned(),
         payload: r#"{"ctx":{}}"#.to_owned(),
+        trace: r#"{"traceparent":"00-a-b-01"}"#.to_owned(),
         timeout: Duration::from_secs(60),
     })
 }

@@ -66,6 +66,8 @@ pub(crate) struct World {
     pub(crate) key_loads: usize,
     pub(crate) operations: Vec<Operation>,
     pub(crate) metadata: HashMap<RunId, MetadataLog>,
+    /// Spans that were added.
+    pub(crate) spans: Vec<(RunId, UserSpan)>,
     pub(crate) noted: Vec<(RunId, Vec<(MetadataTarget, MetadataUpdate)>)>,
     /// What comes of the next update of metadata, if it is not simply written.
     pub(crate) metadata_outcome: Option<MetadataOutcome>,

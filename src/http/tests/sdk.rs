@@ -480,7 +480,6 @@ async fn a_run_that_the_clock_has_started_names_its_schedule() {
 }
 
 #[rstest]
-#[case("/v1/traces/userland")]
 #[case("/dev/traces")]
 #[case("/v0/telemetry")]
 #[actix_web::test]

@@ -10,7 +10,7 @@ use callboard_actors::domain::{Call, Endpoint, Json, Target};
 use serde_json::Value;
 use url::Url;
 
-use super::{CallError, Request, generation};
+use super::{CallError, Request, generation, trace_context};
 use crate::sdk::headers;
 use crate::sdk::signing::SigningKey;
 
@@ -37,6 +37,7 @@ pub(super) fn build(call: &Call, endpoint: Endpoint, key: Option<&SigningKey>, n
             key.map_or_else(String::new, |key| key.sign(&body, now)),
         ),
     ];
+    headers.extend(trace_context(call));
     let content_type = text("content_type");
     if !content_type.is_empty() {
         headers.push(("content-type", content_type.to_owned()));
@@ -88,6 +89,7 @@ mod tests {
             }),
             run: RunId::new(Timestamp::from_millis(1_750_000_000_000), 7),
             function: FunctionId::derive("shop", "GET /order"),
+            app: "http://shop:3000".into(),
             target: Target::Discovery,
             ticket: "7.2.01JZ0000000000000000000009.start".parse().expect("a ticket"),
             may_report: true,

@@ -15,6 +15,7 @@ fn call(url: String) -> Call {
         endpoint: None,
         run: RunId::new(Timestamp::from_millis(1_750_000_000_000), 7),
         function: FunctionId::derive("shop", "shop-ship"),
+        app: "shop".into(),
         target: Target::Discovery,
         ticket: "1.0.01JZ0000000000000000000009.start".parse().expect("a ticket"),
         may_report: true,

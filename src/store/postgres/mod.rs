@@ -36,6 +36,7 @@ mod run_list;
 mod run_slots;
 mod runs;
 mod search;
+mod user_spans;
 mod waits;
 mod writer;
 
@@ -48,13 +49,13 @@ use async_trait::async_trait;
 use callboard_actors::domain::{
     ApiKey, ApiKeyId, BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering,
     GatheringId, Job, JobId, LetterId, LimitOverride, Lookup, MetadataLog, MetadataRecord, Node, NodeId, Operation,
-    OperationId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    OperationId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, UserSpan, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
     Except, Expiry, Finding, GatheringBook, KeyBook, KeyFlow, MetadataBook, NodeView, OperationBook, Orphans,
     Overrides, Page, RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits,
-    SlotPlace, Store, StoreError, TickView,
+    SlotPlace, SpanBook, Store, StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -244,6 +245,17 @@ impl KeyBook for PostgresStore {
 
     async fn note_api_key_use(&self, id: ApiKeyId, at: Timestamp) -> Result<(), StoreError> {
         api_keys::note_use(&self.readers, id, at).await
+    }
+}
+
+#[async_trait]
+impl SpanBook for PostgresStore {
+    async fn add_spans(&self, run: RunId, spans: &[UserSpan]) -> Result<usize, StoreError> {
+        user_spans::add(&self.readers, run, spans).await
+    }
+
+    async fn spans(&self, run: RunId) -> Result<Vec<UserSpan>, StoreError> {
+        user_spans::of_run(&self.readers, run).await
     }
 }
 

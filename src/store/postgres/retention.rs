@@ -38,7 +38,7 @@ pub(super) const DELETE_RATES: &str = "DELETE FROM callboard.rate_limits WHERE i
 
 /// What is found stays true until it is deleted: an ended run does not open again, and only an unrouted or gathered event
 /// gets runs.
-pub(super) const DELETE_RUNS: [&str; 7] = [
+pub(super) const DELETE_RUNS: [&str; 8] = [
     // Whoever is about to note something about one of them waits, and then finds that it has gone.
     "SELECT 1 FROM callboard.runs WHERE id = ANY ($1) FOR UPDATE",
     "DELETE FROM callboard.run_events USING (
@@ -50,6 +50,7 @@ pub(super) const DELETE_RUNS: [&str; 7] = [
     "DELETE FROM callboard.deferrals WHERE run_id = ANY ($1)",
     "DELETE FROM callboard.history_default WHERE run_id = ANY ($1)",
     "DELETE FROM callboard.metadata WHERE run_id = ANY ($1)",
+    "DELETE FROM callboard.user_spans WHERE run_id = ANY ($1)",
     "DELETE FROM callboard.runs WHERE id = ANY ($1)",
 ];
 pub(super) const DELETE_EVENTS: [&str; 2] = [

@@ -33,6 +33,7 @@ mod run_list;
 mod run_slots;
 mod runs;
 mod search;
+mod user_spans;
 mod waits;
 mod writer;
 
@@ -47,13 +48,13 @@ use async_trait::async_trait;
 use callboard_actors::domain::{
     ApiKey, ApiKeyId, BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering,
     GatheringId, Job, JobId, LetterId, LimitOverride, Lookup, MetadataLog, MetadataRecord, Node, NodeId, Operation,
-    OperationId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, Wait, Write, Written,
+    OperationId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, UserSpan, Wait, Write, Written,
 };
 use callboard_actors::ports::{
     Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
     Except, Expiry, Finding, GatheringBook, KeyBook, KeyFlow, MetadataBook, NodeView, OperationBook, Orphans,
     Overrides, Page, RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits,
-    SlotPlace, Store, StoreError, TickView,
+    SlotPlace, SpanBook, Store, StoreError, TickView,
 };
 use sqlx::SqlitePool;
 
@@ -235,6 +236,17 @@ impl KeyBook for SqliteStore {
 
     async fn note_api_key_use(&self, id: ApiKeyId, at: Timestamp) -> Result<(), StoreError> {
         api_keys::note_use(&self.writer, id, at).await
+    }
+}
+
+#[async_trait]
+impl SpanBook for SqliteStore {
+    async fn add_spans(&self, run: RunId, spans: &[UserSpan]) -> Result<usize, StoreError> {
+        user_spans::add(&self.writer, &self.readers, run, spans).await
+    }
+
+    async fn spans(&self, run: RunId) -> Result<Vec<UserSpan>, StoreError> {
+        user_spans::of_run(&self.readers, run).await
     }
 }
 

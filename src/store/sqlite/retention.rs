@@ -37,7 +37,7 @@ const DELETE_RATES: &str =
 
 /// What is found stays true until it is deleted: an ended run does not open again, and only an unrouted or gathered event
 /// gets runs.
-const DELETE_RUNS: [&str; 6] = [
+const DELETE_RUNS: [&str; 7] = [
     "DELETE FROM run_events WHERE (event_id, run_id) IN (SELECT ids.value, runs.id
         FROM jsonb_each(?) AS old CROSS JOIN runs ON runs.id = old.value
         CROSS JOIN json_each(coalesce(runs.event_ids, json_array(runs.event_id))) AS ids)",
@@ -45,6 +45,7 @@ const DELETE_RUNS: [&str; 6] = [
     "DELETE FROM deferrals WHERE run_id IN (SELECT value FROM jsonb_each(?))",
     "DELETE FROM history WHERE run_id IN (SELECT value FROM jsonb_each(?))",
     "DELETE FROM metadata WHERE run_id IN (SELECT value FROM jsonb_each(?))",
+    "DELETE FROM user_spans WHERE run_id IN (SELECT value FROM jsonb_each(?))",
     "DELETE FROM runs WHERE id IN (SELECT value FROM jsonb_each(?))",
 ];
 const DELETE_EVENTS: [&str; 2] = [

@@ -11,8 +11,20 @@ const { connect } = await import("inngest/connect");
 
 const { createDefer, metadataMiddleware, scoreMiddleware } = await import("inngest/experimental");
 
+// Spans of the app's own, kept in memory by nobody but the SDK, which sends them to the server.
+const traces = [];
+if (process.env.EXTENDED_TRACES === "1") {
+  const { context, trace } = await import("@opentelemetry/api");
+  const { AsyncLocalStorageContextManager } = await import("@opentelemetry/context-async-hooks");
+  const { BasicTracerProvider } = await import("@opentelemetry/sdk-trace-base");
+  context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
+  trace.setGlobalTracerProvider(new BasicTracerProvider());
+  const { extendedTracesMiddleware } = await import("inngest/experimental");
+  traces.push(extendedTracesMiddleware({ behaviour: "extendProvider" }));
+}
+
 const options = { id: process.env.APP_ID ?? "ts4", logger };
-const client = new sdk.Inngest({ ...options, middleware: [metadataMiddleware(), scoreMiddleware()] });
+const client = new sdk.Inngest({ ...options, middleware: [metadataMiddleware(), scoreMiddleware(), ...traces] });
 
 start({
   client,
@@ -23,6 +35,7 @@ start({
   streaming: true,
   canNote: true,
   createDefer,
+  traced: traces.length > 0,
   checkpointing: true,
   realtime: {
     publish: (ctx, id, channel, topic, data) => ctx.step.realtime.publish(id, { channel, topic }, data),

@@ -249,6 +249,25 @@ fn lifecycle_events_carry_the_sessions_of_what_they_are_about() {
     assert_eq!(plain.events[0].body.to_tree().get("meta"), None);
 }
 
+#[test]
+fn sessions_of_an_invoke_go_by_the_rules_of_events() {
+    let invoke = |meta: Value| {
+        let payload = json!({"data": {}, "meta": meta});
+        json!([{"op": "InvokeFunction", "id": "i", "opts": {"function_id": "shop-other", "payload": payload}}])
+    };
+    let mut case = Case::new();
+    let inherited = json!({"user": "old", "chat": 7});
+    case.ops(
+        "start",
+        invoke(json!({"sessions": {"user": "new"}, "propagated_sessions": inherited})),
+    );
+    let invoked = case.events[0].body.to_tree();
+    assert_eq!(invoked["meta"], json!({"sessions": {"chat": "7", "user": "new"}}));
+    let mut case = Case::new();
+    case.ops("start", invoke(json!({"sessions": {"user": true}})));
+    assert_eq!((case.attempt("start"), case.events.len()), (1, 0), "a failed attempt");
+}
+
 /// One opcode of a random history.
 #[derive(Debug, Clone)]
 enum Said {

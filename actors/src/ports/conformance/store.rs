@@ -26,6 +26,7 @@ mod retention;
 mod routing;
 mod run_slots;
 mod searches;
+mod spans;
 mod starts;
 mod texts;
 mod waiting;
@@ -51,6 +52,7 @@ pub use retention::*;
 pub use routing::*;
 pub use run_slots::*;
 pub use searches::*;
+pub use spans::*;
 pub use starts::*;
 pub use texts::*;
 pub use waiting::*;
@@ -157,6 +159,8 @@ macro_rules! store_conformance {
             a_key_is_revoked_once
             the_last_use_of_a_key_is_noted
             old_keys_are_forgotten
+            spans_are_kept_with_their_run
+            spans_of_a_run_are_bounded
             operations_are_kept_as_they_are
             runs_are_counted_up_to_a_limit
             the_newest_repetition_is_found

@@ -1,10 +1,10 @@
-//! Metadata. This store keeps no history, so there is what the API has written and nothing else.
+//! What apps note. This store keeps no history, so there is what the API has written and nothing else; and no spans.
 
 use async_trait::async_trait;
 
 use super::FakeStore;
-use crate::domain::{MetadataLog, MetadataRecord, RunId};
-use crate::ports::{MetadataBook, StoreError};
+use crate::domain::{MetadataLog, MetadataRecord, RunId, UserSpan};
+use crate::ports::{MetadataBook, SpanBook, StoreError};
 
 #[async_trait]
 impl MetadataBook for FakeStore {
@@ -24,5 +24,16 @@ impl MetadataBook for FakeStore {
             inner.metadata.insert(run, record.clone());
         }
         Ok(is_kept)
+    }
+}
+
+#[async_trait]
+impl SpanBook for FakeStore {
+    async fn add_spans(&self, _: RunId, spans: &[UserSpan]) -> Result<usize, StoreError> {
+        Ok(spans.len())
+    }
+
+    async fn spans(&self, _: RunId) -> Result<Vec<UserSpan>, StoreError> {
+        Ok(Vec::new())
     }
 }

@@ -5,11 +5,12 @@
 //! tree.rs       the spans, by view
 //! info.rs       what a step was about
 //! output.rs     what an output id stands for
+//! userland.rs   spans of users' own, hung into the tree
 //! span.rs       as GraphQL shows it
 //! ```
 //!
 //! Everything but `span.rs` is a pure function of what the store and the queue say of a run, so a trace never lags behind
-//! its run. Nothing of it is stored.
+//! its run. Nothing of it is stored but users' spans, which are as they were sent.
 
 mod attempts;
 mod info;
@@ -18,6 +19,7 @@ mod span;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod userland;
 
 use async_graphql::Enum;
 

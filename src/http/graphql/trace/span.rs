@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, Object, Result, SimpleObject};
-use callboard_actors::domain::{Function, FunctionId, Metadata, RunId, StepOp};
+use callboard_actors::domain::{
+    Function, FunctionId, Metadata, MetadataOp, MetadataUpdate, RunId, StepId, StepOp, TraceId, UserSpan,
+};
 use tokio::sync::OnceCell;
 
 use super::super::asked::{Asked, Viewed, asked, failed, id};
@@ -12,7 +14,7 @@ use super::super::scalars::{HttpHeaders, SpanMetadataKind, SpanMetadataScope, Sp
 use super::info::StepInfo;
 use super::output::{OutputId, RunTraceSpanOutput};
 use super::tree::{self, Node};
-use super::{Op, SpanStatus, View};
+use super::{Op, SpanStatus, View, userland};
 
 /// A span of a run: a place in its tree.
 #[derive(Debug, Clone)]
@@ -58,6 +60,21 @@ struct UserlandSpan {
     span_attrs: Option<String>,
 }
 
+impl UserlandSpan {
+    fn of(span: &UserSpan) -> Self {
+        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        Self {
+            span_name: text(&span.name),
+            span_kind: text(&span.kind),
+            service_name: span.service().and_then(text),
+            resource_attrs: serde_json::to_string(&span.resource).ok(),
+            scope_name: text(&span.scope),
+            scope_version: text(&span.scope_version),
+            span_attrs: serde_json::to_string(&span.attributes).ok(),
+        }
+    }
+}
+
 /// What an app has noted about a run or a step.
 #[derive(Debug, SimpleObject)]
 struct SpanMetadata {
@@ -82,7 +99,8 @@ impl RunTraceSpan {
     pub(in crate::http::graphql) async fn root(asked: &Asked, run: RunId, view: View) -> Result<Self> {
         let viewed = asked.run(run).await?;
         let function = asked.function(viewed.view.summary.function)?;
-        let root = tree::build(&viewed, view, &function.name, function.max_attempts());
+        let mut root = tree::build(&viewed, view, &function.name, function.max_attempts());
+        userland::attach(&mut root, asked.store().spans(run).await.map_err(failed)?);
         let tree = Tree {
             viewed,
             function,
@@ -206,7 +224,8 @@ impl RunTraceSpan {
 
     #[graphql(name = "stepID")]
     async fn step_id(&self) -> Option<&str> {
-        self.node().step_id.as_deref()
+        let of_user = || self.node().userland.as_ref()?.step.as_ref().map(StepId::as_str);
+        self.node().step_id.as_deref().or_else(of_user)
     }
 
     async fn step_info(&self) -> Option<StepInfo> {
@@ -231,11 +250,11 @@ impl RunTraceSpan {
     }
 
     async fn is_userland(&self) -> bool {
-        false
+        self.node().userland.is_some()
     }
 
     async fn userland_span(&self) -> Option<UserlandSpan> {
-        None
+        self.node().userland.as_deref().map(UserlandSpan::of)
     }
 
     #[graphql(name = "debugRunID")]
@@ -276,7 +295,7 @@ impl RunTraceSpan {
             values: SpanMetadataValues(entry.values.clone()),
             updated_at: Time(entry.updated_at),
         });
-        Ok(shown.collect())
+        Ok(shown.chain(node.userland.as_deref().and_then(model_call)).collect())
     }
 
     /// Where the answer of a failed attempt was noted.
@@ -289,9 +308,25 @@ impl RunTraceSpan {
     }
 }
 
-/// The id of a run's trace: its own, as sixteen bytes in hexadecimal.
+/// The id of a run's trace.
 pub(in crate::http::graphql) fn trace_id(run: RunId) -> String {
-    hex::encode(run.to_bytes())
+    TraceId::of_run(run).to_string()
+}
+
+/// What a model was asked within a user's span, as metadata.
+fn model_call(span: &UserSpan) -> Option<SpanMetadata> {
+    let update = MetadataUpdate {
+        kind: "inngest.ai".to_owned(),
+        op: MetadataOp::Set,
+        values: span.model_call()?,
+    };
+    let update = update.accept().ok()?;
+    Some(SpanMetadata {
+        scope: SpanMetadataScope("extended_trace".to_owned()),
+        kind: SpanMetadataKind(update.kind),
+        values: SpanMetadataValues(update.values),
+        updated_at: Time(span.end()),
+    })
 }
 
 /// The questions about traces.

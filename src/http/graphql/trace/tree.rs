@@ -10,10 +10,13 @@
 //! | one attempt, which failed | no child | `Attempt 0` |
 //! | parent of an attempt | the root | its step |
 
-use callboard_actors::domain::{Function, JobKey, MetadataTarget, RunStatus, StepId, StepOp, Timestamp};
+use std::sync::Arc;
+
+use callboard_actors::domain::{
+    Function, JobKey, MetadataTarget, RunStatus, SpanId, StepId, StepOp, Timestamp, UserSpan,
+};
 use callboard_actors::ports::{RunSummary, RunView, StepView};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use super::super::asked::Viewed;
 use super::attempts::{Attempt, Group, Groups, groups, is_parked};
@@ -39,6 +42,8 @@ pub(in crate::http) struct Node {
     pub(super) info: Option<StepInfo>,
     pub(super) output: Option<String>,
     pub(super) http_status: Option<u16>,
+    /// The span that an app has sent, if it is one.
+    pub(super) userland: Option<Arc<UserSpan>>,
     pub(in crate::http) children: Vec<Self>,
 }
 
@@ -80,18 +85,13 @@ impl Builder<'_> {
         self.run().status.is_final()
     }
 
-    fn span_id(&self, parts: &str) -> String {
-        let digest = Sha256::digest(format!("{}/{parts}", self.run().id));
-        hex::encode(&digest[..8])
-    }
-
     fn output(&self, of: Source) -> Option<String> {
         Some(OutputId::encode(self.run().id, of, self.view))
     }
 
     fn node(&self, name: impl Into<String>, id: &str, status: SpanStatus, queued_at: Timestamp) -> Node {
         Node {
-            id: self.span_id(id),
+            id: SpanId::of_call(self.run().id, id, 0).to_string(),
             name: name.into(),
             status,
             attempts: 0,
@@ -105,6 +105,7 @@ impl Builder<'_> {
             info: None,
             output: None,
             http_status: None,
+            userland: None,
             children: Vec::new(),
         }
     }
@@ -124,6 +125,7 @@ impl Builder<'_> {
         };
         let name = if self.view == View::Preview { "Run" } else { function };
         let mut root = self.node(name, "root", status, run.id.at());
+        root.id = SpanId::of_run(run.id).to_string();
         root.started_at = run.started_at.or(called_at);
         root.ended_at = run.ended_at;
         if matches!(run.status, RunStatus::Completed | RunStatus::Failed) {
@@ -170,6 +172,7 @@ impl Builder<'_> {
             status,
             group.since,
         );
+        node.id = SpanId::of_step(id).to_string();
         node.op = Some(op(kind));
         let run_type = group.run_type.clone().filter(|_| kind == StepOp::Run);
         node.step_type = run_type.unwrap_or_else(|| op(kind).as_str().to_owned());
@@ -297,7 +300,8 @@ impl Builder<'_> {
         node.attempts = number;
         node.attempt = Some(number);
         node.step_id = group.step.as_ref().map(ToString::to_string);
-        if group.step.is_some() {
+        if let Some(step) = &group.step {
+            node.id = SpanId::of_attempt(step, number).to_string();
             node.op = Some(Op::Run);
             node.step_type = Op::Run.as_str().to_owned();
         }
@@ -402,11 +406,13 @@ impl Node {
         RunTraceSpanOutput::find(view, &id).ok()?.into_value()
     }
 
-    /// Whether metadata about this is shown here. What is about an attempt without a span of its own is shown at its step, and
-    /// what is about a user's span nowhere.
+    /// Whether metadata about this is shown here. What is about an attempt without a span of its own is shown at its step.
     pub(in crate::http) fn is_meant(&self, target: &MetadataTarget, is_root: bool) -> bool {
+        if self.userland.is_some() || target.span.is_some() {
+            return self.userland.is_some() && target.span.as_ref() == Some(&self.id);
+        }
         let step = target.step.as_ref().map(StepId::as_str);
-        if target.span.is_some() || step != self.step_id.as_deref() || (step.is_none() && !is_root) {
+        if step != self.step_id.as_deref() || (step.is_none() && !is_root) {
             return false;
         }
         let has_span = |number| self.children.iter().any(|child| child.attempt == Some(number));

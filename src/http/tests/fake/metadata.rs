@@ -1,4 +1,4 @@
-//! The fake store's metadata: what a test says.
+//! What apps note, in the fake store: metadata as a test says, and the spans that were added.
 
 use async_trait::async_trait;
 use callboard_actors::domain::*;
@@ -16,5 +16,22 @@ impl MetadataBook for FakeStore {
     }
     async fn put_metadata(&self, _: RunId, _: &MetadataRecord) -> Read<bool> {
         Err(StoreError::Refused("the API never writes".to_owned()))
+    }
+}
+
+#[async_trait]
+impl SpanBook for FakeStore {
+    async fn add_spans(&self, run: RunId, spans: &[UserSpan]) -> Read<usize> {
+        Ok(self.0.with(|world| {
+            if !world.runs.iter().any(|view| view.summary.id == run) {
+                return spans.len();
+            }
+            world.spans.extend(spans.iter().map(|span| (run, span.clone())));
+            0
+        }))
+    }
+    async fn spans(&self, run: RunId) -> Read<Vec<UserSpan>> {
+        let of_run = |(of, span): &(RunId, UserSpan)| (*of == run).then(|| span.clone());
+        Ok(self.0.with(|world| world.spans.iter().filter_map(of_run).collect()))
     }
 }

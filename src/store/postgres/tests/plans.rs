@@ -15,7 +15,7 @@ use rstest::rstest;
 
 use super::super::{
     Options, PostgresStore, audit, crons, deferrals, events, gatherings, jobs, letters, open::LOCAL_SESSION,
-    operations, registration, retention, run_list, run_slots, runs, search, waits,
+    operations, registration, retention, run_list, run_slots, runs, search, user_spans, waits,
 };
 use super::{accepted, advance};
 
@@ -52,6 +52,7 @@ const FILL: &str = "
     INSERT INTO callboard.steps SELECT pg_temp.id(2, n), n, n, NULL, n, 0, false, false, 'run', 'step', 'step', '{}'
         FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.deferrals SELECT pg_temp.id(2, n), NULL, n, 'id', 'name', 'slug', 'pending' FROM generate_series(1, 8000) AS n;
+    INSERT INTO callboard.user_spans SELECT pg_temp.id(2, n / 4), n, 2, n, '{}' FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.history SELECT pg_temp.id(2, n), n, n, 0, 'run.started', NULL, NULL
         FROM generate_series(1, 8000) AS n;
     INSERT INTO callboard.waits SELECT pg_temp.id(2, n), pg_temp.id(3, n % 20), pg_temp.id(4, n % 50),
@@ -125,6 +126,9 @@ fn plan(database: &str, sql: &str) -> String {
 #[case(letters::BY_ID, &["Index Scan using dead_letters_by_id on dead_letters"])]
 #[case(letters::OF_RUNS, &["Index Scan using dead_letters_pkey on dead_letters"])]
 #[case(deferrals::OF_RUN, &["using deferrals_pkey on deferrals"])]
+#[case(user_spans::ROOM, &["using user_spans_pkey on user_spans"])]
+#[case(user_spans::KNOWN, &["using user_spans_pkey on user_spans"])]
+#[case(user_spans::OF_RUN, &["using user_spans_pkey on user_spans"])]
 #[case(crons::MARKS_OF, &["Index Scan using crons_pkey on crons"])]
 #[case(crons::GAPS, &["Index Scan using cron_gaps_pkey on cron_gaps"])]
 #[case(crons::TICKS, &["events_pkey", "runs_pkey", "skips_pkey"])]
@@ -199,6 +203,7 @@ async fn questions_are_answered_from_an_index(#[case] sql: &str, #[case] expecte
             operations::COUNT_OF,
             runs::STEPS,
             deferrals::OF_RUN,
+            user_spans::OF_RUN,
             search::RUNS_OF_EVENTS,
         ];
         let is_sort = |line: &str| {

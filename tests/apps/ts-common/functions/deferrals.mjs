@@ -44,6 +44,13 @@ export const deferrals = ({ fn, client, observer, createDefer }) => {
       put(defer, "before the end", { attempt });
       throw new Error("fails on purpose");
     }, { retries: 1 }),
+    fn("defers-gated", async ({ event, run, defer }) => {
+      put(defer, "before the kill");
+      await run("before");
+      await run("held", () => observer.gate(event.data.gate));
+      put(defer, "after the kill");
+      return "ended";
+    }),
     fn("defers-and-waits", async ({ step, defer }) => {
       put(defer, "waiting");
       await step.sleep("for long", "1h");
