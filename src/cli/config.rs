@@ -1,8 +1,6 @@
 //! `callboard config`: every setting with its value and where that comes from.
 
 use clap::Args;
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 
 use super::flags::SettingsArgs;
 use super::inherited::InheritedArgs;
@@ -25,11 +23,7 @@ pub struct ConfigArgs {
 /// The table.
 #[must_use]
 pub fn render(effective: &[Effective]) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["SETTING", "VALUE", "FROM"]);
+    let mut table = super::table(["SETTING", "VALUE", "FROM"]);
     for Effective { key, value, origin } in effective {
         table.add_row([key.clone(), value.clone(), origin.to_string()]);
     }

@@ -5,8 +5,6 @@
 use awc::http::Method;
 use callboard_actors::ports::Clock as _;
 use clap::{Args, Subcommand};
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use url::form_urlencoded::Serializer;
 
@@ -180,11 +178,7 @@ fn render(page: &Value) -> String {
     if letters.is_empty() {
         return "There are none.\n".to_owned();
     }
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["ID", "AT", "FUNCTION", "RUN", "JOB", "REASON"]);
+    let mut table = super::table(["ID", "AT", "FUNCTION", "RUN", "JOB", "REASON"]);
     for letter in letters {
         let function = &letter["function"];
         let function = if function["slug"].is_null() {

@@ -5,8 +5,6 @@ use std::time::Duration;
 use callboard_actors::domain::Timestamp;
 use callboard_actors::ports::{AuditScope, Check, Clock as _, Finding};
 use clap::Args;
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::{Value, json};
 
 use super::flags::SettingsArgs;
@@ -103,11 +101,7 @@ impl Report {
     /// For people.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut table = Table::new();
-        table
-            .load_style(NOTHING)
-            .set_content_arrangement(ContentArrangement::Disabled)
-            .set_header(["CHECK", "PROMISE", "FOUND", "SAMPLES"]);
+        let mut table = super::table(["CHECK", "PROMISE", "FOUND", "SAMPLES"]);
         for check in Check::ALL {
             let (count, samples) = self.of(*check);
             let mut samples = samples.join(", ");

@@ -4,8 +4,6 @@
 
 use awc::http::Method;
 use clap::{Args, Subcommand};
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
@@ -119,11 +117,7 @@ fn told(outcome: &Value) -> String {
 
 /// Functions for people.
 pub(super) fn table(functions: &[Value]) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["FUNCTION", "MODE", "SINCE", "OPEN RUNS", "APP", "VERSION", "ID"]);
+    let mut table = super::table(["FUNCTION", "MODE", "SINCE", "OPEN RUNS", "APP", "VERSION", "ID"]);
     for function in functions {
         let archived = if function["archived"] == true { ", archived" } else { "" };
         table.add_row([

@@ -6,12 +6,9 @@
 
 use awc::http::Method;
 use clap::{Args, Subcommand};
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use url::form_urlencoded::byte_serialize;
 
-use super::cell;
 use super::client::{PagedArgs, ServerArgs};
 use crate::error::Problem;
 
@@ -100,14 +97,10 @@ fn render(page: &Value) -> String {
     if gatherings.is_empty() {
         return "There are none.\n".to_owned();
     }
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["ID", "KIND", "EVENTS", "BYTES", "OPENED", "DUE", "BY", "KEY"]);
+    let mut table = super::table(["ID", "KIND", "EVENTS", "BYTES", "OPENED", "DUE", "BY", "KEY"]);
     for gathering in gatherings {
         let names = ["id", "kind", "events", "bytes", "opened_at", "due_at", "due_by", "key"];
-        table.add_row(names.map(|name| cell(&gathering[name])));
+        table.add_row(super::cells(gathering, names));
     }
     super::paged(&table, page)
 }

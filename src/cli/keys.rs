@@ -5,8 +5,6 @@
 
 use awc::http::Method;
 use clap::{Args, Subcommand, ValueEnum};
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::{Map, Value, json};
 use url::form_urlencoded::byte_serialize;
 
@@ -165,33 +163,32 @@ fn render(page: &Value) -> String {
     if keys.is_empty() {
         return "There are none: nobody needs one.\n".to_owned();
     }
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header([
-            "ID",
-            "NAME",
-            "SCOPE",
-            "STATE",
-            "KEY",
-            "CREATED",
-            "EXPIRES",
-            "LAST USED",
-            "SOURCE",
-        ]);
+    let mut table = super::table([
+        "ID",
+        "NAME",
+        "SCOPE",
+        "STATE",
+        "KEY",
+        "CREATED",
+        "EXPIRES",
+        "LAST USED",
+        "SOURCE",
+    ]);
     for key in keys {
-        table.add_row([
-            cell(&key["id"]),
-            cell(&key["name"]),
-            cell(&key["scope"]),
-            cell(&key["state"]),
-            cell(&key["hint"]),
-            cell(&key["created_at"]),
-            cell(&key["expires_at"]),
-            cell(&key["last_used_at"]),
-            cell(&key["source"]),
-        ]);
+        table.add_row(super::cells(
+            key,
+            [
+                "id",
+                "name",
+                "scope",
+                "state",
+                "hint",
+                "created_at",
+                "expires_at",
+                "last_used_at",
+                "source",
+            ],
+        ));
     }
     super::trimmed(&table)
 }

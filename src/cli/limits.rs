@@ -6,8 +6,6 @@
 
 use awc::http::Method;
 use clap::{Args, ValueEnum};
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::{Map, Value, json};
 use url::form_urlencoded::{Serializer, byte_serialize};
 
@@ -162,20 +160,16 @@ fn render(flow: &Value) -> String {
     if rules.is_empty() {
         return "It has none.\n".to_owned();
     }
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header([
-            "RULE",
-            "SCOPE",
-            "KEY",
-            "LIMIT",
-            "IN USE",
-            "WAITING",
-            "OLDEST WAITING",
-            "OVERRIDDEN UNTIL",
-        ]);
+    let mut table = super::table([
+        "RULE",
+        "SCOPE",
+        "KEY",
+        "LIMIT",
+        "IN USE",
+        "WAITING",
+        "OLDEST WAITING",
+        "OVERRIDDEN UNTIL",
+    ]);
     for rule in rules {
         let names = [
             "kind",
@@ -187,7 +181,7 @@ fn render(flow: &Value) -> String {
             "oldest_waiting",
             "overridden_until",
         ];
-        table.add_row(names.map(|name| cell(&rule[name])));
+        table.add_row(super::cells(rule, names));
     }
     super::trimmed(&table)
 }

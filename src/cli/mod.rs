@@ -23,6 +23,8 @@ pub mod timeline;
 pub mod workers;
 
 use clap::{Args, Parser, Subcommand};
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 
 use crate::error::{Code, Problem};
@@ -106,8 +108,23 @@ pub fn explain(problem: &Problem) -> String {
     format!("{code}: {message}\n{hint}")
 }
 
+/// A table of columns with these names, each as wide as it has to be.
+fn table<const N: usize>(names: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(names);
+    table
+}
+
+/// These members of an object, as [`cell`]s.
+fn cells<const N: usize>(of: &Value, names: [&str; N]) -> [String; N] {
+    names.map(|name| cell(&of[name]))
+}
+
 /// A table without the blanks that pad its last column.
-fn trimmed(table: &comfy_table::Table) -> String {
+fn trimmed(table: &Table) -> String {
     let lines = table.lines().map(|line| line.trim().to_owned() + "\n");
     lines.collect()
 }
@@ -122,7 +139,7 @@ fn cell(value: &Value) -> String {
 }
 
 /// A table of a page, with how to see the next one.
-fn paged(table: &comfy_table::Table, page: &Value) -> String {
+fn paged(table: &Table, page: &Value) -> String {
     let mut shown = trimmed(table);
     if let Some(cursor) = page["cursor"].as_str() {
         shown += &format!("There are more: --cursor {cursor}\n");

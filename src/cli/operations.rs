@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use awc::http::Method;
 use clap::{Args, Subcommand, ValueEnum};
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::{Map, Value, json};
 use url::form_urlencoded::byte_serialize;
 
@@ -223,13 +221,9 @@ fn render(page: &Value) -> String {
     if operations.is_empty() {
         return "There are none.\n".to_owned();
     }
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header([
-            "ID", "CREATED", "KIND", "STATE", "TOTAL", "DONE", "FAILED", "SKIPPED", "ENDED",
-        ]);
+    let mut table = super::table([
+        "ID", "CREATED", "KIND", "STATE", "TOTAL", "DONE", "FAILED", "SKIPPED", "ENDED",
+    ]);
     for operation in operations {
         table.add_row([
             cell(&operation["id"]),

@@ -6,8 +6,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
@@ -75,11 +73,7 @@ fn render(page: &Value, is_first: bool) -> String {
     if upcoming.is_empty() && slots.is_empty() {
         return "There are none.\n".to_owned();
     }
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["AT", "STATUS", "WHY", "RUN", "RUN STATUS", "SCHEDULE"]);
+    let mut table = super::table(["AT", "STATUS", "WHY", "RUN", "RUN STATUS", "SCHEDULE"]);
     for slot in upcoming.iter().rev() {
         let why = if slot["fires_at"] == slot["scheduled_at"] {
             "-".to_owned()

@@ -4,8 +4,6 @@
 //! ones shown as `-`, so that it goes with servers of other versions.
 
 use clap::Args;
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 
 use super::client::ServerArgs;
@@ -69,11 +67,7 @@ pub fn render(status: &Value) -> String {
 }
 
 fn render_breakers(apps: &[&Value]) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["APP", "BREAKER", "SINCE", "FAILED", "NEXT PROBE", "URL"]);
+    let mut table = super::table(["APP", "BREAKER", "SINCE", "FAILED", "NEXT PROBE", "URL"]);
     for app in apps {
         let breaker = &app["breaker"];
         table.add_row([
@@ -89,20 +83,16 @@ fn render_breakers(apps: &[&Value]) -> String {
 }
 
 fn render_nodes(nodes: &[Value]) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header([
-            "NODE",
-            "STATE",
-            "IN FLIGHT",
-            "ADDRESS",
-            "VERSION",
-            "STARTED",
-            "SEEN",
-            "ID",
-        ]);
+    let mut table = super::table([
+        "NODE",
+        "STATE",
+        "IN FLIGHT",
+        "ADDRESS",
+        "VERSION",
+        "STARTED",
+        "SEEN",
+        "ID",
+    ]);
     for node in nodes {
         let here = if node["self"] == true { " (answers)" } else { "" };
         let silent = if node["silent"] == true { ", silent" } else { "" };
@@ -121,19 +111,15 @@ fn render_nodes(nodes: &[Value]) -> String {
 }
 
 fn render_tree(status: &Value) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header([
-            "PART",
-            "STATE",
-            "RESTARTS",
-            "IN FLIGHT",
-            "UPTIME",
-            "HEARTBEAT",
-            "LAST EXIT",
-        ]);
+    let mut table = super::table([
+        "PART",
+        "STATE",
+        "RESTARTS",
+        "IN FLIGHT",
+        "UPTIME",
+        "HEARTBEAT",
+        "LAST EXIT",
+    ]);
     let now = status["taken_at_ms"].as_i64();
     let mut children: Vec<&Value> = status["children"]
         .as_array()

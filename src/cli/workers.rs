@@ -4,8 +4,6 @@
 //! as `-`.
 
 use clap::Args;
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 
 use super::cell;
@@ -41,11 +39,7 @@ fn render(answer: &Value) -> String {
     if workers.is_empty() {
         return "No worker is connected.\n".to_owned();
     }
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["INSTANCE", "STATUS", "APPS", "IN FLIGHT", "SDK", "FROM", "CONNECTED"]);
+    let mut table = super::table(["INSTANCE", "STATUS", "APPS", "IN FLIGHT", "SDK", "FROM", "CONNECTED"]);
     for worker in workers {
         let mut in_flight = cell(&worker["in_flight"]);
         if let Some(capacity) = worker["capacity"].as_u64() {
