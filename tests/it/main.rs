@@ -29,6 +29,7 @@ mod keys;
 mod limits;
 mod notes;
 mod observing;
+mod openapi;
 mod operations;
 mod outages;
 mod pausing;

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Installs what the SDK test apps need, inside their own folders: node_modules for the TypeScript apps, .venv for Python.
-# Idempotent: an app whose lock file has not changed since the last run is skipped.
+# Installs what the tests need, inside its own folders: the SDK apps (node_modules for TypeScript, .venv for Python), and
+# schemathesis, which holds the OpenAPI documents against the server (tests/openapi/.venv).
+# Idempotent: what has an unchanged lock file since the last run is skipped.
 # Needs node (20 or newer) with npm, and python3 (3.11 or newer) with venv. Reaches npm and PyPI through their own clients.
-# Usage: install.sh [app ...]   (default: ts4 ts3 python)
+# Usage: install.sh [what ...]   (default: ts4 ts3 python openapi)
 set -eu
 
 apps_dir=$(cd "$(dirname "$0")/../apps" && pwd)
@@ -41,12 +42,13 @@ install_python() {
     cp "$1/requirements.txt" "$stamp"
 }
 
-[ $# -gt 0 ] || set -- ts4 ts3 python
+[ $# -gt 0 ] || set -- ts4 ts3 python openapi
 for app in "$@"; do
     case "$app" in
         ts4 | ts3) install_node "$apps_dir/$app" ;;
         python) install_python "$apps_dir/$app" ;;
-        *) fail "unknown app '$app' (known: ts4 ts3 python)" ;;
+        openapi) install_python "$apps_dir/../openapi" ;;
+        *) fail "unknown app '$app' (known: ts4 ts3 python openapi)" ;;
     esac
     echo "$app: ready"
 done

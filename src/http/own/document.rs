@@ -2,8 +2,10 @@
 
 use actix_web::http::Method;
 use utoipa::openapi::path::Operation;
+use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use utoipa::openapi::{ContentBuilder, Ref};
+use utoipa::{Modify, OpenApi, ToSchema as _};
 
 use super::{
     apps, events, flow, functions, gatherings, keys, letters, limits, modes, nodes, operations, operator, runs, slots,
@@ -73,7 +75,7 @@ use crate::http::{answer, auth};
         view::App,
         view::Breaker
     )),
-    modifiers(&Scopes),
+    modifiers(&Scopes, &Refusals),
     tags(
         (name = "events", description = "What happened"),
         (name = "runs", description = "What it started"),
@@ -118,6 +120,59 @@ impl Modify for Scopes {
 fn require_scope(operation: &mut Operation, path: &str, method: &Method) {
     let scope = auth::needed(path, method).as_str();
     operation.security = Some(vec![SecurityRequirement::new(KEY, [scope])]);
+}
+
+/// Says what any operation may answer: what is refused before an endpoint is asked, and by every endpoint.
+struct Refusals;
+
+/// Of every operation.
+const OF_ALL: [(u16, &str); 3] = [
+    (
+        401,
+        "The server asks for keys, and there is none, or one it does not know",
+    ),
+    (403, "The key's scope is too low"),
+    (
+        503,
+        "Not now: starting, stopping, overloaded or without its database; try again after `Retry-After`",
+    ),
+];
+
+/// Of operations with bodies.
+const OF_BODIES: [(u16, &str); 4] = [
+    (400, "The body was cut short, or is not what the schema says"),
+    (408, "The body did not arrive in time"),
+    (413, "The body is too large"),
+    (415, "The body is compressed"),
+];
+
+impl Modify for Refusals {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        for item in document.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.delete];
+            for operation in operations.into_iter().flatten() {
+                let of_bodies: &[_] = if operation.request_body.is_some() {
+                    &OF_BODIES
+                } else {
+                    &[]
+                };
+                for (status, description) in OF_ALL.iter().chain(of_bodies) {
+                    add_refusal(operation, *status, description);
+                }
+            }
+        }
+    }
+}
+
+/// Adds a refusal that the operation does not describe in words of its own.
+fn add_refusal(operation: &mut Operation, status: u16, description: &str) {
+    let responses = &mut operation.responses.responses;
+    responses.entry(status.to_string()).or_insert_with(|| {
+        let schema = Ref::from_schema_name(answer::ErrorBody::name());
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        let response = ResponseBuilder::new().description(description);
+        response.content("application/json", content).build().into()
+    });
 }
 
 /// The document as JSON text.

@@ -31,8 +31,18 @@ pub(super) struct NewEvent {
     id: Option<String>,
     /// When it happened, in milliseconds since 1970. The future delays the runs it starts.
     ts: Option<i64>,
-    /// The sender's version label.
-    v: Option<String>,
+    /// The sender's version label: text by custom, and kept whatever it is.
+    v: Option<serde_json::Value>,
+}
+
+/// What is sent.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes a body that is read elsewhere")]
+pub(super) enum NewEvents {
+    One(NewEvent),
+    /// Up to 5,000 of them.
+    Many(Vec<NewEvent>),
 }
 
 /// The ids of the events sent, in that order.
@@ -47,7 +57,7 @@ pub(super) struct Sent {
 /// All of them are accepted or none. When the answer comes they are durable, whether or not they start anything.
 #[utoipa::path(
     post, path = "/api/v1/events", tag = "events",
-    request_body(content = NewEvent, description = "An event, or an array of up to 5,000 of them"),
+    request_body(content = NewEvents, description = "An event, or an array of up to 5,000 of them"),
     responses(
         (status = 201, body = Sent),
         (status = 400, body = ErrorBody, description = "Nothing was accepted; `details.index` says which event is at fault"),

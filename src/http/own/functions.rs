@@ -33,7 +33,7 @@ pub(super) struct Functions {
 /// List functions.
 #[utoipa::path(
     get, path = "/api/v1/functions", tag = "functions", params(ListQuery),
-    responses((status = 200, body = Functions), (status = 404, body = ErrorBody))
+    responses((status = 200, body = Functions), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody))
 )]
 pub(super) async fn list(query: Query<ListQuery>, state: State) -> Result<HttpResponse, OwnError> {
     let api = state.api()?;
@@ -86,9 +86,9 @@ pub(super) struct NewFunction {
     id: String,
     /// For people.
     name: Option<String>,
-    /// What starts it: `{"event","expression"?}` or `{"cron"}`.
-    #[schema(value_type = Vec<Object>, example = json!([{"event": "user.signup"}]))]
-    triggers: Vec<Value>,
+    /// What starts it: `{"event","expression"?}` or `{"cron"}`. Without any it is invoked only.
+    #[schema(value_type = Option<Vec<Object>>, example = json!([{"event": "user.signup"}]))]
+    triggers: Option<Vec<Value>>,
 }
 
 /// What was registered.
