@@ -47,6 +47,30 @@ pub(in crate::http) struct Node {
     pub(in crate::http) children: Vec<Self>,
 }
 
+impl Node {
+    /// A span that has only begun to wait.
+    pub(super) fn new(id: SpanId, name: String, status: SpanStatus, queued_at: Timestamp) -> Self {
+        Self {
+            id: id.to_string(),
+            name,
+            status,
+            attempts: 0,
+            queued_at,
+            started_at: None,
+            ended_at: None,
+            op: None,
+            step_id: None,
+            attempt: None,
+            step_type: String::new(),
+            info: None,
+            output: None,
+            http_status: None,
+            userland: None,
+            children: Vec::new(),
+        }
+    }
+}
+
 /// What spans are made from.
 struct Builder<'a> {
     viewed: &'a Viewed,
@@ -90,24 +114,8 @@ impl Builder<'_> {
     }
 
     fn node(&self, name: impl Into<String>, id: &str, status: SpanStatus, queued_at: Timestamp) -> Node {
-        Node {
-            id: SpanId::of_call(self.run().id, id, 0).to_string(),
-            name: name.into(),
-            status,
-            attempts: 0,
-            queued_at,
-            started_at: None,
-            ended_at: None,
-            op: None,
-            step_id: None,
-            attempt: None,
-            step_type: String::new(),
-            info: None,
-            output: None,
-            http_status: None,
-            userland: None,
-            children: Vec::new(),
-        }
+        let id = SpanId::of_call(self.run().id, id, 0);
+        Node::new(id, name.into(), status, queued_at)
     }
 
     fn root(&self, function: &str) -> Node {

@@ -154,26 +154,16 @@ impl Server {
 }
 
 fn node(span: &Arc<UserSpan>) -> Node {
+    let status = match span.outcome {
+        SpanOutcome::Error => SpanStatus::Failed,
+        SpanOutcome::Ok | SpanOutcome::Unset => SpanStatus::Completed,
+    };
     Node {
-        id: span.id.to_string(),
-        name: span.name.clone(),
-        status: match span.outcome {
-            SpanOutcome::Error => SpanStatus::Failed,
-            SpanOutcome::Ok | SpanOutcome::Unset => SpanStatus::Completed,
-        },
         attempts: span.attempt.unwrap_or(0),
-        queued_at: span.start(),
         started_at: Some(span.start()),
         ended_at: Some(span.end()),
-        op: None,
-        step_id: None,
-        attempt: None,
-        step_type: String::new(),
-        info: None,
-        output: None,
-        http_status: None,
         userland: Some(Arc::clone(span)),
-        children: Vec::new(),
+        ..Node::new(span.id, span.name.clone(), status, span.start())
     }
 }
 
