@@ -20,10 +20,6 @@ use crate::http::answer::events_error;
 use crate::http::state::{AppState, State};
 use crate::http::{auth, body};
 
-/// Above so many bytes, a body is parsed on a thread for such work rather than beside the actors. (At roughly 100 MB/s
-/// this is half a millisecond.)
-const PARSED_HERE: usize = 64 * 1024;
-
 static SEED: HeaderName = HeaderName::from_static("x-inngest-event-id-seed");
 
 pub(in crate::http) fn routes(cfg: &mut ServiceConfig) {
@@ -124,12 +120,7 @@ pub(in crate::http) async fn read_events(
             ));
         }
     }
-    if body.len() <= PARSED_HERE {
-        return walk(body, &ids);
-    }
-    let body = body.clone();
-    let walked = web::block(move || walk(&body, &ids)).await;
-    walked.map_err(|_| Problem::new(Code::Unavailable, "the server is shutting down"))?
+    body::understand(body.clone(), body.len(), move |body| walk(&body, &ids)).await
 }
 
 fn not_events(content_type: Option<&str>) -> Problem {

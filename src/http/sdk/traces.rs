@@ -108,13 +108,9 @@ async fn try_take(
     let api = state.api()?;
     let mut permit = state.options.intake.permit();
     let compressed = body::read_as_it_is(req, payload, LIMIT, &mut permit).await?;
-    let body = plain(req, compressed)?;
-    let invalid = |error: String| Problem::new(Code::InvalidData, format!("the export is not understood: {error}"));
-    let request = match encoding {
-        Encoding::Json => serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?,
-        Encoding::Protobuf => ExportTraceServiceRequest::decode(body).map_err(|error| invalid(error.to_string()))?,
-    };
-    let export = Export::of(request);
+    let is_gzip = is_gzip(req)?;
+    let most = if is_gzip { LIMIT } else { compressed.len() };
+    let export = body::understand(compressed, most, move |body| understand(body, is_gzip, encoding)).await?;
     let mut rejected = export.stray;
     for (place, (run, spans)) in export.by_run.into_iter().enumerate() {
         rejected += if place < RUNS {
@@ -131,21 +127,31 @@ async fn try_take(
     Ok(ExportTraceServiceResponse { partial_success })
 }
 
+/// Whether the body is compressed.
+fn is_gzip(req: &HttpRequest) -> Result<bool, Problem> {
+    match req.headers().get(CONTENT_ENCODING).map(|name| name.as_bytes()) {
+        None => Ok(false),
+        Some(name) if name.eq_ignore_ascii_case(b"identity") => Ok(false),
+        Some(name) if name.eq_ignore_ascii_case(b"gzip") => Ok(true),
+        Some(_) => Err(Code::EncodedBody.into()),
+    }
+}
+
+fn understand(body: Bytes, is_gzip: bool, encoding: Encoding) -> Result<Export, Problem> {
+    let invalid = |error: String| Problem::new(Code::InvalidData, format!("the export is not understood: {error}"));
+    let body = if is_gzip { plain(&body)? } else { body };
+    let request = match encoding {
+        Encoding::Json => serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?,
+        Encoding::Protobuf => ExportTraceServiceRequest::decode(body).map_err(|error| invalid(error.to_string()))?,
+    };
+    Ok(Export::of(request))
+}
+
 /// The body as it was before it was compressed.
-fn plain(req: &HttpRequest, body: Bytes) -> Result<Bytes, Problem> {
-    let encoding = req
-        .headers()
-        .get(CONTENT_ENCODING)
-        .map_or(&b"identity"[..], |name| name.as_bytes());
-    if encoding.eq_ignore_ascii_case(b"identity") {
-        return Ok(body);
-    }
-    if !encoding.eq_ignore_ascii_case(b"gzip") {
-        return Err(Code::EncodedBody.into());
-    }
+fn plain(body: &[u8]) -> Result<Bytes, Problem> {
     let mut plain = Vec::with_capacity(body.len());
     let most = u64::try_from(LIMIT).unwrap_or(u64::MAX).saturating_add(1);
-    let read = flate2::read::GzDecoder::new(&*body).take(most).read_to_end(&mut plain);
+    let read = flate2::read::GzDecoder::new(body).take(most).read_to_end(&mut plain);
     read.map_err(|error| Problem::new(Code::InvalidData, format!("the export is not gzip: {error}")))?;
     if plain.len() > LIMIT {
         return Err(body::too_large(LIMIT));
