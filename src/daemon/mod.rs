@@ -62,6 +62,7 @@ pub struct Daemon {
     orchestrator: Orchestrator,
     server: ServerHandle,
     broadcaster: Broadcaster,
+    spans: Option<export::Ending>,
     backends: Backends,
     addresses: Vec<SocketAddr>,
     grace: Duration,
@@ -139,7 +140,7 @@ impl Daemon {
         state.ready(Arc::new(orchestrator.clone()));
         look_at_queue(&work, &orchestrator);
         between::talk(settings, &work, &orchestrator, broadcaster.clone(), published)?;
-        export_spans(settings, &work, &orchestrator)?;
+        let spans = export_spans(settings, &work, &orchestrator)?;
         if let Some(watch) = apps::watch(settings, port) {
             let (syncer, orchestrator) = (syncer, orchestrator.clone());
             work.spawn_fn(move || {
@@ -151,6 +152,7 @@ impl Daemon {
             orchestrator,
             server,
             broadcaster,
+            spans,
             backends,
             addresses,
             grace,
@@ -188,6 +190,9 @@ impl Daemon {
         // The answers of workers are in; they connect elsewhere, or again.
         self.orchestrator.workers().close();
         self.broadcaster.close();
+        if let Some(spans) = self.spans {
+            spans.flush().await;
+        }
         self.server.stop(true).await;
         self.backends.close().await
     }
@@ -205,9 +210,13 @@ fn look_at_queue(work: &ArbiterHandle, orchestrator: &Orchestrator) {
 }
 
 /// Has a collector of the user's told of what is done here, if there is one.
-fn export_spans(settings: &Settings, work: &ArbiterHandle, orchestrator: &Orchestrator) -> anyhow::Result<()> {
+fn export_spans(
+    settings: &Settings,
+    work: &ArbiterHandle,
+    orchestrator: &Orchestrator,
+) -> anyhow::Result<Option<export::Ending>> {
     let Some(otlp) = &settings.telemetry.otlp else {
-        return Ok(());
+        return Ok(None);
     };
     let target = export::Target {
         url: Url::parse(otlp.url.expose()).context("`telemetry.otlp.endpoint`")?,
@@ -218,13 +227,13 @@ fn export_spans(settings: &Settings, work: &ArbiterHandle, orchestrator: &Orches
         node: orchestrator.node().id.to_string(),
     };
     let metrics = orchestrator.metrics();
-    let (exporter, sending) = export::Exporter::new(target, metrics.clone());
+    let (exporter, sending, ending) = export::Exporter::new(target, metrics.clone());
     metrics.spans.connect(Arc::new(exporter));
     // Its connections belong to that thread.
     work.spawn_fn(move || {
         actix_rt::spawn(sending.run());
     });
-    Ok(())
+    Ok(Some(ending))
 }
 
 /// Starts the HTTP server with one worker, whose thread the actors share. Answers that thread's arbiter.

@@ -13,7 +13,8 @@ use callboard_actors::spans::{Of, Sink, Span};
 use prost::Message as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::wire::{
@@ -33,6 +34,8 @@ const GATHER: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Waits before further tries.
 const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
+/// How long the server waits, when it stops, for the spans that it still has.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Bytes of an answer that are looked at.
 const ANSWER_BYTES: usize = 64 * 1024;
 
@@ -62,16 +65,25 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// One for this target, and the work of sending, to be begun on the thread that has the connections.
+    /// One for this target, the work of sending, to be begun on the thread that has the connections, and its end.
     #[must_use]
-    pub fn new(target: Target, metrics: Metrics) -> (Self, Sending) {
+    pub fn new(target: Target, metrics: Metrics) -> (Self, Sending, Ending) {
         let (queue, spans) = channel(QUEUE);
+        let (ask, asked) = oneshot::channel();
+        let (done, is_done) = oneshot::channel();
         let exporter = Self {
             queue,
             metrics: metrics.clone(),
             per_million: target.per_million,
         };
-        (exporter, Sending { target, spans, metrics })
+        let sending = Sending {
+            target,
+            spans,
+            metrics,
+            asked,
+            _done: done,
+        };
+        (exporter, sending, Ending { ask, is_done })
     }
 }
 
@@ -95,20 +107,39 @@ fn is_sampled(trace: TraceId, per_million: u32) -> bool {
     u64::from(u32::from_be_bytes([a, b, c, d])) * 1_000_000 < u64::from(per_million) << 32
 }
 
+/// The end of sending.
+#[derive(Debug)]
+pub struct Ending {
+    ask: oneshot::Sender<()>,
+    is_done: oneshot::Receiver<()>,
+}
+
+impl Ending {
+    /// Has the spans sent that are there; later ones are lost. Waits for that, but not for long.
+    pub async fn flush(self) {
+        // When the work is gone there is nothing to wait for.
+        let _ = self.ask.send(());
+        let _ = timeout(FAREWELL, self.is_done).await;
+    }
+}
+
 /// The work of sending.
 #[derive(Debug)]
 pub struct Sending {
     target: Target,
     spans: Receiver<Span>,
     metrics: Metrics,
+    asked: oneshot::Receiver<()>,
+    /// Dropped with the work, which is how its end is told.
+    _done: oneshot::Sender<()>,
 }
 
 impl Sending {
-    /// Sends what comes until the exporter is gone.
+    /// Sends what comes until the end is asked for and all is sent.
     pub async fn run(mut self) {
         let transport = Transport::new(PATIENCE, 2);
         let mut is_heard = true;
-        while let Some(first) = self.spans.recv().await {
+        while let Some(first) = self.next().await {
             let batch = self.gather(first).await;
             let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
             let sent = self.send(&transport, batch).await;
@@ -129,6 +160,17 @@ impl Sending {
                 Err(_) => {}
             }
         }
+    }
+
+    async fn next(&mut self) -> Option<Span> {
+        if !self.spans.is_closed() {
+            tokio::select! {
+                span = self.spans.recv() => return span,
+                _ = &mut self.asked => self.spans.close(),
+            }
+        }
+        // What was there before the end.
+        self.spans.recv().await
     }
 
     async fn gather(&mut self, first: Span) -> Vec<Span> {
@@ -322,7 +364,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_lost_and_counted() {
         let metrics = Metrics::default();
-        let (exporter, sending) = Exporter::new(target(1_000_000), metrics.clone());
+        let (exporter, sending, _ending) = Exporter::new(target(1_000_000), metrics.clone());
         exporter.take((0..QUEUE + 3).map(|_| span(1)).collect());
         assert_eq!(metrics.spans.dropped.value(), 3);
         drop(sending);
@@ -342,7 +384,7 @@ mod tests {
 
     #[test]
     fn requests_are_what_collectors_take() {
-        let (_, sending) = Exporter::new(target(1_000_000), Metrics::default());
+        let (_, sending, _) = Exporter::new(target(1_000_000), Metrics::default());
         let request = sending.request(vec![span(1)]);
         let body: serde_json::Value = serde_json::from_slice(&request.body.expect("a body")).expect("JSON");
         let sent = &body["resourceSpans"][0]["scopeSpans"][0]["spans"][0];

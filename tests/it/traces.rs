@@ -156,3 +156,24 @@ fn a_collector_is_told_of_runs_steps_and_calls() {
         "{metrics}"
     );
 }
+
+#[test]
+fn spans_that_wait_for_others_are_told_when_the_server_stops() {
+    let collector = FakeApp::start(|_| Reply::http(200, "{}"));
+    let mut server = Server::builder()
+        .switch("--no-poll")
+        .env(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            collector.url().trim_end_matches("/api/inngest"),
+        )
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
+        .start();
+    let app = FakeApp::with_function(&server, 1, |_| Reply::done(&json!("done")));
+    let run = server.complete(&app.event());
+    assert!(server.terminate().success());
+    let told: String = collector.calls().iter().map(|call| call.json().to_string()).collect();
+    assert!(
+        told.contains(r#""name":"run""#) && told.contains(&text(&run["id"])),
+        "{told}"
+    );
+}
