@@ -70,6 +70,27 @@ async fn the_account_and_the_keys() {
     );
     let keys = server.get("/v2/keys/events").await.json();
     assert_eq!(keys["data"][0]["key"], "***-key");
+    for (name, scope) in [("shop", "events"), ("look", "read")] {
+        let made = server
+            .post("/api/v1/keys", json!({"name": name, "scope": scope}).to_string())
+            .await;
+        assert_eq!(made.status, 201, "{}", made.text());
+    }
+    let keys = server.get("/v2/keys/events").await.json();
+    let shown = keys["data"].as_array().expect("a list");
+    assert_eq!(
+        shown.len(),
+        2,
+        "only one of the two that were made is for events: {shown:?}"
+    );
+    assert_ne!(shown[1]["key"], "***-key");
+    let first = server.get("/v2/keys/events?limit=1").await.json();
+    let cursor = first["page"]["cursor"].as_str().expect("there are more");
+    let rest = server
+        .get(&format!("/v2/keys/events?limit=1&cursor={cursor}"))
+        .await
+        .json();
+    assert_eq!(rest["data"], json!([shown[1]]));
     let none = server.get("/v2/keys/signing").await.json();
     assert_eq!(none.get("data"), None, "what is empty is left out");
 }
