@@ -7,7 +7,7 @@ ARG RUST_VERSION=1.95
 # Both images are of the same Debian: the binary is linked against its libc.
 FROM rust:${RUST_VERSION}-bookworm AS build
 WORKDIR /src
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 COPY actors actors
 COPY benches benches
 COPY config config
