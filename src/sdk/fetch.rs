@@ -111,6 +111,8 @@ fn credential(options: &GatewayOptions, url: &mut Url) -> Option<(String, String
     let key = options.auth_key.as_deref().filter(|key| !key.is_empty())?;
     match options.format.as_deref().unwrap_or_default() {
         "anthropic" => Some(("x-api-key".to_owned(), key.to_owned())),
+        // SDKs write it into the URL themselves.
+        "gemini" if url.query_pairs().any(|(name, _)| name == "key") => None,
         "gemini" => {
             url.query_pairs_mut().append_pair("key", key);
             None
@@ -238,6 +240,14 @@ mod tests {
         assert_eq!(header(&built, "content-type"), Some("application/json"));
         assert_eq!(built.method, Method::POST);
         assert_eq!(built.body.as_deref(), Some(br#"{"model":"m"}"#.as_slice()));
+    }
+
+    #[test]
+    fn a_credential_that_stands_in_the_url_is_not_repeated() {
+        let options =
+            json!({"url": "https://h/m:generateContent?key=a", "auth_key": "a", "format": "gemini", "body": {}});
+        let built = build(&request(true, &options)).expect("valid");
+        assert_eq!(built.url.as_str(), "https://h/m:generateContent?key=a");
     }
 
     #[rstest]

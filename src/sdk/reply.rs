@@ -162,7 +162,7 @@ fn text(body: &[u8]) -> Json {
     Json::from_value(&String::from_utf8_lossy(body)).expect("a string is representable")
 }
 
-/// The error of a function that threw. `error` repeats the status, where the app has nothing to say there: error
+/// The error of a function that threw. Its summary repeats the status, where the app has nothing to say there: error
 /// handlers written against the original server look at it.
 fn function_failure(status: u16, body: &[u8]) -> Failure {
     let summary = format!("invalid status code: {status}");
@@ -172,9 +172,8 @@ fn function_failure(status: u16, body: &[u8]) -> Failure {
     match serde_json::from_slice::<Value>(body) {
         Ok(value) => {
             let failure = Failure::from_reply(&value);
-            let has_error = failure.to_value().get("error").is_some_and(Value::is_string);
-            if has_error {
-                failure
+            if value.is_object() {
+                failure.summed_up(summary)
             } else {
                 failure.with("error", summary)
             }

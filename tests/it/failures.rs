@@ -97,6 +97,11 @@ fn a_body_that_always_fails(#[values(Ts4, Ts3, Python)] sdk: Sdk) {
     assert_eq!(data["function_id"], stage.app.slug("body-fails-always"));
     assert_eq!(data["error"]["message"], "the body fails on purpose");
     assert_eq!(data["event"]["name"], "test/body-fails-always");
+    // The output is what the SDK has sent; others are told what errors have in every SDK.
+    assert_eq!(run["output"].get("error"), None);
+    let said = data["error"]["error"].as_str().expect("is summed up");
+    assert!(said.starts_with("invalid status code: "), "{said}");
+    assert_eq!(data["error"].get("code"), None);
 }
 
 #[rstest]

@@ -13,6 +13,7 @@ pub struct Failure {
     name: String,
     message: String,
     members: Map<String, Value>,
+    summary: Option<String>,
 }
 
 impl Failure {
@@ -23,6 +24,7 @@ impl Failure {
             name: name.to_owned(),
             message: message.into(),
             members: Map::new(),
+            summary: None,
         }
     }
 
@@ -30,6 +32,13 @@ impl Failure {
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.members.insert(member.to_owned(), value.into());
+        self
+    }
+
+    /// An object that an app has sent, summed up by the server: the run's output stays what the app has sent.
+    #[must_use]
+    pub fn summed_up(mut self, summary: impl Into<String>) -> Self {
+        self.summary = Some(summary.into());
         self
     }
 
@@ -74,6 +83,7 @@ impl Failure {
             name,
             message,
             members: members.map(|(key, value)| (key.clone(), value.clone())).collect(),
+            summary: None,
         }
     }
 
@@ -104,15 +114,35 @@ impl Failure {
         Json::from_value(&self.to_value()).unwrap_or_else(|_| Json::null())
     }
 
-    /// The object that a failed run has as its output: with `error` summing it up for those who read one member only.
+    /// What a failed run has as its output: the object that the app has sent, if it has; else one with `error` summing
+    /// it up for those who read one member only.
     #[must_use]
     pub fn to_output(&self) -> Json {
         let mut value = self.to_value();
-        if let Value::Object(map) = &mut value {
-            map.entry("error")
-                .or_insert_with(|| Value::String(format!("{}: {}", self.name, self.message)));
+        if let (Value::Object(map), None) = (&mut value, &self.summary) {
+            map.entry("error").or_insert_with(|| Value::String(self.sum()));
         }
         Json::from_value(&value).unwrap_or_else(|_| Json::null())
+    }
+
+    /// What others are told, by events and in an invoking step: the members that errors have in every SDK, and no more.
+    #[must_use]
+    pub fn to_report(&self) -> Json {
+        const TOLD: [&str; 3] = ["cause", "data", "stack"];
+        let is_told = |key: &str, value: &Value| TOLD.contains(&key) && (key == "data" || !value.is_null());
+        let members = self.members.iter().filter(|(key, value)| is_told(key, value));
+        let mut map: Map<String, Value> = members.map(|(key, value)| (key.clone(), value.clone())).collect();
+        map.insert("error".to_owned(), Value::String(self.sum()));
+        map.insert("name".to_owned(), Value::String(self.name.clone()));
+        map.insert("message".to_owned(), Value::String(self.message.clone()));
+        Json::from_value(&Value::Object(map)).unwrap_or_else(|_| Json::null())
+    }
+
+    /// In a line.
+    fn sum(&self) -> String {
+        let own = self.members.get("error").and_then(Value::as_str);
+        let line = own.or(self.summary.as_deref());
+        line.map_or_else(|| format!("{}: {}", self.name, self.message), str::to_owned)
     }
 }
 
@@ -140,5 +170,16 @@ mod tests {
     fn keeps_members_it_does_not_know_and_explicit_nulls() {
         let value = json!({"name": "E", "message": "m", "data": null, "code": "x", "stack": "s"});
         assert_eq!(Failure::from_reply(&value).to_value(), value);
+    }
+
+    #[test]
+    fn a_runs_output_is_what_the_app_sent_and_others_are_told_what_all_sdks_know() {
+        let sent = json!({"name": "E", "message": "m", "code": "x", "stack": null, "cause": {"name": "C"}});
+        let failure = Failure::from_reply(&sent).summed_up("invalid status code: 500");
+        assert_eq!(failure.to_output().to_tree(), sent);
+        let told = json!({"error": "invalid status code: 500", "name": "E", "message": "m", "cause": {"name": "C"}});
+        assert_eq!(failure.to_report().to_tree(), told);
+        let own = Failure::new("E", "m").to_output().to_tree();
+        assert_eq!(own, json!({"error": "E: m", "name": "E", "message": "m"}));
     }
 }

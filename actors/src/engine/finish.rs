@@ -14,18 +14,18 @@ pub(super) fn completed(decision: &mut Decision<'_>, output: &Json) {
 
 /// The function failed, and has no attempt left.
 pub(super) fn failed(decision: &mut Decision<'_>, failure: &Failure) {
-    let output = failure.to_output();
-    end(decision, RunStatus::Failed, output.clone(), Some(("error", &output)));
+    let told = failure.to_report();
+    end(decision, RunStatus::Failed, failure.to_output(), Some(("error", &told)));
 }
 
-/// The run broke a rule for which there is no second attempt.
+/// The run broke a rule: its output tells of it within `error`, where apps' own errors are not.
 pub(super) fn fatal(decision: &mut Decision<'_>, failure: &Failure) {
-    let error = failure.to_output();
+    let output = failure.to_output().wrapped("error");
     end(
         decision,
         RunStatus::Failed,
-        error.wrapped("error"),
-        Some(("error", &error)),
+        output,
+        Some(("error", &failure.to_report())),
     );
 }
 
@@ -36,7 +36,7 @@ pub(super) fn cancelled(decision: &mut Decision<'_>, reason: &str) {
     } else {
         reason
     };
-    let error = Failure::new("Error", message).to_output();
+    let error = Failure::new("Error", message).to_report();
     end(decision, RunStatus::Cancelled, Json::null(), Some(("error", &error)));
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn refused_invoke(invoked: &Event, failure: &Failure, at: Timestamp) 
     let data = json!({
         "_inngest": { "status": "Failed" },
         "correlation_id": correlation,
-        "error": failure.to_output(),
+        "error": failure.to_report(),
         "event": body,
         "events": [body],
         "function_id": meta.get("fn_id"),

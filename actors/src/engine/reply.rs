@@ -329,7 +329,7 @@ fn attempt_failed(
 ) {
     if no_retry || is_last_attempt(decision, replied) {
         note_failure(decision, replied, op, failure, status, None);
-        if failure.name().starts_with("InngestErr") {
+        if failure.name().starts_with("InngestErr") || failure.name() == "output_too_large" {
             return finish::fatal(decision, failure);
         }
         return finish::failed(decision, failure);

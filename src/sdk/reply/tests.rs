@@ -147,7 +147,7 @@ fn functions_that_threw(
         (name, message, forbidden)
     );
     assert_eq!(
-        failure.to_value()["error"],
+        failure.to_report().to_tree()["error"],
         json!(format!("invalid status code: {status}"))
     );
 }
