@@ -4,7 +4,7 @@
 use std::io::Read as _;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use actix_web::web::{self, Bytes, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use prost::Message;
@@ -74,7 +74,7 @@ impl Encoding {
         let message = problem.message.clone();
         let mut answer = self.answer(status, &RpcStatus { code, message });
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            let soon = actix_web::http::header::HeaderValue::from_static("1");
+            let soon = HeaderValue::from_static("1");
             answer.headers_mut().insert(RETRY_AFTER, soon);
         }
         answer
@@ -129,7 +129,7 @@ async fn try_take(
 
 /// Whether the body is compressed.
 fn is_gzip(req: &HttpRequest) -> Result<bool, Problem> {
-    match req.headers().get(CONTENT_ENCODING).map(|name| name.as_bytes()) {
+    match req.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None => Ok(false),
         Some(name) if name.eq_ignore_ascii_case(b"identity") => Ok(false),
         Some(name) if name.eq_ignore_ascii_case(b"gzip") => Ok(true),
