@@ -12,6 +12,7 @@
 //! | [`connect`] | the same for workers that connect to us |
 //! | [`realtime`] | what is published while runs are under way, and who is subscribed to it |
 //! | `pubsub` | a channel between instances, for both |
+//! | `websocket` | the watch over what comes in over WebSockets, for both |
 //! | [`otlp`] | traces, as OpenTelemetry sends them |
 //! | [`http`] | the endpoints, one file per family |
 //! | [`cli`], [`demo`] | the subcommands |
@@ -31,3 +32,4 @@ pub mod sdk;
 pub mod settings;
 pub mod store;
 pub mod telemetry;
+mod websocket;

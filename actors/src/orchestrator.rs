@@ -151,15 +151,16 @@ impl Orchestrator {
     pub async fn accept(&self, events: Vec<Event>) -> Result<(), Refusal> {
         let mut events = events;
         for _ in 0..TRIES {
-            // Bodies are shared, so keeping the events costs little; it is needed where others may register functions.
-            let again = self.is_shared.then(|| events.clone());
+            // Bodies are shared, so keeping the events costs little. On one node, too, the store may know of functions that
+            // the catalog does not show yet: while a registration is being carried out.
+            let again = events.clone();
             let (reply, outcome) = oneshot::channel();
             link::tell::<Router, _>(&self.supervisor.book, names::ROUTER, AcceptEvents { events, reply })?;
             let written = outcome.await.map_err(|_| Refusal::Unavailable(names::ROUTER))??;
             let outdated = |written: &Written| matches!(written, Written::Outdated);
-            let Some(again) = again.filter(|_| written.iter().any(outdated)) else {
+            if !written.iter().any(outdated) {
                 return Ok(());
-            };
+            }
             link::refresh_catalog(&self.supervisor.book).await?;
             let left = again.into_iter().zip(&written).filter(|(_, written)| outdated(written));
             events = left.map(|(event, _)| event).collect();

@@ -22,6 +22,8 @@ use crate::sdk;
 pub(super) enum Code {
     /// 1001.
     Away,
+    /// 1002.
+    Protocol,
     /// 1007.
     Invalid,
     /// 1008.

@@ -24,6 +24,7 @@ use super::wire::{
     WorkerRequestExtendLeaseAckData,
 };
 use super::{Gateway, in_seconds};
+use crate::websocket::Breach;
 
 /// Bytes of a message, at the most.
 pub(crate) const MESSAGE_BYTES: usize = 8 * 1024 * 1024;
@@ -106,6 +107,7 @@ pub(crate) async fn serve(gateway: Gateway, registrar: impl Registrar, clock: Ar
 fn close_code(code: Code) -> CloseCode {
     match code {
         Code::Away => CloseCode::Away,
+        Code::Protocol => CloseCode::Protocol,
         Code::Invalid => CloseCode::Invalid,
         Code::Policy => CloseCode::Policy,
         Code::TooLarge => CloseCode::Size,
@@ -215,18 +217,18 @@ async fn first_frame(
             Some(Ok(AggregatedMessage::Ping(bytes))) => drop(session.pong(&bytes).await),
             Some(Ok(AggregatedMessage::Close(reason))) => return Ok(Err(reason)),
             Some(Ok(AggregatedMessage::Text(_) | AggregatedMessage::Pong(_))) => {}
-            Some(Err(ProtocolError::Io(_))) | None => return Ok(Err(None)),
-            Some(Err(error)) => return Err(broken(&error)),
+            Some(Err(error)) => return broken(&error).map(|()| Err(None)),
+            None => return Ok(Err(None)),
         }
     }
 }
 
-/// What a breach of WebSocket's own rules is closed with.
-fn broken(error: &ProtocolError) -> Refusal {
-    if matches!(error, ProtocolError::Overflow) {
-        Refusal::new(Code::TooLarge, "MESSAGE_TOO_LARGE")
-    } else {
-        Refusal::new(Code::Invalid, "connect_invalid_message")
+/// What a breach of WebSocket's own rules is closed with. A connection that is gone breaks none.
+fn broken(error: &ProtocolError) -> Result<(), Refusal> {
+    match Breach::of(error) {
+        Breach::Gone => Ok(()),
+        Breach::TooLarge => Err(Refusal::new(Code::TooLarge, "MESSAGE_TOO_LARGE")),
+        Breach::Protocol => Err(Refusal::new(Code::Protocol, "connect_invalid_message")),
     }
 }
 
@@ -260,8 +262,10 @@ impl Talk<'_> {
                         }
                         Some(Ok(AggregatedMessage::Text(_) | AggregatedMessage::Pong(_))) => None,
                         Some(Ok(AggregatedMessage::Close(reason))) => return Ok(reason),
-                        Some(Err(ProtocolError::Io(_))) => break,
-                        Some(Err(error)) => return Err(broken(&error)),
+                        Some(Err(error)) => {
+                            broken(&error)?;
+                            break;
+                        }
                         None => return Ok(None),
                     }
                 }
@@ -287,19 +291,25 @@ impl Talk<'_> {
     }
 
     /// The connection is broken. What has come before that, an answer above all, is heard all the same: the stream of
-    /// frames tells of the break first.
+    /// frames tells of the break first, and then of what came before.
     async fn hear_out(&self, frames: &mut AggregatedMessageStream) {
-        loop {
-            match timeout(LAST_WORDS, frames.next()).await {
-                Ok(Some(Ok(AggregatedMessage::Binary(frame)))) => {
-                    if self.hear(frame).is_err() {
-                        return;
+        let last_words = async {
+            let mut is_told = false;
+            while let Some(frame) = frames.next().await {
+                match frame {
+                    Ok(AggregatedMessage::Binary(frame)) => {
+                        if self.hear(frame).is_err() {
+                            return;
+                        }
                     }
+                    Ok(_) => {}
+                    // An error may come again for ever.
+                    Err(_) if is_told => return,
+                    Err(_) => is_told = true,
                 }
-                Ok(Some(Ok(_) | Err(ProtocolError::Io(_)))) => {}
-                Ok(Some(Err(_)) | None) | Err(_) => return,
             }
-        }
+        };
+        let _ = timeout(LAST_WORDS, last_words).await;
     }
 
     /// Does what a frame asks for. Answers what the worker is to be told.

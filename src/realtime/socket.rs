@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Closed, ProtocolError, Session};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Closed, Session};
 use callboard_actors::ports::Clock;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::grant::read_topics;
 use super::subscription::{End, Frame, Subscription};
 use super::{Grant, message};
+use crate::websocket::Breach;
 
 /// Bytes of what a subscriber may say at once.
 pub(crate) const SAID_BYTES: usize = 128 * 1024;
@@ -101,9 +102,12 @@ async fn converse(
                     }
                     Some(Ok(AggregatedMessage::Binary(_))) => Ok(()),
                     Some(Ok(AggregatedMessage::Close(reason))) => return reason,
-                    Some(Err(ProtocolError::Io(_))) | None => return None,
-                    Some(Err(ProtocolError::Overflow)) => return close(CloseCode::Size, "too much at once"),
-                    Some(Err(_)) => return close(CloseCode::Protocol, "that is not the protocol"),
+                    Some(Err(error)) => return match Breach::of(&error) {
+                        Breach::Gone => None,
+                        Breach::TooLarge => close(CloseCode::Size, "too much at once"),
+                        Breach::Protocol => close(CloseCode::Protocol, "that is not the protocol"),
+                    },
+                    None => return None,
                 }
             }
             () = sleep_until(next_ping) => {

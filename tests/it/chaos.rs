@@ -32,16 +32,16 @@ const RETRIES: u32 = 3;
 const PAUSE: RangeInclusive<u64> = 40..=240;
 
 /// A number from the environment.
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
 /// A small generator that gives the same numbers for the same seed, on every machine (SplitMix64).
 #[derive(Debug, Clone)]
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
+    pub(crate) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -49,7 +49,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn between(&mut self, least: u64, most: u64) -> u64 {
+    pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.roll() % (most - least + 1)
     }
 }
@@ -63,8 +63,13 @@ fn server() -> Server {
 
 /// The seed that was asked for, or any.
 fn seed() -> u64 {
+    seed_in("CHAOS_SEED")
+}
+
+/// The seed in this variable, or any.
+pub(crate) fn seed_in(name: &str) -> u64 {
     let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    number("CHAOS_SEED").unwrap_or_else(|| clock.map_or(1, |now| u64::from(now.subsec_nanos())))
+    number(name).unwrap_or_else(|| clock.map_or(1, |now| u64::from(now.subsec_nanos())))
 }
 
 /// Waits until nothing is under way. `diagnosis` is for when that takes too long.

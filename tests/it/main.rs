@@ -22,6 +22,7 @@ mod endpoints;
 mod events;
 mod failures;
 mod fakes;
+mod fuzzing;
 mod gatherings;
 mod graphql;
 mod invokes;

@@ -45,7 +45,7 @@ pub fn timeout(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, TimeErro
 /// How long to sleep, given the operand of a sleep: a lenient date if it is at least ten bytes long
 /// and is one, else a duration. Never negative; an empty text is zero.
 ///
-/// The distance to a date is rounded to whole seconds, as the original server does.
+/// The distance to a date is exact: nobody is woken before it.
 ///
 /// # Errors
 ///
@@ -60,7 +60,7 @@ pub fn sleep(text: &str, now: DateTime<Utc>) -> Result<Duration, TimeError> {
         None
     };
     let delay = match date {
-        Some(date) => rounded(date.signed_duration_since(now)),
+        Some(date) => date.signed_duration_since(now),
         None => parse_duration(text)?,
     };
     Ok(delay.to_std().unwrap_or(Duration::ZERO))
@@ -161,11 +161,4 @@ fn parse_duration(text: &str) -> Result<TimeDelta, TimeError> {
 /// The beginning of a text, for messages.
 fn excerpt(text: &str) -> String {
     text.chars().take(64).collect()
-}
-
-/// Whole seconds, halves away from zero.
-fn rounded(delta: TimeDelta) -> TimeDelta {
-    let up = i64::from(delta.subsec_nanos() >= 500_000_000);
-    let down = i64::from(delta.subsec_nanos() <= -500_000_000);
-    TimeDelta::seconds(delta.num_seconds() + up - down)
 }

@@ -63,6 +63,18 @@ fn the_queue_knows_the_numbers_when_a_registration_is_answered() {
     });
 }
 
+/// What is registered is in the store a moment before the catalog shows it.
+#[test]
+fn an_event_amid_a_registration_is_not_lost() {
+    virtually(async {
+        let rig = Rig::new(Vec::new(), idle()).await;
+        let function = function("one", "order/paid");
+        rig.store.register_elsewhere(function.clone());
+        let run = rig.start(&function, "order/paid", &json!({})).await;
+        assert_eq!(rig.ended(run).await, "completed");
+    });
+}
+
 #[test]
 fn a_registration_whose_catalog_could_not_be_read_is_seen_after_the_next_one() {
     virtually(async {

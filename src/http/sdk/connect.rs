@@ -19,6 +19,7 @@ use crate::http::answer::SdkError;
 use crate::http::body;
 use crate::http::state::{Api, AppState, State};
 use crate::sdk::{ServerKind, signing};
+use crate::websocket;
 
 /// The path of the WebSocket.
 pub(in crate::http) const PATH: &str = "/v0/connect";
@@ -94,6 +95,7 @@ async fn flush(req: HttpRequest, payload: Payload, state: State) -> Result<HttpR
 
 async fn upgrade(req: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, actix_web::Error> {
     let api = Arc::clone(state.api().map_err(SdkError::from)?);
+    let payload = websocket::watched(&req, payload, MESSAGE_BYTES)?;
     let (mut answer, session, frames) = actix_ws::handle(&req, payload)?;
     let offered = req.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
     let mut offered = offered

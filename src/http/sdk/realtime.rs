@@ -27,6 +27,7 @@ use crate::realtime::{
     Topic,
 };
 use crate::sdk::signing;
+use crate::websocket;
 
 /// For how long a token to subscribe with is good, in seconds.
 const TOKEN_SECONDS: u64 = 60;
@@ -115,6 +116,7 @@ fn refused(why: Refused) -> Problem {
 async fn connect(req: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, actix_web::Error> {
     let clock = Arc::clone(state.api().map_err(SdkError::from)?.clock());
     let grant = shown(&req, &state).map_err(SdkError::from)?;
+    let payload = websocket::watched(&req, payload, SAID_BYTES)?;
     let (answer, session, frames) = actix_ws::handle(&req, payload)?;
     let subscribed = state.options.realtime.subscribe(grant.topics).await;
     let frames = frames.max_frame_size(SAID_BYTES).aggregate_continuations();

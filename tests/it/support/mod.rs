@@ -12,6 +12,7 @@ pub(crate) mod proxy;
 pub(crate) mod sdk;
 pub(crate) mod server;
 pub(crate) mod stage;
+pub(crate) mod websocket;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
