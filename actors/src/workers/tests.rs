@@ -233,6 +233,7 @@ fn runs_wait_for_a_worker_without_costing_attempts_or_looks() {
             (rig.app.seen().len(), rig.store.status(run)),
             (0, Some(RunStatus::Queued))
         );
+        assert_eq!(rig.queue.taken_back(), 1, "it was handed out in vain, once");
         let queries = rig.store.due_queries();
         rig.pass(Duration::from_secs(60)).await;
         assert!(rig.store.due_queries() - queries < 20, "nobody spins");
