@@ -13,7 +13,7 @@ use callboard_actors::workers::{Place, PlaceOrder};
 use redis::{RedisError, RedisResult, Value};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::pubsub::RETRY;
 use crate::queue::redis::{Link, Options};
@@ -60,8 +60,13 @@ pub(crate) async fn run(options: Options, mut orders: UnboundedReceiver<PlaceOrd
         };
         tracing::debug!(%error, "places at workers are not counted now");
         let again = Instant::now() + RETRY;
-        while let Ok(Some(order)) = timeout(again.saturating_duration_since(Instant::now()), orders.recv()).await {
-            keep(&mut kept, vec![order]);
+        while Instant::now() < again
+            && let Ok(Some(order)) = timeout_at(again, orders.recv()).await
+        {
+            // One that is to be taken is not, and who waits for it is told by the drop.
+            if !matches!(order, PlaceOrder::Take { .. }) {
+                keep(&mut kept, vec![order]);
+            }
         }
         sleep_until(again).await;
     }
@@ -140,4 +145,73 @@ fn keep(kept: &mut Vec<PlaceOrder>, orders: Vec<PlaceOrder>) {
     }
     let surplus = kept.len().saturating_sub(KEPT);
     kept.drain(..surplus);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use callboard_actors::workers::{CallKey, RequestId};
+    use callboard_backends::redis::Redis;
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+    use tokio::sync::oneshot;
+    use ulid::Ulid;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn place(instance: &str, n: u8) -> Place {
+        let request = RequestId {
+            key: CallKey::derive(&[&[n]]),
+            sending: Ulid(u128::from(n)),
+        };
+        Place {
+            instance: Arc::from(instance),
+            request,
+        }
+    }
+
+    /// An instance of the server.
+    fn instance(redis: &Redis) -> UnboundedSender<PlaceOrder> {
+        let (orders, received) = unbounded_channel();
+        tokio::spawn(run(Options::new(redis.url()), received));
+        orders
+    }
+
+    async fn take(orders: &UnboundedSender<PlaceOrder>, place: Place, lasts: Duration) -> bool {
+        let (reply, taken) = oneshot::channel();
+        let order = PlaceOrder::Take {
+            place,
+            room: 2,
+            lasts,
+            reply,
+        };
+        orders.send(order).expect("it is carried out");
+        taken.await.unwrap_or(false)
+    }
+
+    #[tokio::test]
+    async fn places_are_counted_over_all_instances_and_end_by_themselves() {
+        let mut redis = Redis::start().expect("Redis starts");
+        let (here, there) = (instance(&redis), instance(&redis));
+        assert!(take(&here, place("a", 0), LONG).await && take(&there, place("a", 1), LONG).await);
+        assert!(!take(&here, place("a", 2), LONG).await && !take(&there, place("a", 2), LONG).await);
+        assert!(take(&here, place("b", 2), LONG).await, "another worker has its own");
+        there.send(PlaceOrder::Leave(place("a", 0))).expect("it is carried out");
+        assert!(take(&there, place("a", 3), Duration::from_millis(1)).await);
+        // Its end was not told.
+        while !take(&here, place("a", 4), LONG).await {}
+        redis.kill().expect("Redis can be killed");
+        assert!(!take(&here, place("c", 0), LONG).await, "nobody can tell");
+        here.send(PlaceOrder::Keep {
+            place: place("c", 1),
+            lasts: LONG,
+        })
+        .expect("it is carried out");
+        redis.restart().expect("Redis starts");
+        // What was said meanwhile is told first.
+        while !take(&here, place("c", 2), LONG).await {}
+        assert!(!take(&there, place("c", 3), LONG).await);
+    }
 }
