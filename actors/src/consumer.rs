@@ -240,7 +240,7 @@ impl Feed {
                 self.parts.queue.release(&lease.job.id, lease.epoch, due).await;
                 continue;
             }
-            self.parts.queue.acknowledge(&lease.job.id, lease.epoch).await;
+            self.parts.queue.take_back(&lease.job.id, lease.epoch).await;
             self.parts.parked.add(lease.job.function);
         }
         leases

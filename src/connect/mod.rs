@@ -18,6 +18,7 @@
 //! | [`hearing`] | what it says after that. Pure |
 //! | [`socket`] | the task of a connection: reads, writes, watches the heartbeat |
 //! | [`relay`] | what instances tell each other of workers |
+//! | [`places`] | how much a worker is given by all instances together |
 //! | [`invoker`] | calls apps over HTTP or over connections, by the function's URL |
 //!
 //! Which worker gets a call, by which lease it is at work, and what becomes of calls nobody can take is decided in
@@ -36,6 +37,7 @@
 mod handshake;
 mod hearing;
 mod invoker;
+pub(crate) mod places;
 pub(crate) mod relay;
 mod socket;
 #[cfg(test)]

@@ -81,13 +81,7 @@ async fn shared(
     redis: &SecretUrl,
     waiting: impl Fn(Problem),
 ) -> Result<Backends, Problem> {
-    let queue = redis::Options {
-        prefix: settings.redis.prefix.clone(),
-        capacity: capacity(settings),
-        ttl: settings.redis.session_ttl,
-        ..redis::Options::new(redis.expose())
-    };
-    let queue = RedisQueue::new(queue).map_err(|error| {
+    let queue = RedisQueue::new(redis_options(settings, redis)).map_err(|error| {
         Problem::new(
             Code::InvalidSettings,
             format!("`redis.url` is no address of a Redis: {error}"),
@@ -103,6 +97,16 @@ async fn shared(
         is_shared: true,
         closing: Closing::Postgres(store),
     })
+}
+
+/// How the settings want Redis to be used.
+pub(super) fn redis_options(settings: &Settings, url: &SecretUrl) -> redis::Options {
+    redis::Options {
+        prefix: settings.redis.prefix.clone(),
+        capacity: capacity(settings),
+        ttl: settings.redis.session_ttl,
+        ..redis::Options::new(url.expose())
+    }
 }
 
 /// How the settings want the database to be used.

@@ -6,6 +6,7 @@ use actix_rt::ArbiterHandle;
 use anyhow::Context as _;
 use callboard_actors::orchestrator::Orchestrator;
 
+use super::backends::redis_options;
 use crate::realtime::{self, Broadcaster, Relay, Work};
 use crate::settings::Settings;
 
@@ -39,6 +40,8 @@ pub(super) fn talk(
         node.clone(),
         workers,
     ));
+    let places = orchestrator.workers().places();
+    thread.spawn(crate::connect::places::run(redis_options(settings, url), places));
     if let Some(published) = published {
         thread.spawn(realtime::relay(servers, prefix, node, published, broadcaster));
     }

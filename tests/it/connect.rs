@@ -94,6 +94,23 @@ fn runs_wait_for_a_worker_and_keep_their_attempts(#[values(Ts4, Python)] sdk: Sd
 }
 
 #[rstest]
+fn waiting_for_a_worker_costs_no_turn_at_a_throttle(#[values(Ts4, Python)] sdk: Sdk) {
+    let server = server().start();
+    let mut app = worker(sdk, &server, "one");
+    wait_for_connections(&server, &[("one", 1)]);
+    app.kill();
+    wait_for_connections(&server, &[]);
+    // One start an hour: a turn that is lost would be missed.
+    let event = server.send(&json!({"name": "test/throttle-hourly", "data": {"key": "a"}}));
+    let run = server.wait_for_start(&event);
+    wait_for("the run to wait for a worker", DEADLINE, || {
+        (server.run(&run)["waiting_for"][0]["owner"] == "worker").then_some(())
+    });
+    let _app = worker(sdk, &server, "two");
+    server.wait_for_status(&run, "completed");
+}
+
+#[rstest]
 fn a_worker_that_closes_ends_what_it_has_begun_and_gets_nothing_new(#[values(Ts4, Python)] sdk: Sdk) {
     let server = server().start();
     let one = worker(sdk, &server, "one");

@@ -96,6 +96,19 @@ impl Rate {
         mark.max(micros(now)).saturating_add(self.interval)
     }
 
+    /// The mark after a start that was let through at `since` was not made, and its turn is given back now. It is worth what is
+    /// left of its interval: the rest has been made up for since, and starts never go faster for turns given back.
+    #[must_use]
+    pub fn after_return(self, mark: i64, since: Timestamp, now: Timestamp) -> i64 {
+        let gone = micros(now).saturating_sub(micros(since));
+        // Set back since, the clock does not tell how much of it is left.
+        if (0..self.interval).contains(&gone) {
+            mark.saturating_sub(self.interval - gone)
+        } else {
+            mark
+        }
+    }
+
     /// When a bucket with this mark is as good as new, and needs not be known any more.
     #[must_use]
     pub fn rested_at(mark: i64) -> Timestamp {

@@ -42,6 +42,7 @@ pub(crate) struct FakeQueue {
     is_shared: AtomicBool,
     is_mute: AtomicBool,
     lag_ms: AtomicU64,
+    taken_back: AtomicU64,
     first_asked_on: OnceLock<ThreadId>,
 }
 
@@ -72,6 +73,11 @@ impl FakeQueue {
     /// The numbers it was told last.
     pub(crate) fn limits(&self) -> LimitTable {
         self.with(|inner| inner.table.clone())
+    }
+
+    /// How many were handed out in vain.
+    pub(crate) fn taken_back(&self) -> u64 {
+        self.taken_back.load(Ordering::Relaxed)
     }
 
     /// How many are handed out.
@@ -280,6 +286,11 @@ impl Queue for FakeQueue {
                 inner.put(job, due);
             }
         });
+    }
+
+    async fn take_back(&self, id: &JobId, epoch: u64) {
+        self.taken_back.fetch_add(1, Ordering::Relaxed);
+        self.acknowledge(id, epoch).await;
     }
 
     async fn release(&self, id: &JobId, epoch: u64, due: Timestamp) {

@@ -1,13 +1,14 @@
 //! Calls: let through, sent to a worker, waited for.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::requests::{Progress, Sending};
-use super::worker::{Called, Order, Request, Wanted};
-use super::{CallKey, RequestId, State, Workers, routing};
+use super::worker::{Called, Order, Request, Wanted, Worker};
+use super::{CallKey, Place, RequestId, State, Workers, routing};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 
 /// Calls that may come back within one second to see whether a worker has room.
 const RETURNS_PER_SECOND: u32 = 500;
@@ -15,6 +16,17 @@ const RETURNS_PER_SECOND: u32 = 500;
 const SHORTEST_WAIT: Duration = Duration::from_millis(50);
 /// For how long a call that was let through counts as on its way.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
+
+/// For how long a worker that was found full with what other instances have given it is not asked about again.
+const FULL: Duration = Duration::from_millis(100);
+
+/// Somebody who is to be sent a request.
+struct Chosen {
+    room: Option<usize>,
+    sending: Sending,
+    request: Request,
+    orders: UnboundedSender<Order>,
+}
 
 /// Somebody waits for a request for as long as this lives.
 struct Waiting<'a> {
@@ -40,6 +52,7 @@ impl Workers {
             roster,
             requests,
             on_their_way,
+            full,
             ..
         } = &mut *state;
         on_their_way.retain(|(_, since)| now < *since + ON_ITS_WAY);
@@ -49,7 +62,7 @@ impl Workers {
             let worker = &candidate.connected.worker;
             // One that takes any number is room enough.
             let most = worker.room?;
-            if instances.insert(&worker.instance) {
+            if !is_full(full, worker, now) && instances.insert(&worker.instance) {
                 room += most.saturating_sub(requests.in_hand(&worker.instance, now));
             }
         }
@@ -77,15 +90,22 @@ impl Workers {
         loop {
             let now = self.elapsed();
             if now >= deadline {
-                self.lock().requests.give_up(key);
+                let mut state = self.lock();
+                state.requests.give_up(key);
+                state.give_places_back();
                 return Called::TimedOut;
             }
-            let progress = self.lock().requests.progress(key, now);
+            let progress = {
+                let mut state = self.lock();
+                let progress = state.requests.progress(key, now);
+                state.give_places_back();
+                progress
+            };
             match progress {
                 Progress::Answered(answer) => return Called::Answered(answer),
                 Progress::Lost => return Called::Lost,
                 Progress::Send => {
-                    if let Err(wait) = self.send(&wanted, now) {
+                    if let Err(wait) = self.send(&wanted).await {
                         return Called::NotMade(wait);
                     }
                 }
@@ -111,48 +131,98 @@ impl Workers {
     }
 
     /// Sends a request to somebody. Fails with how long to wait if nobody has room.
-    fn send(&self, wanted: &Arc<Wanted>, now: Duration) -> Result<(), Duration> {
-        let dice = self.0.random.unit();
-        let (sending, lease) = (self.fresh_id(), self.fresh_lease());
-        let mut state = self.lock();
-        let State { roster, requests, .. } = &mut *state;
-        let has_room =
-            |instance: &str, room: Option<usize>| room.is_none_or(|room| requests.in_hand(instance, now) < room);
+    async fn send(&self, wanted: &Arc<Wanted>) -> Result<(), Duration> {
+        loop {
+            let now = self.elapsed();
+            let (chosen, places) = {
+                let mut state = self.lock();
+                let Some(chosen) = self.choose(&state, wanted, now) else {
+                    return Err(state.next_return(now));
+                };
+                if chosen.room.is_none() || !state.places.are_shared() {
+                    state.dispatch(chosen, now);
+                    return Ok(());
+                }
+                (chosen, state.places.clone())
+            };
+            let (room, instance) = (chosen.room.unwrap_or(usize::MAX), Arc::clone(&chosen.sending.instance));
+            let place = Place {
+                instance: Arc::clone(&instance),
+                request: chosen.sending.id,
+            };
+            let taken = places.take(place, room, self.place_lasts()).await;
+            let now = self.elapsed();
+            let mut state = self.lock();
+            let Some(taken) = taken else {
+                state.full.retain(|_, until| now < *until);
+                state.full.insert(instance, now + FULL);
+                continue;
+            };
+            if state.dispatch(chosen, now) {
+                taken.used();
+            }
+            // Otherwise the worker has gone meanwhile, or the answer has come.
+            return Ok(());
+        }
+    }
+
+    /// Picks somebody who has room, as far as is known here.
+    fn choose(&self, state: &State, wanted: &Arc<Wanted>, now: Duration) -> Option<Chosen> {
+        let State {
+            roster, requests, full, ..
+        } = state;
+        let has_room = |worker: &Worker| {
+            let room = worker.room.unwrap_or(usize::MAX);
+            !is_full(full, worker, now) && requests.in_hand(&worker.instance, now) < room
+        };
         let candidates: Vec<_> = roster
             .candidates(&wanted.slug, now)
-            .filter(|candidate| {
-                let worker = &candidate.connected.worker;
-                has_room(&worker.instance, worker.room)
-            })
+            .filter(|candidate| has_room(&candidate.connected.worker))
             .collect();
         let ages: Vec<u64> = candidates.iter().map(|candidate| candidate.age).collect();
-        let Some(chosen) = routing::choose(&ages, dice).and_then(|place| candidates.get(place)) else {
-            return Err(state.next_return(now));
-        };
+        let place = routing::choose(&ages, self.0.random.unit())?;
+        let chosen = candidates.get(place)?;
         let id = RequestId {
             key: wanted.key,
-            sending,
+            sending: self.fresh_id(),
         };
-        let request = Request {
-            id,
-            lease,
-            app: Arc::clone(chosen.app),
-            wanted: Arc::clone(wanted),
-        };
-        let sending = Sending {
-            id,
-            lease,
-            socket: chosen.socket,
-            instance: Arc::clone(&chosen.connected.worker.instance),
-        };
-        // A task that is gone leaves the roster in a moment, and withdraws what it was given.
-        let _ = chosen.connected.orders.send(Order::Request(Box::new(request)));
-        requests.sent(sending, now);
-        Ok(())
+        let lease = self.fresh_lease();
+        let worker = &chosen.connected.worker;
+        Some(Chosen {
+            room: worker.room,
+            sending: Sending {
+                id,
+                lease,
+                socket: chosen.socket,
+                instance: Arc::clone(&worker.instance),
+            },
+            request: Request {
+                id,
+                lease,
+                app: Arc::clone(chosen.app),
+                wanted: Arc::clone(wanted),
+            },
+            orders: chosen.connected.orders.clone(),
+        })
     }
 }
 
+/// Whether a worker was found full a moment ago.
+fn is_full(full: &HashMap<Arc<str>, Duration>, worker: &Worker, now: Duration) -> bool {
+    worker.room.is_some() && full.get(&worker.instance).is_some_and(|until| now < *until)
+}
+
 impl State {
+    /// Sends a request to whom it was meant for, unless that one takes none any more or it has been answered meanwhile.
+    fn dispatch(&mut self, chosen: Chosen, now: Duration) -> bool {
+        let is_sent = self.roster.is_ready(chosen.sending.socket) && self.requests.sent(chosen.sending, now);
+        if is_sent {
+            // A task that is gone leaves the roster in a moment, and withdraws what it was given.
+            let _ = chosen.orders.send(Order::Request(Box::new(chosen.request)));
+        }
+        is_sent
+    }
+
     /// When a call that finds no room is to come back.
     fn next_return(&mut self, now: Duration) -> Duration {
         let next = (now + SHORTEST_WAIT).max(self.last_return + Duration::from_secs(1) / RETURNS_PER_SECOND);

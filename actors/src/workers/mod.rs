@@ -11,6 +11,7 @@
 //! | `routing` | which of them is |
 //! | `requests` | who is at work on what, by which lease, and what came of it |
 //! | `elsewhere` | what workers of other instances serve |
+//! | `places` | how much a worker can take where it may be connected to several instances |
 //!
 //! `calling` and `sharing` carry out what those decide.
 //!
@@ -46,12 +47,14 @@
 
 mod calling;
 mod elsewhere;
+mod places;
 mod requests;
 mod roster;
 mod routing;
 mod sharing;
 mod worker;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -63,8 +66,10 @@ use ulid::Ulid;
 
 use crate::ports::{Clock, Random};
 use elsewhere::Elsewhere;
+use places::Places;
+pub use places::{Place, PlaceOrder};
 pub use requests::{Answer, CallKey, RequestId, RequestIdError};
-use requests::{Requests, Sending};
+use requests::{GRACE, Requests, Sending};
 use roster::Roster;
 pub use worker::{Called, Group, Machine, News, Order, Request, SocketId, Status, View, Wanted, Worker};
 
@@ -110,6 +115,9 @@ struct State {
     roster: Roster,
     requests: Requests,
     elsewhere: Elsewhere,
+    places: Places,
+    /// Workers that were found full with what other instances have given them, and until when that is not looked at again.
+    full: HashMap<Arc<str>, Duration>,
     /// To whoever passes news on, if anybody does.
     news: Option<UnboundedSender<News>>,
     /// Calls that were let through and have not come yet: for which function, and when.
@@ -143,6 +151,8 @@ impl Workers {
                 roster: Roster::new(settings.heartbeat * MISSED_HEARTBEATS),
                 requests: Requests::new(settings.lease),
                 elsewhere: Elsewhere::default(),
+                places: Places::default(),
+                full: HashMap::new(),
                 news: None,
                 on_their_way: Vec::new(),
                 last_return: Duration::ZERO,
@@ -196,6 +206,7 @@ impl Workers {
         let mut state = self.lock();
         state.roster.set(socket, Status::Draining);
         state.requests.withdraw(socket);
+        state.give_places_back();
     }
 
     /// A worker was heard of.
@@ -209,6 +220,7 @@ impl Workers {
         let mut state = self.lock();
         state.roster.leave(socket);
         state.requests.withdraw(socket);
+        state.give_places_back();
     }
 
     /// A worker has begun with a request.
@@ -233,6 +245,10 @@ impl Workers {
             };
             (lasts && state.requests.adopt(&sending, now)).then_some(fresh)
         });
+        if held.is_some() && state.places.are_shared() && state.roster.is_limited(instance) {
+            let instance = Arc::from(instance);
+            state.places.keep(Place { instance, request: id }, self.place_lasts());
+        }
         if let Some(held) = held.filter(|_| !state.requests.is_awaited(id.key)) {
             state.tell(News::Extended {
                 id,
@@ -255,6 +271,7 @@ impl Workers {
             });
         }
         state.requests.answer(id, answer, now);
+        state.give_places_back();
     }
 
     /// Whether a ready worker may have this function, here or elsewhere.
@@ -316,6 +333,11 @@ impl Workers {
         self.lock().requests.purge(now);
     }
 
+    /// For how long a place is held: as long as whoever has it counts as being at work.
+    fn place_lasts(&self) -> Duration {
+        self.0.settings.lease + GRACE
+    }
+
     /// A lease's id: the time part is when it ends.
     fn fresh_lease(&self) -> Ulid {
         let end = self.0.clock.now().after(self.0.settings.lease);
@@ -342,6 +364,14 @@ impl State {
     fn tell_all(&self, order: impl Fn() -> Order) {
         for (_, connected) in self.roster.all() {
             let _ = connected.orders.send(order());
+        }
+    }
+
+    /// Gives back the places of requests that nobody is at work on any more.
+    fn give_places_back(&mut self) {
+        for place in self.requests.take_left() {
+            self.full.remove(&place.instance);
+            self.places.leave(place);
         }
     }
 }

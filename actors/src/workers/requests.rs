@@ -29,13 +29,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use ulid::Ulid;
 
-use super::SocketId;
+use super::{Place, SocketId};
 
 /// What a worker has answered, as it came.
 pub type Answer = Vec<u8>;
 
 /// How much longer than its lease a request is waited for: the extension may be on its way.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// How long an answer is kept that nobody waits for: the call it belongs to may be made again.
 const KEPT: Duration = Duration::from_secs(60);
 /// Bytes of such answers, at the most. What does not fit is dropped: its call is made again.
@@ -158,6 +158,8 @@ pub(super) struct Requests {
     entries: HashMap<CallKey, Entry>,
     /// Bytes of answers that nobody waits for.
     kept: usize,
+    /// Places of requests that nobody is at work on any more, until somebody asks.
+    left: Vec<Place>,
 }
 
 impl Requests {
@@ -166,6 +168,7 @@ impl Requests {
             lease,
             entries: HashMap::new(),
             kept: 0,
+            left: Vec::new(),
         }
     }
 
@@ -212,7 +215,14 @@ impl Requests {
 
     /// Whoever waited has given the request up for good.
     pub(super) fn give_up(&mut self, key: CallKey) {
-        self.entries.remove(&key);
+        if let Some(entry) = self.entries.remove(&key) {
+            self.left.extend(entry.state.place());
+        }
+    }
+
+    /// Places at workers that have come free since the last time.
+    pub(super) fn take_left(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.left)
     }
 
     /// How a request stands that somebody waits for.
@@ -221,11 +231,12 @@ impl Requests {
             return Progress::Lost;
         };
         if let State::Sent(sent) = &entry.state {
-            let end = sent.end();
+            let (end, is_acknowledged) = (sent.end(), sent.is_acknowledged);
             if now < end {
                 return Progress::Until(end);
             }
-            if sent.is_acknowledged {
+            self.left.extend(entry.state.place());
+            if is_acknowledged {
                 self.entries.remove(&key);
                 return Progress::Lost;
             }
@@ -244,8 +255,8 @@ impl Requests {
         }
     }
 
-    /// A request is sent to somebody.
-    pub(super) fn sent(&mut self, sending: Sending, now: Duration) {
+    /// A request is sent to somebody. Answers whether it was to be.
+    pub(super) fn sent(&mut self, sending: Sending, now: Duration) -> bool {
         let expires = now + self.lease;
         if let Some(entry) = self.entries.get_mut(&sending.id.key)
             && matches!(entry.state, State::Unsent)
@@ -257,7 +268,9 @@ impl Requests {
                 expires,
                 is_acknowledged: false,
             });
+            return true;
         }
+        false
     }
 
     /// A worker has begun with it.
@@ -336,6 +349,7 @@ impl Requests {
         if matches!(entry.state, State::Answered { .. }) {
             return;
         }
+        self.left.extend(entry.state.place());
         if !entry.is_awaited {
             if self.kept + size > KEPT_BYTES {
                 self.entries.remove(&id.key);
@@ -357,6 +371,7 @@ impl Requests {
                 && sent.sending.socket == socket
                 && !sent.is_acknowledged
             {
+                self.left.extend(entry.state.place());
                 entry.state = State::Unsent;
                 entry.bell.notify_one();
             }
@@ -415,7 +430,24 @@ impl Requests {
     }
 }
 
+impl State {
+    /// The place at a worker that it stands for.
+    fn place(&self) -> Option<Place> {
+        match self {
+            Self::Sent(sent) => Some(sent.place()),
+            Self::Unsent | Self::Answered { .. } => None,
+        }
+    }
+}
+
 impl Sent {
+    fn place(&self) -> Place {
+        Place {
+            instance: Arc::clone(&self.sending.instance),
+            request: self.sending.id,
+        }
+    }
+
     /// When nobody counts as being at work on it any more.
     fn end(&self) -> Duration {
         if self.is_acknowledged {

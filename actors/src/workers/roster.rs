@@ -102,6 +102,19 @@ impl Roster {
         self.count()
     }
 
+    /// Whether a worker that is connected here takes so many requests only.
+    pub(super) fn is_limited(&self, instance: &str) -> bool {
+        let workers = self.sockets.values().map(|connected| &connected.worker);
+        let mut of_it = workers.filter(|worker| &*worker.instance == instance);
+        of_it.any(|worker| worker.room.is_some())
+    }
+
+    /// Whether this connection may be given requests.
+    pub(super) fn is_ready(&self, socket: SocketId) -> bool {
+        let connected = self.sockets.get(&socket);
+        connected.is_some_and(|connected| connected.status == Status::Ready)
+    }
+
     pub(super) fn heard(&mut self, socket: SocketId, now: Duration, at: Timestamp) {
         if let Some(connected) = self.sockets.get_mut(&socket) {
             connected.heard = now;

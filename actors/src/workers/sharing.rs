@@ -38,7 +38,10 @@ impl Workers {
         let mut state = self.lock();
         match news {
             News::Extended { id, before, held, .. } => state.requests.extended(id, before, held, now),
-            News::Answered { id, answer } => state.requests.answer(id, answer, now),
+            News::Answered { id, answer } => {
+                state.requests.answer(id, answer, now);
+                state.give_places_back();
+            }
             News::Serving { node, functions } => {
                 if state.elsewhere.learn(node, functions, now) {
                     self.0.bell.notify_one();

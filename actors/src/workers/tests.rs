@@ -1,5 +1,6 @@
 //! Workers that come and go, as calls and runs see them. All on the virtual clock.
 
+use std::collections::HashSet as Set;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -233,6 +234,7 @@ fn runs_wait_for_a_worker_without_costing_attempts_or_looks() {
             (rig.app.seen().len(), rig.store.status(run)),
             (0, Some(RunStatus::Queued))
         );
+        assert_eq!(rig.queue.taken_back(), 1, "it was handed out in vain, once");
         let queries = rig.store.due_queries();
         rig.pass(Duration::from_secs(60)).await;
         assert!(rig.store.due_queries() - queries < 20, "nobody spins");
@@ -334,5 +336,64 @@ fn a_drain_sends_the_workers_elsewhere_first() {
         assert!(workers.join(worker("b", None, &[])).is_err());
         workers.close();
         assert!(matches!(orders.recv().await, Some(Order::Close)));
+    });
+}
+
+/// Counts places as a server that all instances share would.
+fn count_places(instances: &[&Workers]) {
+    let held: Arc<std::sync::Mutex<Set<Place>>> = Arc::default();
+    for workers in instances {
+        let (mut orders, held) = (workers.places(), Arc::clone(&held));
+        actix::spawn(async move {
+            while let Some(order) = orders.recv().await {
+                let mut held = held.lock().expect("no panic under the lock");
+                match order {
+                    PlaceOrder::Take { place, room, reply, .. } => {
+                        let taken = held.iter().filter(|one| one.instance == place.instance).count();
+                        let has_room = taken < room;
+                        if has_room {
+                            held.insert(place);
+                        }
+                        let _ = reply.send(has_room);
+                    }
+                    PlaceOrder::Keep { place, .. } => drop(held.insert(place)),
+                    PlaceOrder::Leave(place) => drop(held.remove(&place)),
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_worker_of_two_instances_gets_no_more_than_it_can_take() {
+    virtually(async {
+        let (here, there) = (shared(), shared());
+        count_places(&[&here, &there]);
+        let (_, mut first) = joined(&here, "a", Some(1));
+        let (socket, mut second) = joined(&there, "a", Some(1));
+        let one = call(&here, 0);
+        let request_of_one = request(&mut first).await;
+        here.acknowledge(request_of_one.id);
+        assert!(matches!(there.call(wanted(1)).await, Called::NotMade(_)), "it is full");
+        assert!(there.admit(&charge().slug).is_some(), "and that is known for a moment");
+        here.answer(request_of_one.id, b"one".to_vec());
+        assert_eq!(one.await.expect("no panic"), Called::Answered(b"one".to_vec()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(there.admit(&charge().slug), None);
+        let two = call(&there, 1);
+        let request_of_two = request(&mut second).await;
+        assert!(matches!(here.call(wanted(2)).await, Called::NotMade(_)));
+        // What it has not begun when it goes away it does not do, and the place is free.
+        there.leave(socket);
+        assert!(matches!(two.await.expect("no panic"), Called::NotMade(_)));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let three = call(&here, 2);
+        let request_of_three = request(&mut first).await;
+        assert_ne!(request_of_two.id, request_of_three.id);
+        // Whoever made the call gives it up: the worker is at work all the same.
+        here.acknowledge(request_of_three.id);
+        three.abort();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(matches!(here.call(wanted(3)).await, Called::NotMade(_)));
     });
 }

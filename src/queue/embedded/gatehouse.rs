@@ -289,6 +289,22 @@ impl Gatehouse {
         }
     }
 
+    /// Changes the mark of a throttle. Answers where it is, if somebody has to pass it just now.
+    pub(super) fn revise_mark(&mut self, bucket: BucketId, revise: impl Fn(i64) -> i64) -> Option<BucketSlot> {
+        let bits = bucket.to_bits();
+        if let Some(slot) = self.by_bucket.get(&bits) {
+            let bucket = &mut self.buckets[*slot];
+            bucket.mark = revise(bucket.mark);
+            return Some(*slot);
+        }
+        if let Some((mark, _)) = self.resting.get_mut(&bits) {
+            self.rested.remove(&(Rate::rested_at(*mark), bits));
+            *mark = revise(*mark);
+            self.rested.insert((Rate::rested_at(*mark), bits));
+        }
+        None
+    }
+
     /// Changes the marks of throttles that nobody has to pass just now.
     pub(super) fn revise_resting(&mut self, revise: impl Fn(i64, &Limits) -> i64) {
         self.rested.clear();

@@ -121,6 +121,10 @@ impl Queue for EmbeddedQueue {
         self.with(|state| state.release(id, epoch, due));
     }
 
+    async fn take_back(&self, id: &JobId, epoch: u64) {
+        self.with(|state| state.take_back(id, epoch));
+    }
+
     async fn forget_run(&self, run: RunId) {
         self.with(|state| state.forget_run(run));
     }

@@ -52,6 +52,8 @@ struct Held {
     pending: Option<Job>,
     /// Its run has ended: it must not come back.
     forgotten: bool,
+    /// It has taken its turn at a throttle with this lease, and may give it back.
+    took_turn: bool,
 }
 
 impl Entry {
@@ -162,6 +164,7 @@ impl State {
                 let newest = held.pending.as_ref().map_or(entry.attempt, |pending| pending.attempt);
                 if !same && job.attempt >= newest {
                     held.pending = Some(job);
+                    held.took_turn = false;
                 }
                 pushed.accepted += 1;
             } else if same || job.attempt < entry.attempt {
@@ -186,7 +189,7 @@ impl State {
             self.turns.end_turn(place, partition);
             // It was appended under a higher limit; settling parks it.
             if partition.leased < self.limit
-                && let Some(slot) = self.pop(place)
+                && let Some((slot, took_turn)) = self.pop(place)
             {
                 let partition = &mut self.partitions[place];
                 partition.leased += 1;
@@ -199,6 +202,7 @@ impl State {
                     since: now,
                     pending: None,
                     forgotten: false,
+                    took_turn,
                 }));
                 leases.push(Lease {
                     job: entry.job(partition.function),
@@ -223,6 +227,19 @@ impl State {
         }
     }
 
+    pub(super) fn take_back(&mut self, id: &JobId, epoch: u64) {
+        let known = self.horizon();
+        if let Some(&slot) = self.by_id.get(id) {
+            let held = self.entries[slot].held.as_ref();
+            let held = held.filter(|held| held.epoch == epoch && held.took_turn);
+            if let Some(since) = held.map(|held| held.since) {
+                self.return_turn(slot, since);
+            }
+        }
+        self.acknowledge(id, epoch);
+        self.spread_news(known);
+    }
+
     pub(super) fn release(&mut self, id: &JobId, epoch: u64, due: Timestamp) {
         let known = self.horizon();
         if let Some((slot, held)) = self.end_lease(id, epoch) {
@@ -245,6 +262,7 @@ impl State {
             if let Some(held) = &mut self.entries[slot].held {
                 held.forgotten = true;
                 held.pending = None;
+                held.took_turn = false;
             } else {
                 self.remove(slot);
             }

@@ -10,7 +10,7 @@ use callboard_actors::ports::{Lease, LimitTable, QueueStats};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
 
-use super::exchange::{End, Next, Origin, Outcome, Request, flag};
+use super::exchange::{End, Ended, Next, Origin, Outcome, Request, flag};
 use super::held::Held;
 use super::options::Options;
 use super::outbox::{Batch, Outbox, Read};
@@ -103,11 +103,11 @@ impl Desk {
     }
 
     /// Ends a lease, if this process holds it; what it does not hold is somebody else's.
-    pub(super) fn end(&mut self, id: &JobId, epoch: u64, due: Option<Timestamp>) -> bool {
+    pub(super) fn end(&mut self, id: &JobId, epoch: u64, outcome: Ended) -> bool {
         let field = codec::field(id);
         let is_held = self.held.remove(&field, epoch).is_some();
         if is_held {
-            self.outbox.ends.push(End { field, epoch, due });
+            self.outbox.ends.push(End { field, epoch, outcome });
         }
         is_held
     }
@@ -115,7 +115,7 @@ impl Desk {
     /// Gives back leases that nobody has taken.
     pub(super) fn give_back(&mut self, leases: Vec<Lease>) {
         for lease in leases {
-            self.end(&lease.job.id, lease.epoch, Some(lease.job.due));
+            self.end(&lease.job.id, lease.epoch, Ended::ComesBack(lease.job.due));
         }
     }
 

@@ -13,8 +13,18 @@ const MAX_COUNT: usize = 1_000_000_000;
 pub(super) struct End {
     pub(super) field: String,
     pub(super) epoch: u64,
-    /// When the job is to come back; `None` if it is done with.
-    pub(super) due: Option<Timestamp>,
+    pub(super) outcome: Ended,
+}
+
+/// What becomes of the job.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ended {
+    /// It is done with.
+    Done,
+    /// It comes back, not before then.
+    ComesBack(Timestamp),
+    /// It was handed out in vain.
+    TakenBack,
 }
 
 /// Who made a pushed job.
@@ -127,8 +137,12 @@ impl Request {
         }
         args.push(count(self.ends.len()));
         for end in &self.ends {
-            let due = end.due.map_or_else(String::new, super::codec::digits);
-            args.extend([end.field.clone(), end.epoch.to_string(), due]);
+            let outcome = match end.outcome {
+                Ended::Done => String::new(),
+                Ended::ComesBack(due) => super::codec::digits(due),
+                Ended::TakenBack => "in vain".to_owned(),
+            };
+            args.extend([end.field.clone(), end.epoch.to_string(), outcome]);
         }
         args.push(count(self.forgets.len()));
         args.extend(self.forgets.iter().cloned());

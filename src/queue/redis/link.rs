@@ -20,7 +20,7 @@ const CLUSTER_RETRIES: u32 = 3;
 
 /// An open connection; clones share it.
 #[derive(Clone)]
-pub(super) enum Link {
+pub(crate) enum Link {
     /// To a server.
     Single(MultiplexedConnection),
     /// To a cluster.
@@ -38,7 +38,7 @@ impl std::fmt::Debug for Link {
 
 impl Link {
     /// Opens a connection on the runtime of the caller, which must outlive it. `patience` is for each answer.
-    pub(super) async fn open(options: &Options, patience: Duration) -> RedisResult<Self> {
+    pub(crate) async fn open(options: &Options, patience: Duration) -> RedisResult<Self> {
         let tcp = TcpSettings::default().set_nodelay(true);
         match cluster_nodes(&options.url)? {
             None => {
@@ -68,7 +68,7 @@ impl Link {
     }
 
     /// Sends a command.
-    pub(super) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
+    pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::Single(link) => command.query_async(link).await,
             Self::Cluster(link) => command.query_async(link).await,

@@ -82,9 +82,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use desk::Desk;
-use exchange::Origin;
-use link::Link;
-pub(crate) use link::servers;
+use exchange::{Ended, Origin};
+pub(crate) use link::{Link, servers};
 pub use options::Options;
 use outbox::{Ask, Push, Read};
 use scripts::Scripts;
@@ -169,8 +168,8 @@ impl Shared {
         }
     }
 
-    fn end(&self, id: &JobId, epoch: u64, due: Option<Timestamp>) {
-        if self.desk().end(id, epoch, due) {
+    fn end(&self, id: &JobId, epoch: u64, outcome: Ended) {
+        if self.desk().end(id, epoch, outcome) {
             self.work.notify_one();
         }
     }
@@ -360,11 +359,15 @@ impl Queue for RedisQueue {
     }
 
     async fn acknowledge(&self, id: &JobId, epoch: u64) {
-        self.shared.end(id, epoch, None);
+        self.shared.end(id, epoch, Ended::Done);
     }
 
     async fn release(&self, id: &JobId, epoch: u64, due: Timestamp) {
-        self.shared.end(id, epoch, Some(due));
+        self.shared.end(id, epoch, Ended::ComesBack(due));
+    }
+
+    async fn take_back(&self, id: &JobId, epoch: u64) {
+        self.shared.end(id, epoch, Ended::TakenBack);
     }
 
     async fn forget_run(&self, run: RunId) {

@@ -465,6 +465,7 @@ def flow(kit: Kit) -> None:
     counted("concurrency", concurrency=[inngest.Concurrency(limit=1)])
     counted("concurrency-key", concurrency=[inngest.Concurrency(limit=1, key=key)])
     counted("throttle", throttle=inngest.Throttle(limit=1, period=seconds(2), key=key))
+    counted("throttle-hourly", throttle=inngest.Throttle(limit=1, period=seconds(3600), burst=0, key=key))
     counted("rate-limit", rate_limit=inngest.RateLimit(limit=2, period=seconds(60), key=key))
     counted("debounce", debounce=inngest.Debounce(period=seconds(1), key=key, timeout=seconds(5)))
     counted("batch", batch_events=inngest.Batch(max_size=3, timeout=seconds(2), key=key))

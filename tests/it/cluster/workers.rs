@@ -1,19 +1,32 @@
 //! Workers that connect to one of several instances, and move to another.
 
+use std::thread;
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::Installation;
 use crate::support::proxy::Proxy;
-use crate::support::sdk::{Sdk, SdkApp};
+use crate::support::sdk::{Builder, Sdk, SdkApp};
 use crate::support::server::{EVENT_KEY, SIGNING_KEY, Server};
 use crate::support::{DEADLINE, wait_for};
 
 /// A worker that connects to what answers at this URL.
 fn worker(url: &str, instance: &str) -> SdkApp {
+    builder(url, instance).start()
+}
+
+fn builder(url: &str, instance: &str) -> Builder {
     SdkApp::builder(Sdk::Ts4, url)
         .connected(instance)
         .env("INNGEST_SIGNING_KEY", SIGNING_KEY)
         .env("INNGEST_EVENT_KEY", EVENT_KEY)
+}
+
+/// A worker that takes one request at a time, whoever gives it.
+fn small_worker(url: &str, instance: &str) -> SdkApp {
+    builder(url, instance)
+        .env("INNGEST_CONNECT_MAX_WORKER_CONCURRENCY", "1")
         .start()
 }
 
@@ -73,5 +86,64 @@ fn a_worker_whose_instance_stops_moves_and_brings_its_work_along() {
     for step in ["before", "held", "after"] {
         let times = app.log(&format!("run_id={run}&step={step}"));
         assert_eq!(times.len(), 1, "{step}: {times:#?}");
+    }
+}
+
+/// When each held step began and ended, in milliseconds, in order.
+fn at_work(apps: &[SdkApp]) -> Vec<(u64, u64)> {
+    let times = |app: &SdkApp, step: &str| -> Vec<u64> {
+        let log = app.log(&format!("fn=gated&step={step}"));
+        log.iter()
+            .map(|entry| entry["at_ms"].as_u64().expect("a time"))
+            .collect()
+    };
+    // One after the other in each app, so the first that is released is the first that was held.
+    let of = |app| times(app, "held").into_iter().zip(times(app, "released"));
+    let mut all: Vec<(u64, u64)> = apps.iter().flat_map(of).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn a_worker_with_connections_to_two_instances_gets_no_more_than_it_can_take() {
+    let mut installation = Installation::builder().env("CALLBOARD__CONNECT__LEASE", "3s").start();
+    // Two connections of what counts as one worker.
+    let apps = [0, 1].map(|place| small_worker(&installation[place].url(), "one"));
+    for place in [0, 1] {
+        wait_for_worker(&installation[place], "one", true);
+    }
+    let start = |gate: &str, n: usize| -> Vec<String> {
+        let event = json!({"name": "test/gated", "data": {"gate": gate}});
+        let servers = (0..n).map(|n| &installation[n % 2]);
+        servers
+            .map(|server| server.wait_for_start(&server.send(&event)))
+            .collect()
+    };
+    let is_busy = |app: &SdkApp| app.log("fn=gated&step=held").len() > app.log("fn=gated&step=released").len();
+    let wait_for_busy = || wait_for("a worker to be at work", DEADLINE, || apps.iter().position(is_busy));
+    let runs = start("first", 6);
+    let busy = wait_for_busy();
+    // Time for anybody who thinks that there is room.
+    thread::sleep(Duration::from_secs(1));
+    apps[busy].open("first");
+    let is_over = |run: &String| installation[0].run(run)["status"] == "completed";
+    wait_for("the rest to be done, or to be at the other", DEADLINE, || {
+        let busy = apps.iter().position(is_busy);
+        busy.inspect(|busy| apps[*busy].open("first"));
+        runs.iter().all(is_over).then_some(())
+    });
+    let times = at_work(&apps);
+    assert!(
+        times.windows(2).all(|two| two[0].1 <= two[1].0),
+        "two at a time: {times:?}"
+    );
+    // Whoever has a place takes it along when it is killed, for as long as the lease lasts and no longer.
+    let runs = start("second", 3);
+    let busy = wait_for_busy();
+    installation[busy].kill();
+    let other = 1 - busy;
+    apps[other].open("second");
+    for run in &runs {
+        installation[other].wait_for_status(run, "completed");
     }
 }

@@ -70,6 +70,7 @@ macro_rules! queue_conformance {
             a_throttle_delays_starts
             a_throttle_holds_up_nothing_else
             a_start_is_throttled_once
+            a_turn_taken_in_vain_is_given_back
             gates_that_are_shut_cost_nothing
             a_throttle_follows_numbers_and_clock
             a_crowd_at_a_gate_keeps_nobody_waiting

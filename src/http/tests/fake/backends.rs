@@ -19,6 +19,7 @@ impl Queue for FakeQueue {
     }
     async fn configure(&self, _table: LimitTable) {}
     async fn acknowledge(&self, _id: &JobId, _epoch: u64) {}
+    async fn take_back(&self, _id: &JobId, _epoch: u64) {}
     async fn release(&self, _id: &JobId, _epoch: u64, _due: Timestamp) {}
     async fn forget_run(&self, _run: RunId) {}
     async fn next_due(&self) -> Option<Timestamp> {

@@ -40,15 +40,15 @@ impl State {
         }
     }
 
-    /// Takes the first job of a function that may go out of its line.
-    pub(super) fn pop(&mut self, place: PartitionSlot) -> Option<JobSlot> {
+    /// Takes the first job of a function that may go out of its line. Answers whether it has taken a turn at a throttle, too.
+    pub(super) fn pop(&mut self, place: PartitionSlot) -> Option<(JobSlot, bool)> {
         loop {
             let partition = &mut self.partitions[place];
             let Some((rank, bucket)) = partition.shown.first_key_value() else {
-                return partition.ready.pop_first().map(|(_, slot)| slot);
+                return partition.ready.pop_first().map(|(_, slot)| (slot, false));
             };
             if partition.ready.first_key_value().is_some_and(|(ready, _)| ready < rank) {
-                return partition.ready.pop_first().map(|(_, slot)| slot);
+                return partition.ready.pop_first().map(|(_, slot)| (slot, false));
             }
             let bucket = *bucket;
             let (_, line) = self.gates.stand(bucket, place).lines.first()?;
@@ -63,12 +63,13 @@ impl State {
         }
     }
 
-    /// Takes the first job of a line through all its gates.
-    fn pass(&mut self, slot: LineSlot) -> Option<JobSlot> {
+    /// Takes the first job of a line through all its gates. Answers whether it has taken a turn at a throttle, too.
+    fn pass(&mut self, slot: LineSlot) -> Option<(JobSlot, bool)> {
         let (rank, job) = self.gates.lines[slot].jobs.pop_first()?;
         let place = self.gates.lines[slot].partition;
         self.leave_roll(place, &rank);
         self.stand_up(slot);
+        let mut took_turn = false;
         for number in 0..self.gates.lines[slot].passes.len() {
             let pass = self.gates.lines[slot].passes[number];
             let limit = self.partitions[place].limits.of(pass.rule);
@@ -77,6 +78,7 @@ impl State {
                 bucket.held += 1;
             } else if let Some(Limit::Rate(rate)) = limit {
                 bucket.mark = rate.after_start(bucket.mark, self.now);
+                took_turn = true;
             }
             self.refresh(pass.bucket);
         }
@@ -87,7 +89,21 @@ impl State {
             let function = self.partitions[place].function;
             self.gates.leave(slot, function, self.now);
         }
-        Some(job)
+        Some((job, took_turn))
+    }
+
+    /// A job gives back the turn that it took at its throttle at `since`.
+    pub(super) fn return_turn(&mut self, job: JobSlot, since: Timestamp) {
+        let (entry, now) = (&self.entries[job], self.now);
+        let gate = entry.gates.as_slice().first();
+        if let Some(gate) = gate.filter(|gate| gate.kind == GateKind::Throttle)
+            && let Some(Limit::Rate(rate)) = self.partitions[entry.partition].limits.of(gate.rule)
+            && let Some(bucket) = self
+                .gates
+                .revise_mark(gate.bucket, |mark| rate.after_return(mark, since, now))
+        {
+            self.refresh(bucket);
+        }
     }
 
     /// The lease of a job of this line has ended.

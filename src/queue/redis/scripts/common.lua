@@ -8,7 +8,8 @@
 --   W <not before:15> <origin> | <version>      or V for a start that has passed its throttle
 --   L <not before:15> <flag:1> <since:15> <epoch> | <session> | <origin> | <version>
 -- Origin: empty if the job was read from the store; else the session that pushed it after its commit, or `*` once somebody
--- may have done it. Flag: `-`, `p` (a newer version waits in the field `p<key>`), `f` (to be dropped when the lease ends).
+-- may have done it. Flag: `-`, `t` (with this lease it has taken its turn at a throttle), `p` (a newer version
+-- waits in the field `p<key>`), `f` (to be dropped when the lease ends).
 
 --
 -- All of this is read once and stays; what belongs to one call is set anew by `begin`. While it is read nothing of Redis or

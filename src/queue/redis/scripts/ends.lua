@@ -50,6 +50,26 @@ local function end_lease(field, number, due, clock)
     return true
 end
 
+-- Gives back the turn at a throttle that a job has taken with the lease of this epoch, if it has.
+local function return_turn(field, number)
+    local record = call('HGET', run_of(field), key_of(field))
+    local job = record and parse(record)
+    if not job or job.waits or job.epoch ~= number or job.flag ~= 't' then
+        return
+    end
+    local fn, tuple = function_of(job.version), tuple_of(job.version, false)
+    local rule, bucket = sub(tuple, 2, 9), sub(tuple, 10, 41)
+    local limits = limits_of(fn)
+    local rate = limits and limits[rule]
+    local mark = rate and call('ZSCORE', MARKS, bucket .. fn)
+    local gone = (now_ms() - tonumber(job.since)) * 1000
+    -- It is worth what is left of its interval; set back since, the clock does not tell how much that is.
+    if mark and gone >= 0 and gone < rate[1] then
+        call('ZADD', MARKS, plain(tonumber(mark) - (rate[1] - gone)), bucket .. fn)
+        offer('t', rule, bucket, fn)
+    end
+end
+
 local function forget(run)
     local key = base .. 'j:' .. run
     local fields = call('HGETALL', key)

@@ -298,7 +298,10 @@ local function exchange(keys, given, is_full)
 
     for i = ends_at, ends_at + ends * 3 - 1, 3 do
         local due = args[i + 2]
-        if due == '' then
+        if due == 'in vain' then
+            return_turn(args[i], args[i + 1])
+            due = nil
+        elseif due == '' then
             due = nil
         end
         end_lease(args[i], args[i + 1], due, clock)

@@ -65,11 +65,11 @@ local function open_throttles(all)
 end
 
 -- Leases a job that was taken out of a line.
-local function give(field, job, fn, session, out, held)
+local function give(field, job, fn, session, out, held, took_turn)
     local run, key = run_of(field), key_of(field)
     epoch = epoch + 1
     local number = plain(epoch)
-    call('HSET', run, key, 'L' .. job.nb .. '-' .. now .. number .. '|' .. session .. '|' .. job.origin .. '|'
+    call('HSET', run, key, 'L' .. job.nb .. (took_turn and 't' or '-') .. now .. number .. '|' .. session .. '|' .. job.origin .. '|'
         .. job.version)
     held[#held + 1] = field
     held[#held + 1] = number .. '|' .. fn .. '|' .. now
@@ -113,6 +113,8 @@ end
 -- Takes the first job of a line whose gates are open, unless it turns out to be none or not to be due. Answers whether it
 -- was one, and where the next one stands.
 local function take_first(fn, tuple, session, out, held)
+    local limits = sub(tuple, 1, 1) == 't' and limits_of(fn)
+    local takes_turn = limits and limits[sub(tuple, 2, 9)]
     local line = line_of(fn, tuple)
     local popped = call('ZPOPMIN', line, 2)
     if not popped[1] then
@@ -131,7 +133,7 @@ local function take_first(fn, tuple, session, out, held)
         -- The clock was set back.
         line_up(field, nb, job.version, job.started)
     elseif is_ours then
-        give(field, job, fn, session, out, held)
+        give(field, job, fn, session, out, held, takes_turn)
         return true, popped[4]
     end
     return false, popped[4]

@@ -11,6 +11,7 @@ export const flow = ({ fn, observer }) => {
     counted("concurrency", { concurrency: 1 }),
     counted("concurrency-key", { concurrency: [{ limit: 1, key: "event.data.key" }] }),
     counted("throttle", { throttle: { limit: 1, period: "2s", key: "event.data.key" } }),
+    counted("throttle-hourly", { throttle: { limit: 1, period: "1h", key: "event.data.key" } }),
     counted("rate-limit", { rateLimit: { limit: 2, period: "1m", key: "event.data.key" } }),
     counted("debounce", { debounce: { period: "1s", key: "event.data.key", timeout: "5s" } }),
     counted("batch", { batchEvents: { maxSize: 3, timeout: "2s", key: "event.data.key" } }),

@@ -33,6 +33,7 @@ enum Call {
         per_function: usize,
     },
     Acknowledge(usize),
+    TakeBack(usize),
     Release(usize, i64),
     Forget(i64),
     /// The clock is set by so much.
@@ -52,6 +53,7 @@ fn call() -> impl Strategy<Value = Call> {
         4 => vec(spec, 0..6).prop_map(Call::Push),
         6 => lease,
         4 => any::<usize>().prop_map(Call::Acknowledge),
+        2 => any::<usize>().prop_map(Call::TakeBack),
         2 => (any::<usize>(), -3_000..2_000_i64).prop_map(|(lease, due)| Call::Release(lease, due)),
         1 => (0..RUNS).prop_map(Call::Forget),
         1 => prop_oneof![-20_000..-1_i64, 5_000..20_000_i64].prop_map(Call::Step),
@@ -100,6 +102,8 @@ struct Known {
     forgotten: bool,
     /// It has passed its throttle.
     has_started: bool,
+    /// It has done so with the lease that it has, and nothing has come in between.
+    took_turn: bool,
 }
 
 impl Known {
@@ -159,6 +163,13 @@ impl Model {
                     self.end(&lease, None);
                 }
             }
+            Call::TakeBack(index) => {
+                if let Some(lease) = self.pick(index) {
+                    queue.take_back(&lease.job.id, lease.epoch).await;
+                    self.return_turn(&lease);
+                    self.end(&lease, None);
+                }
+            }
             Call::Release(index, due) => {
                 if let Some(lease) = self.pick(index) {
                     let due = at(self.now + due);
@@ -173,6 +184,7 @@ impl Model {
                 for known in self.jobs.iter_mut().filter(|known| known.job.id.run == run(created)) {
                     known.pending = None;
                     known.forgotten = true;
+                    known.took_turn = false;
                 }
             }
             Call::Step(by) => self.now += by,
@@ -257,6 +269,7 @@ impl Model {
         }
         if known.lease.is_some() {
             known.pending = Some(job);
+            known.took_turn = false;
         } else {
             *known = new(job, None);
         }
@@ -279,6 +292,19 @@ impl Model {
             known.not_before = due;
         } else {
             self.jobs.remove(index);
+        }
+    }
+
+    fn return_turn(&mut self, lease: &Lease) {
+        let mut jobs = self.jobs.iter();
+        let Some(known) = jobs.find(|known| known.took_turn && known.lease.as_ref() == Some(lease)) else {
+            return;
+        };
+        let gate = known.job.gates.as_slice()[0].clone();
+        if let Some(Limit::Rate(rate)) = self.limit_of(&known.job, &gate) {
+            let now = at(self.leased_at.expect("there was a lease"));
+            let mark = rate.after_return(self.mark(&gate), lease.since, now);
+            self.marks.insert(gate.bucket, mark);
         }
     }
 
@@ -345,13 +371,16 @@ impl Model {
                     && self.may_go(other, now, per_function)
             });
             prop_assert!(older.is_none(), "{:?} came before {:?}", lease, older);
+            let mut took_turn = false;
             for gate in known.gates().as_slice() {
                 if let Some(Limit::Rate(rate)) = self.limit_of(&known.job, gate) {
                     let mark = rate.after_start(self.mark(gate), now);
                     self.marks.insert(gate.bucket, mark);
+                    took_turn = true;
                 }
             }
             let known = &mut self.jobs[index];
+            known.took_turn = took_turn;
             known.has_started = true;
             known.lease = Some(lease.clone());
             self.given.push(lease);
@@ -409,5 +438,6 @@ fn new(job: Job, not_before: Option<Timestamp>) -> Known {
         pending: None,
         forgotten: false,
         has_started: false,
+        took_turn: false,
     }
 }

@@ -392,6 +392,33 @@ pub async fn a_start_is_throttled_once(factory: impl Fn() -> Arc<dyn Queue>) {
     assert_eq!(created(&lease_all(&queue, 120_000).await), [2]);
 }
 
+/// A start that was handed out in vain gives back the turn that it took with that lease, as far as it is worth anything, and
+/// whoever waits at the throttle hears of it.
+pub async fn a_turn_taken_in_vain_is_given_back(factory: impl Fn() -> Arc<dyn Queue>) {
+    let queue = factory();
+    queue
+        .configure(table(1, &[("a", &[(THROTTLE, a_rate(1, 60, 0))])]))
+        .await;
+    let of = |created: i64| gated("a", created, &[(THROTTLE, "x")]);
+    push(&queue, vec![of(0), of(1)]).await;
+    let first = lease_one(&queue, 0).await;
+    assert_eq!(lease_all(&queue, 10_000).await, []);
+    let second = woken_by(&queue, 10_000, 10_000, queue.take_back(&first.job.id, first.epoch)).await;
+    // A sixth of the turn has gone: the next start may go that much later.
+    assert_eq!(second.job, of(1));
+    push(&queue, vec![of(0), of(2)]).await;
+    queue.take_back(&first.job.id, first.epoch).await;
+    assert_eq!(lease_all(&queue, 69_999).await, [], "it is given back once");
+    let first = lease_one(&queue, 70_000).await;
+    assert_eq!(first.job, of(0), "it comes in its old place");
+    // A later lease has taken no turn and gives none back.
+    queue.release(&first.job.id, first.epoch, at(0)).await;
+    let again = lease_one(&queue, 70_000).await;
+    queue.take_back(&again.job.id, again.epoch).await;
+    assert_eq!(lease_all(&queue, 129_999).await, []);
+    assert_eq!(created(&lease_all(&queue, 130_000).await), [2]);
+}
+
 /// While the gates of a function are shut none of its jobs passes one, nothing is spent and nobody spins; what has none,
 /// and other functions, go on. A job that was handed out before, and is given back, keeps its turn at the throttle.
 pub async fn gates_that_are_shut_cost_nothing(factory: impl Fn() -> Arc<dyn Queue>) {
