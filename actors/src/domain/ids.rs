@@ -9,11 +9,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 use uuid::Uuid;
 
+use super::textual::textual;
 use super::{JobId, Timestamp};
 
 /// A text that is not an identifier of the expected kind.
@@ -72,12 +73,6 @@ macro_rules! ulid_id {
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(&self.0, f)
-            }
-        }
-
         impl FromStr for $name {
             type Err = IdError;
 
@@ -86,18 +81,7 @@ macro_rules! ulid_id {
             }
         }
 
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
+        textual!($name);
     };
 }
 
@@ -249,8 +233,7 @@ impl EventIdSeed {
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Uuid);
 
         impl $name {
@@ -273,12 +256,6 @@ macro_rules! uuid_id {
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(&self.0, f)
-            }
-        }
-
         impl FromStr for $name {
             type Err = IdError;
 
@@ -286,6 +263,8 @@ macro_rules! uuid_id {
                 Uuid::parse_str(text).map(Self).map_err(|_| IdError::new($kind, text))
             }
         }
+
+        textual!($name);
     };
 }
 

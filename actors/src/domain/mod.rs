@@ -36,6 +36,7 @@ mod resumption;
 mod run;
 mod span_id;
 mod step;
+mod textual;
 mod timestamp;
 mod trigger;
 mod user_span;
