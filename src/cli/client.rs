@@ -28,6 +28,17 @@ pub struct ServerArgs {
     pub signing_key: Option<String>,
 }
 
+/// Which server, and what becomes of its answer.
+#[derive(Debug, Clone, Args)]
+pub struct AnswerArgs {
+    /// Print the answer as it is.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented by its type")]
+    pub server: ServerArgs,
+}
+
 /// Which page of a list.
 #[derive(Debug, Clone, Args)]
 pub struct PageArgs {
@@ -53,12 +64,9 @@ pub struct PagedArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
     pub page: PageArgs,
-    /// Print the answer as it is.
-    #[arg(long)]
-    pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
-    pub server: ServerArgs,
+    pub answer: AnswerArgs,
 }
 
 impl PagedArgs {
@@ -76,8 +84,8 @@ impl PagedArgs {
             .extend_pairs(filter)
             .extend_pairs(self.page.pairs())
             .finish();
-        let page = self.server.get(&format!("{path}?{query}")).await?;
-        Ok(if self.json {
+        let page = self.answer.server.get(&format!("{path}?{query}")).await?;
+        Ok(if self.answer.json {
             format!("{page:#}\n")
         } else {
             render(&page)

@@ -8,7 +8,7 @@ use serde_json::Value;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
 use super::cell;
-use super::client::ServerArgs;
+use super::client::{AnswerArgs, ServerArgs};
 use crate::error::Problem;
 
 const PATH: &str = "/api/v1/functions";
@@ -44,12 +44,9 @@ pub struct ListArgs {
     /// With those that a later registration has left out
     #[arg(long)]
     pub archived: bool,
-    /// Print the answer as it is.
-    #[arg(long)]
-    pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
-    pub server: ServerArgs,
+    pub answer: AnswerArgs,
 }
 
 /// One function.
@@ -80,10 +77,10 @@ async fn list(args: &ListArgs) -> Result<String, Problem> {
         .extend_pairs(args.app.as_deref().map(|app| ("app", app)))
         .append_pair("archived", if args.archived { "true" } else { "false" })
         .finish();
-    let answer = args.server.get(&format!("{PATH}?{query}")).await?;
+    let answer = args.answer.server.get(&format!("{PATH}?{query}")).await?;
     let functions = answer["functions"].as_array().map(Vec::as_slice).unwrap_or_default();
     Ok(match functions {
-        _ if args.json => format!("{answer:#}\n"),
+        _ if args.answer.json => format!("{answer:#}\n"),
         [] => "There are none.\n".to_owned(),
         functions => table(functions),
     })

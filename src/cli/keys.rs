@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use url::form_urlencoded::byte_serialize;
 
 use super::cell;
-use super::client::ServerArgs;
+use super::client::AnswerArgs;
 use crate::error::Problem;
 
 /// Examples for the help.
@@ -37,7 +37,7 @@ pub enum Wish {
     /// Make one, and print it: it is not shown again.
     Create(CreateArgs),
     /// List them, from new to old, and those of the settings.
-    List(ListArgs),
+    List(AnswerArgs),
     /// Take one back, within seconds on all instances.
     Revoke(RevokeArgs),
 }
@@ -69,23 +69,9 @@ pub struct CreateArgs {
     /// When it ends: RFC 3339, or milliseconds since 1970
     #[arg(long, value_name = "TIME")]
     pub expires_at: Option<String>,
-    /// Print the answer as it is.
-    #[arg(long)]
-    pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
-    pub server: ServerArgs,
-}
-
-/// Arguments of `callboard keys list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// Print the answer as it is.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "documented by its type")]
-    pub server: ServerArgs,
+    pub answer: AnswerArgs,
 }
 
 /// Arguments of `callboard keys revoke`.
@@ -93,12 +79,9 @@ pub struct ListArgs {
 pub struct RevokeArgs {
     /// Its id
     pub id: String,
-    /// Print the answer as it is.
-    #[arg(long)]
-    pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
-    pub server: ServerArgs,
+    pub answer: AnswerArgs,
 }
 
 /// Does it. Answers what to print.
@@ -108,8 +91,8 @@ pub struct RevokeArgs {
 pub async fn run(args: &KeysArgs) -> Result<String, Problem> {
     match &args.command {
         Wish::Create(args) => {
-            let made = args.server.send_json(Method::POST, PATH, &body(args)).await?;
-            if args.json {
+            let made = args.answer.server.send_json(Method::POST, PATH, &body(args)).await?;
+            if args.answer.json {
                 return Ok(format!("{made:#}\n"));
             }
             // The key alone is what a script wants of it.
@@ -132,8 +115,8 @@ pub async fn run(args: &KeysArgs) -> Result<String, Problem> {
         Wish::Revoke(args) => {
             // What is no id must not become another path.
             let id: String = byte_serialize(args.id.as_bytes()).collect();
-            let key = args.server.send(Method::DELETE, &format!("{PATH}/{id}")).await?;
-            Ok(if args.json {
+            let key = args.answer.server.send(Method::DELETE, &format!("{PATH}/{id}")).await?;
+            Ok(if args.answer.json {
                 format!("{key:#}\n")
             } else {
                 format!("{} {}: {}\n", cell(&key["id"]), cell(&key["name"]), cell(&key["state"]))

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use url::form_urlencoded::{Serializer, byte_serialize};
 
 use super::cell;
-use super::client::ServerArgs;
+use super::client::AnswerArgs;
 use crate::error::Problem;
 
 /// Examples for the help.
@@ -65,12 +65,9 @@ pub struct LimitsArgs {
     /// Have the registered numbers count again: of one rule, or of all
     #[arg(long)]
     pub end: bool,
-    /// Print the answer as it is.
-    #[arg(long)]
-    pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
-    pub server: ServerArgs,
+    pub answer: AnswerArgs,
 }
 
 impl LimitsArgs {
@@ -126,14 +123,17 @@ impl LimitsArgs {
 pub async fn run(args: &LimitsArgs) -> Result<String, Problem> {
     let answer = if let Some(limit) = args.limit {
         let body = args.body(limit);
-        args.server.send_json(Method::PUT, &args.path("limits"), &body).await?
+        args.answer
+            .server
+            .send_json(Method::PUT, &args.path("limits"), &body)
+            .await?
     } else if args.end {
         let path = format!("{}?{}", args.path("limits"), args.query());
-        args.server.send(Method::DELETE, &path).await?
+        args.answer.server.send(Method::DELETE, &path).await?
     } else {
-        args.server.get(&args.path("flow")).await?
+        args.answer.server.get(&args.path("flow")).await?
     };
-    Ok(if args.json {
+    Ok(if args.answer.json {
         format!("{answer:#}\n")
     } else if args.limit.is_some() {
         format!(
@@ -188,6 +188,7 @@ fn render(flow: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::ServerArgs;
     use super::*;
 
     fn args(function: &str) -> LimitsArgs {
@@ -202,11 +203,13 @@ mod tests {
             lasting: None,
             until: None,
             end: false,
-            json: false,
-            server: ServerArgs {
-                url: String::new(),
-                api_key: None,
-                signing_key: None,
+            answer: AnswerArgs {
+                json: false,
+                server: ServerArgs {
+                    url: String::new(),
+                    api_key: None,
+                    signing_key: None,
+                },
             },
         }
     }

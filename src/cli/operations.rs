@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use url::form_urlencoded::byte_serialize;
 
 use super::cell;
-use super::client::{PagedArgs, ServerArgs};
+use super::client::{AnswerArgs, PagedArgs, ServerArgs};
 use crate::error::Problem;
 
 const PATH: &str = "/api/v1/operations";
@@ -99,12 +99,9 @@ pub struct BeginArgs {
 pub struct OneArgs {
     /// Its id
     pub id: String,
-    /// Print the answer as it is.
-    #[arg(long)]
-    pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
-    pub server: ServerArgs,
+    pub answer: AnswerArgs,
 }
 
 /// Does it. Answers what to print.
@@ -123,12 +120,16 @@ pub async fn run(args: &OperationsArgs) -> Result<String, Problem> {
         Wish::Begin(args) => begin(args).await,
         Wish::List(args) => args.list(PATH, std::iter::empty(), render).await,
         Wish::Show(args) => {
-            let operation = args.server.get(&path(&args.id, "")).await?;
-            Ok(shown(&operation, args.json))
+            let operation = args.answer.server.get(&path(&args.id, "")).await?;
+            Ok(shown(&operation, args.answer.json))
         }
         Wish::Cancel(args) => {
-            let operation = args.server.send(Method::POST, &path(&args.id, "/cancel")).await?;
-            Ok(shown(&operation, args.json))
+            let operation = args
+                .answer
+                .server
+                .send(Method::POST, &path(&args.id, "/cancel"))
+                .await?;
+            Ok(shown(&operation, args.answer.json))
         }
     }
 }

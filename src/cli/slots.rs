@@ -10,7 +10,7 @@ use serde_json::Value;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
 use super::cell;
-use super::client::ServerArgs;
+use super::client::AnswerArgs;
 use crate::error::Problem;
 
 /// Arguments of `callboard slots`.
@@ -30,12 +30,9 @@ pub struct SlotsArgs {
     /// Go on behind the page that said this
     #[arg(long, value_name = "CURSOR")]
     pub cursor: Option<String>,
-    /// Print the answer as it is.
-    #[arg(long)]
-    pub json: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented by its type")]
-    pub server: ServerArgs,
+    pub answer: AnswerArgs,
 }
 
 /// Asks. Answers what to print.
@@ -43,8 +40,8 @@ pub struct SlotsArgs {
 /// # Errors
 /// When the server does not answer, or refuses.
 pub async fn run(args: &SlotsArgs) -> Result<String, Problem> {
-    let page = args.server.get(&path(args)).await?;
-    Ok(if args.json {
+    let page = args.answer.server.get(&path(args)).await?;
+    Ok(if args.answer.json {
         format!("{page:#}\n")
     } else {
         render(&page, args.cursor.is_none())
@@ -110,6 +107,7 @@ fn why(slot: &Value) -> String {
 mod tests {
     use serde_json::json;
 
+    use super::super::client::ServerArgs;
     use super::*;
 
     #[test]
@@ -156,11 +154,13 @@ mod tests {
             until: None,
             limit: 7,
             cursor: Some("7-1".to_owned()),
-            json: false,
-            server: ServerArgs {
-                url: String::new(),
-                api_key: None,
-                signing_key: None,
+            answer: AnswerArgs {
+                json: false,
+                server: ServerArgs {
+                    url: String::new(),
+                    api_key: None,
+                    signing_key: None,
+                },
             },
         };
         let query = "from=2026-01-01T00%3A00%3A00%2B01%3A00&cursor=7-1&limit=7";
