@@ -6,7 +6,7 @@
 //!
 //! Promises: any bytes give a [`Reply`], never a panic. Never looks at the clock or the network.
 
-use callboard_actors::domain::{Failure, Json, Opcode, Reply, limits};
+use callboard_actors::domain::{Failure, Json, Opcode, OpcodeError, Reply, limits};
 use serde_json::Value;
 
 use super::headers;
@@ -127,6 +127,13 @@ fn read_steps(head: Head, body: &[u8]) -> Reply {
             request_version: head.version(),
             no_retry: head.forbids_retry(),
             retry_after: head.retry_after,
+        },
+        // Another attempt would plan as many.
+        Err(OpcodeError::TooMany(_)) => Reply::Failed {
+            failure: Failure::of_step_limit(limits::OPCODES_PER_REPLY),
+            status: Some(head.status),
+            no_retry: true,
+            retry_after: None,
         },
         Err(error) => {
             let failure = Failure::new("Error", format!("the app's answer could not be understood: {error}"));

@@ -72,6 +72,10 @@ fn steps_run_over_a_connection(#[values(Ts4, Python)] sdk: Sdk) {
     server.run_to(&json!({"name": "test/non-retriable", "data": {}}), "failed");
     server.complete(&json!({"name": "test/parallel", "data": {}}));
     assert!(app.calls("method=POST").is_empty(), "it was called at its URL");
+    let shown = server.get("/v0/connect/envs/dev/conns").expect(200).json();
+    let query = "{ workerConnections(orderBy: [], filter: {}) { edges { node { memBytes } } } }";
+    let memory = &server.graphql(query, &json!({}))["workerConnections"]["edges"][0]["node"]["memBytes"];
+    assert_eq!(*memory, shown["data"][0]["attributes"]["mem_bytes"], "beyond 2 GiB too");
 }
 
 #[rstest]

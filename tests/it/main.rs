@@ -18,6 +18,7 @@ mod containers;
 mod crons;
 mod dead_letters;
 mod deferrals;
+mod documents;
 mod endpoints;
 mod events;
 mod failures;

@@ -28,6 +28,13 @@ impl Failure {
         }
     }
 
+    /// A run has more steps than it may have.
+    #[must_use]
+    pub fn of_step_limit(limit: usize) -> Self {
+        let message = format!("The function run exceeded the step limit of {limit} steps.");
+        Self::new("InngestErrFunctionOverflowed", message).with("error", "function has too many steps")
+    }
+
     /// With a further member, such as `stack`.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {

@@ -210,7 +210,7 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
         Input::Looked(step, found) => look_back::looked(&mut decision, step, found.as_ref()),
         Input::Cancelled(reason) => finish::cancelled(&mut decision, reason),
         Input::Idle(job) => decision.job_done(job),
-        Input::Overflowed => finish::fatal(&mut decision, &overflow(function.caps.steps)),
+        Input::Overflowed => finish::fatal(&mut decision, &Failure::of_step_limit(function.caps.steps)),
         // Somebody else has done the job meanwhile.
         Input::Poisoned(job, _) if !is_current(&decision.run, job) => {}
         Input::Poisoned(job, reason) => hold::bury(&mut decision, job, reason),
@@ -224,15 +224,6 @@ pub fn decide(run: RunState, function: &Function, input: &Input, context: &Conte
 /// Whether a job is still to be done, in this attempt.
 pub(crate) fn is_current(run: &RunState, job: &Job) -> bool {
     run.jobs.get(&job.id.key) == Some(&job.attempt)
-}
-
-/// A run with more steps than it may have.
-fn overflow(limit: usize) -> Failure {
-    Failure::new(
-        "InngestErrFunctionOverflowed",
-        format!("The function run exceeded the step limit of {limit} steps."),
-    )
-    .with("error", "function has too many steps")
 }
 
 fn timeout_memo(op: Option<StepOp>) -> (Json, bool) {

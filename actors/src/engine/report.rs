@@ -7,9 +7,10 @@
 use super::complete::{Completion, record};
 use super::decision::Decision;
 use super::reply::{note_metadata, times};
-use super::{deadline, defer, finish, overflow};
+use super::{deadline, defer, finish};
 use crate::domain::{
-    CallRef, Change, Json, Opcode, OpcodeKind, Report, ReportRefused, RequestId, RunState, Step, StepOp, limits,
+    CallRef, Change, Failure, Json, Opcode, OpcodeKind, Report, ReportRefused, RequestId, RunState, Step, StepOp,
+    limits,
 };
 
 /// Why a report about a run in this state is not taken, if it is not.
@@ -70,7 +71,7 @@ pub(super) fn reported(decision: &mut Decision<'_>, report: &Report) {
         .collect();
     let most = decision.function.caps.steps;
     if decision.run.stack.len() + news.len() > most {
-        return finish::fatal(decision, &overflow(most));
+        return finish::fatal(decision, &Failure::of_step_limit(most));
     }
     let attempt = decision.run.counted_attempts(&report.call.job, report.call.attempt);
     for (op, memo) in news {

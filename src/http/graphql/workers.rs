@@ -44,7 +44,7 @@ struct ConnectV1WorkerConnection {
     app_version: Option<String>,
     function_count: i32,
     cpu_cores: i32,
-    mem_bytes: i32,
+    mem_bytes: i64,
     os: String,
 }
 
@@ -221,8 +221,8 @@ fn node(view: &View, group: &Group, gateway_id: Ulid) -> ConnectV1WorkerConnecti
         app_version: group.version.clone(),
         function_count: count(group.functions.len()),
         cpu_cores: worker.machine.cpu_cores,
-        // Beyond 2 GiB the schema's number does not reach.
-        mem_bytes: i32::try_from(worker.machine.memory).unwrap_or(i32::MAX),
+        // More than 32 bits, whatever the schema calls it: JSON can say it, and so does the original.
+        mem_bytes: worker.machine.memory,
         os: worker.machine.os.clone(),
     }
 }

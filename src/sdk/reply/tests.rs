@@ -198,6 +198,14 @@ fn only_the_beginning_of_a_strangers_body_is_kept() {
 }
 
 #[test]
+fn more_steps_than_a_run_may_have_are_not_asked_for_again() {
+    let step = json!({"op": "StepPlanned", "id": "a", "name": "a"});
+    let body = Value::from(vec![step; limits::OPCODES_PER_REPLY + 1]).to_string();
+    let (failure, no_retry) = failure(read(head(206), body.as_bytes()));
+    assert_eq!((failure.name(), no_retry), ("InngestErrFunctionOverflowed", true));
+}
+
+#[test]
 fn a_body_beyond_the_limit_is_an_error_of_its_own() {
     let (failure, _) = failure(read(head(200), &vec![b' '; limits::REPLY_BYTES + 1]));
     assert_eq!(
