@@ -14,6 +14,7 @@ use callboard_actors::workers::{CallKey, Called, Status, Wanted, Workers};
 use futures_util::{SinkExt as _, StreamExt as _};
 use proptest::prelude::*;
 use rstest::rstest;
+use tokio::io::AsyncWriteExt as _;
 
 use super::fake::{self, NOW, Shared};
 use crate::connect::testing::{self, Kind};
@@ -204,6 +205,30 @@ async fn who_says_nothing_is_closed() {
     assert_eq!(frame(&mut socket).await, Ok(Bytes::new()));
     let closed = Err((Some(CloseCode::Policy), "connect_worker_hello_timeout".to_owned()));
     assert_eq!(frame(&mut socket).await, closed);
+    server.handle.stop(false).await;
+}
+
+/// In a handshake and after it; the thread that serves the connection is this one.
+#[rstest]
+#[case::a_reserved_bit(&[0xc2, 0x80, 0, 0, 0, 0], CloseCode::Protocol, "connect_invalid_message")]
+#[case::a_text_that_is_none(&[0x81, 0x81, 0, 0, 0, 0, 0xff], CloseCode::Protocol, "connect_invalid_message")]
+#[case::an_endless_frame(&[0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0], CloseCode::Size, "MESSAGE_TOO_LARGE")]
+#[actix_web::test]
+async fn frames_that_break_the_rules_close_the_connection(
+    #[case] bytes: &[u8],
+    #[case] code: CloseCode,
+    #[case] reason: &str,
+) {
+    let server = listen().await;
+    let mut fresh = server.open().await;
+    assert_eq!(frame(&mut fresh).await, Ok(Bytes::new()));
+    for mut socket in [fresh, server.connect().await] {
+        within(socket.io_mut().write_all(bytes)).await.expect("it is taken");
+        assert_eq!(frame(&mut socket).await, Err((Some(code), reason.to_owned())));
+    }
+    server
+        .until("nobody is there", |workers| workers.list().is_empty())
+        .await;
     server.handle.stop(false).await;
 }
 

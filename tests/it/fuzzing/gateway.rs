@@ -14,6 +14,8 @@
 //! | later: what only the gateway says, a kind to come, another introduction, texts | nothing |
 //! | a frame without a mask, with a reserved bit or opcode, a control frame in pieces or too long, a piece of nothing | 1002 `connect_invalid_message` |
 //! | a message of more than 8 MiB, in one frame or in many, as soon as a head says so | 1009 `MESSAGE_TOO_LARGE` |
+//! | by HTTP: a wish to connect, or an answer, that is none; an answer of nothing | 400 |
+//! | by HTTP: an answer to nothing | 200: it would be sent for ever |
 
 use std::time::Duration;
 
@@ -320,6 +322,22 @@ fn damaged_messages_are_refused_or_understood() {
         }
     }
     println!("fuzzing the gateway: {outcomes:?} understood, no message, no sense");
+    let by_http = |path: &str, body: &[u8]| {
+        let request = Request::new("POST", format!("/v0/connect/{path}")).body(body);
+        request.send(server.address()).status
+    };
+    assert_eq!((by_http("flush", &[]), by_http("start", &[])), (400, 200));
+    let wish = bytes(1, "another-gateway");
+    for round in 0..rounds {
+        for (path, whole) in [("flush", payload(REPLY)), ("start", wish.clone())] {
+            let sent = damaged(&mut dice, &whole);
+            let status = by_http(path, &sent);
+            assert!(
+                matches!(status, 200 | 400),
+                "round {round}: {status} after {sent:?} to {path}"
+            );
+        }
+    }
     scene.end();
 }
 
@@ -355,7 +373,7 @@ fn crowds_of_short_connections_leave_nothing_behind() {
     const CROWD: u64 = 8;
     let scene = Scene::set();
     let ticket = Ticket::of(&scene.server);
-    let (mut dice, rounds) = dice("the gateway's door", 800);
+    let (mut dice, rounds) = dice("the gateway's door", 2_000);
     let (address, ticket) = (scene.server.address(), &ticket);
     std::thread::scope(|scope| {
         for _ in 0..CROWD {
