@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Installation;
+use crate::support::http::Request;
 use crate::support::proxy::Proxy;
 use crate::support::sdk::{Builder, Sdk, SdkApp};
 use crate::support::server::{EVENT_KEY, SIGNING_KEY, Server, text};
@@ -195,4 +196,49 @@ fn every_instance_shows_all_workers_and_how_others_have_ended() {
     wait_until_shown(&installation[1], [gone, gone]);
     let shown = installation[1].get("/api/v1/workers").expect(200).json();
     assert_eq!(shown["workers"], json!([]), "they are connected no more");
+}
+
+#[test]
+fn a_rolling_restart_of_workers_under_load_loses_and_repeats_nothing() {
+    const ROUNDS: usize = 3;
+    let installation = Installation::builder().env("CALLBOARD__CONNECT__LEASE", "3s").start();
+    let url = |place: usize| installation[place % 2].url();
+    let mut apps: Vec<SdkApp> = (0..2).map(|n| worker(&url(n), &format!("old-{n}"))).collect();
+    for n in [0, 1] {
+        wait_for_worker(&installation[n], &format!("old-{n}"), true);
+    }
+    let mut runs = Vec::new();
+    let mut load = |n: usize| {
+        let events = json!(vec![json!({"name": "test/ten-steps", "data": {}}); 10]);
+        runs.extend(installation[n % 2].send_all(&events));
+    };
+    for round in 0..ROUNDS {
+        for place in [0, 1] {
+            load(place);
+            let name = format!("new-{round}-{place}");
+            let next = worker(&url(place), &name);
+            wait_for_worker(&installation[place], &name, true);
+            load(place + 1);
+            // What it has begun it ends, and it stays to be asked what that was.
+            let old = std::mem::replace(&mut apps[place], next);
+            old.ask(&Request::post("/connect/close", &json!({})));
+            apps.push(old);
+        }
+    }
+    let runs: Vec<String> = runs.iter().map(|event| installation[0].wait_for_start(event)).collect();
+    for run in &runs {
+        installation[0].wait_for_status(run, "completed");
+    }
+    for run in &runs {
+        for step in 0..10 {
+            let query = format!("run_id={run}&step=step-{step}");
+            let times: usize = apps.iter().map(|app| app.log(&query).len()).sum();
+            assert_eq!(times, 1, "{query}");
+        }
+        let view = installation[1].run(run);
+        assert_eq!(view["steps"].as_array().expect("a list").len(), 10);
+        assert_eq!(view["output"], json!([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]));
+    }
+    let busy = apps.iter().filter(|app| !app.log("fn=ten-steps").is_empty()).count();
+    assert!(busy > 2, "the load went on while they changed");
 }
