@@ -278,6 +278,14 @@ CREATE TABLE callboard.turns (
     until  bigint NOT NULL
 );
 
+-- Connections of workers, those that have ended included: `body` is what people see.
+CREATE TABLE callboard.worker_connections (
+    id       text COLLATE "C" PRIMARY KEY,
+    seen_at  bigint NOT NULL,
+    ended_at bigint,
+    body     text NOT NULL
+) WITH (fillfactor = 70);
+
 -- The keys that operators have made, by their digests.
 CREATE TABLE callboard.api_keys (
     id           uuid PRIMARY KEY,

@@ -257,6 +257,14 @@ CREATE TABLE turns (
     until  INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- Connections of workers, those that have ended included: `body` is what people see.
+CREATE TABLE worker_connections (
+    id       TEXT PRIMARY KEY,
+    seen_at  INTEGER NOT NULL,
+    ended_at INTEGER,
+    body     TEXT NOT NULL
+) WITHOUT ROWID;
+
 -- The keys that operators have made, by their digests.
 CREATE TABLE api_keys (
     id           TEXT PRIMARY KEY,

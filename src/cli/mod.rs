@@ -70,7 +70,7 @@ pub enum Command {
     /// Make keys to a server, list them, and take them back.
     #[command(after_help = keys::EXAMPLES)]
     Keys(keys::KeysArgs),
-    /// List the workers that have connected to a server.
+    /// List the workers that have connected.
     Workers(workers::WorkersArgs),
     /// Check the database against what is promised, without changing anything.
     #[command(after_help = doctor::EXAMPLES)]

@@ -19,6 +19,7 @@
 //! | [`socket`] | the task of a connection: reads, writes, watches the heartbeat |
 //! | [`relay`] | what instances tell each other of workers |
 //! | [`places`] | how much a worker is given by all instances together |
+//! | [`ledger`] | writes down who is connected, and who was |
 //! | [`invoker`] | calls apps over HTTP or over connections, by the function's URL |
 //!
 //! Which worker gets a call, by which lease it is at work, and what becomes of calls nobody can take is decided in
@@ -37,6 +38,7 @@
 mod handshake;
 mod hearing;
 mod invoker;
+pub(crate) mod ledger;
 pub(crate) mod places;
 pub(crate) mod relay;
 mod socket;
@@ -55,7 +57,7 @@ use prost::Message as _;
 
 use crate::sdk::signing::Keys;
 pub use invoker::{ConnectedInvoker, ConnectedInvokerFactory};
-pub(crate) use socket::{Connection, MESSAGE_BYTES, Registrar, serve};
+pub(crate) use socket::{MESSAGE_BYTES, Opened, Registrar, serve};
 pub use token::Tokens;
 
 /// The WebSocket sub-protocol.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, ProtocolError, Session};
 use async_trait::async_trait;
 use bytes::Bytes;
-use callboard_actors::domain::{FunctionId, Registration};
+use callboard_actors::domain::{Connection, FunctionId, Registration};
 use callboard_actors::ports::Clock;
 use callboard_actors::workers::{Order, Request, SocketId, Workers};
 use futures_util::StreamExt as _;
@@ -40,6 +40,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const MISSED_HEARTBEATS: u32 = 5;
 /// Extensions of a lease that may get lost.
 const EXTENSIONS: u32 = 3;
+/// Why a connection ends on which nothing was heard for too long.
+const MISSED: &str = "CONSECUTIVE_HEARTBEATS_MISSED";
 /// The account and the environment there are.
 const ACCOUNT: &str = "00000000-0000-4000-a000-000000000000";
 const ENVIRONMENT: &str = "00000000-0000-4000-b000-000000000000";
@@ -70,7 +72,7 @@ impl Drop for Member {
 }
 
 /// A connection.
-pub(crate) struct Connection {
+pub(crate) struct Opened {
     pub(crate) session: Session,
     pub(crate) frames: AggregatedMessageStream,
     /// Where it comes from.
@@ -78,8 +80,8 @@ pub(crate) struct Connection {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(gateway: Gateway, registrar: impl Registrar, clock: Arc<dyn Clock>, connection: Connection) {
-    let Connection {
+pub(crate) async fn serve(gateway: Gateway, registrar: impl Registrar, clock: Arc<dyn Clock>, connection: Opened) {
+    let Opened {
         mut session,
         mut frames,
         address,
@@ -176,6 +178,7 @@ async fn converse(
     };
     let end = talk.go_on(frames, orders).await;
     let reason = end.as_ref().err().map(|refusal| refusal.reason);
+    talk.member.workers.note_end(socket, end_reason(&end));
     tracing::info!(
         apps,
         instance = &*talk.instance,
@@ -184,6 +187,17 @@ async fn converse(
         "worker disconnected"
     );
     end
+}
+
+/// How the protocol calls the end of a connection.
+fn end_reason(end: &Result<Option<CloseReason>, Refusal>) -> &'static str {
+    match end {
+        Err(refusal) if *refusal == Refusal::CLOSING => "GATEWAY_DRAINING",
+        Err(refusal) if refusal.code == Code::TooLarge => "MESSAGE_TOO_LARGE",
+        Err(refusal) if refusal.reason == MISSED => MISSED,
+        Ok(Some(reason)) if reason.description.as_deref() == Some("WORKER_SHUTDOWN") => "WORKER_SHUTDOWN",
+        Ok(_) | Err(_) => Connection::UNEXPECTED,
+    }
 }
 
 /// Registers the apps whose groups have not been registered yet.
@@ -277,7 +291,7 @@ impl Talk<'_> {
                     Some(Order::Close) | None => return Err(Refusal::CLOSING),
                 },
                 () = tokio::time::sleep_until(heard + self.deadline) => {
-                    return Err(Refusal::policy("CONSECUTIVE_HEARTBEATS_MISSED"));
+                    return Err(Refusal::policy(MISSED));
                 }
             };
             if let Some(message) = message

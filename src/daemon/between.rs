@@ -19,7 +19,7 @@ pub(super) fn broadcaster(settings: &Settings) -> (Broadcaster, Option<Work>) {
     (Broadcaster::new(Arc::new(relay)), Some(work))
 }
 
-/// Has instances talk. On the work thread, where the connections live.
+/// Has instances talk, and write down what others are to see. On the work thread, where the connections live.
 ///
 /// # Errors
 /// When the settings name no Redis that could be talked over.
@@ -30,10 +30,12 @@ pub(super) fn talk(
     broadcaster: Broadcaster,
     published: Option<Work>,
 ) -> anyhow::Result<()> {
+    let (node, workers) = (orchestrator.node().id.to_string(), orchestrator.workers().clone());
+    let (store, clock) = (Arc::clone(orchestrator.store()), Arc::clone(orchestrator.clock()));
+    thread.spawn(crate::connect::ledger::run(store, clock, node.clone(), workers.clone()));
     let Some(url) = &settings.redis.url else { return Ok(()) };
     let servers = crate::queue::redis::servers(url.expose()).context("`redis.url`")?;
     let prefix = settings.redis.prefix.clone();
-    let (node, workers) = (orchestrator.node().id.to_string(), orchestrator.workers().clone());
     thread.spawn(crate::connect::relay::run(
         servers.clone(),
         prefix.clone(),

@@ -23,6 +23,7 @@
 mod answer;
 mod auth;
 mod body;
+mod connections;
 mod edge;
 mod graphql;
 mod health;

@@ -259,3 +259,107 @@ fn workers_of_a_server_with_keys_show_theirs_and_have_a_port_of_their_own() {
     let apps = server.get("/api/v1/apps").expect(200).json();
     assert!(text(&apps["apps"][0]["url"]).starts_with("ws:"), "{apps:#}");
 }
+
+/// What it has done, as app and function, and where.
+fn done(server: &Server, event: &str) -> String {
+    let run = server.complete(&json!({"name": event, "data": {}}));
+    text(&run["id"])
+}
+
+#[rstest]
+fn several_apps_share_a_connection_and_change_with_it(#[values(Ts4, Python)] sdk: Sdk) {
+    let server = server().start();
+    let start = |instance: &str, apps: &str| {
+        let app = SdkApp::builder(sdk, &server.url()).connected(instance);
+        app.env("MORE_APPS", apps).start()
+    };
+    let log = |app: &SdkApp, run: &str| -> Vec<String> {
+        let entries = app.log(&format!("run_id={run}&step=only"));
+        entries.iter().map(|entry| text(&entry["fn"])).collect()
+    };
+    let mut one = start("one", "till=open+close,stock=count");
+    wait_for_connections(&server, &[("one", 1)]);
+    for function in ["till/open", "till/close", "stock/count", "one-step"] {
+        let run = done(&server, &format!("test/{}", function.replace('/', "-")));
+        assert_eq!(log(&one, &run), [function]);
+    }
+    let apps_of = |worker: &serde_json::Value| -> Vec<(String, u64)> {
+        let apps = worker["apps"].as_array().expect("a list").iter();
+        let mut apps: Vec<_> = apps
+            .map(|app| (text(&app["name"]), app["functions"].as_u64().expect("a number")))
+            .filter(|(name, _)| name != sdk.name())
+            .collect();
+        apps.sort();
+        apps
+    };
+    let workers = || server.get("/api/v1/workers?all=true").expect(200).json()["workers"].clone();
+    assert_eq!(
+        apps_of(&workers()[0]),
+        [("stock".to_owned(), 1), ("till".to_owned(), 2)]
+    );
+    one.kill();
+    wait_for_connections(&server, &[]);
+    // One has other functions now, another is gone.
+    let two = start("two", "till=open+lock");
+    wait_for_connections(&server, &[("two", 1)]);
+    for function in ["till/open", "till/lock"] {
+        let run = done(&server, &format!("test/{}", function.replace('/', "-")));
+        assert_eq!(log(&two, &run), [function]);
+    }
+    let names = || -> Vec<String> {
+        let shown = server.get("/api/v1/functions?app=till").expect(200).json();
+        let functions = shown["functions"].as_array().expect("a list").clone();
+        let mut names: Vec<_> = functions.iter().map(|function| text(&function["slug"])).collect();
+        names.retain(|name| name.starts_with("till-"));
+        names.sort();
+        names
+    };
+    assert_eq!(names(), ["till-lock", "till-open"]);
+    // Nobody has it, so its run waits.
+    let event = server.send(&json!({"name": "test/stock-count", "data": {}}));
+    let run = server.wait_for_start(&event);
+    wait_for("the run to wait for a worker", DEADLINE, || {
+        (server.run(&run)["waiting_for"][0]["owner"] == "worker").then_some(())
+    });
+    let three = start("three", "stock=count");
+    server.wait_for_status(&run, "completed");
+    assert_eq!(log(&three, &run), ["stock/count"]);
+    // Each call goes where its app is.
+    for _ in 0..5 {
+        let run = done(&server, "test/till-open");
+        assert_eq!(
+            (log(&two, &run), log(&three, &run)),
+            (vec!["till/open".to_owned()], Vec::new())
+        );
+    }
+    // All of them are shown, those that have ended with how.
+    let query = "{ workerConnections(orderBy: [{field: CONNECTED_AT, direction: ASC}], filter: {}) {
+        edges { node { instanceId appName status disconnectReason disconnectedAt lastHeartbeatAt } } totalCount } }";
+    let data = server.graphql(query, &json!({}));
+    let edges = data["workerConnections"]["edges"].as_array().expect("a list").iter();
+    let mut shown: Vec<_> = edges
+        .map(|edge| &edge["node"])
+        .filter(|node| node["appName"] != sdk.name())
+        .map(|node| {
+            [
+                &node["instanceId"],
+                &node["appName"],
+                &node["status"],
+                &node["disconnectReason"],
+            ]
+            .map(Clone::clone)
+        })
+        .collect();
+    shown.sort_by_key(|row| format!("{row:?}"));
+    let row = |row: [&str; 3], reason: serde_json::Value| {
+        let [instance, app, status] = row.map(serde_json::Value::from);
+        [instance, app, status, reason]
+    };
+    let expected = [
+        row(["one", "stock", "DISCONNECTED"], json!("UNEXPECTED")),
+        row(["one", "till", "DISCONNECTED"], json!("UNEXPECTED")),
+        row(["three", "stock", "READY"], json!(null)),
+        row(["two", "till", "READY"], json!(null)),
+    ];
+    assert_eq!(shown, expected);
+}

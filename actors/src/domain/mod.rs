@@ -12,6 +12,7 @@ pub(crate) mod admission;
 mod api_key;
 mod call;
 mod change;
+mod connection;
 mod dead_letter;
 mod deferral;
 mod event;
@@ -48,6 +49,7 @@ pub use call::{Call, FetchFailure, FetchRequest, FetchResponse, Reply, Target};
 pub use change::{
     Accept, Advance, Change, HistoryEntry, HistoryKind, LeftOut, NewRun, Route, Skip, SkipReason, Take, Write, Written,
 };
+pub use connection::{ConnectedApp, Connection, ConnectionStatus};
 pub use dead_letter::DeadLetter;
 pub use deferral::{Deferral, DeferralStatus};
 pub use event::{Event, EventError, IncomingEvent, resolve_meta};

@@ -8,6 +8,7 @@ mod audit;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod connections;
 mod gatherings;
 mod invoker;
 mod metadata;
@@ -24,6 +25,7 @@ mod store;
 pub use api_keys::KeyBook;
 pub use audit::{Audit, AuditScope, Check, Finding, SAMPLES};
 pub use clock::Clock;
+pub use connections::ConnectionBook;
 pub use gatherings::{DUE_BYTES, GatheringBook, within_due_bytes};
 pub use invoker::{Invoker, InvokerFactory, Offered};
 pub use metadata::MetadataBook;

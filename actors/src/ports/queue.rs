@@ -239,8 +239,8 @@ pub trait Queue: std::fmt::Debug + Send + Sync {
     async fn release(&self, id: &JobId, epoch: u64, due: Timestamp);
 
     /// Forgets a job that was handed out in vain: nobody has begun with it, and it is pushed again when somebody may. Like
-    /// [`acknowledge`](Self::acknowledge), but a start that has taken its turn at a throttle with this lease
-    /// [gives it back](crate::domain::Rate::after_return), unless a newer version waits or its run was forgotten meanwhile.
+    /// [`acknowledge`](Self::acknowledge), but a start that has taken its turn at a throttle, with this lease or an earlier one,
+    /// [gives it back](crate::domain::Rate::after_return), unless a newer version has come or its run was forgotten since.
     async fn take_back(&self, id: &JobId, epoch: u64);
 
     /// Forgets the jobs of a run that has ended. Leased ones are forgotten when the lease ends, in whichever way,

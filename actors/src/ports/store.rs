@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use super::{
-    Audit, GatheringBook, KeyBook, MetadataBook, OperationBook, Overrides, RunSlots, Search, SlotBook, SpanBook,
+    Audit, ConnectionBook, GatheringBook, KeyBook, MetadataBook, OperationBook, Overrides, RunSlots, Search, SlotBook,
+    SpanBook,
 };
 
 use crate::domain::{
@@ -354,6 +355,7 @@ pub const SENDER_SLACK: Duration = Duration::from_secs(5 * 60);
 #[async_trait]
 pub trait Store:
     Audit
+    + ConnectionBook
     + GatheringBook
     + KeyBook
     + MetadataBook

@@ -1,6 +1,7 @@
 //! The store's contract in memory, and every way in which it may fail.
 
 mod api_keys;
+mod connections;
 mod crons;
 mod gatherings;
 mod metadata;

@@ -11,6 +11,7 @@
 //! | `routing` | which of them is |
 //! | `requests` | who is at work on what, by which lease, and what came of it |
 //! | `elsewhere` | what workers of other instances serve |
+//! | `history` | what is written down of connections |
 //! | `places` | how much a worker can take where it may be connected to several instances |
 //!
 //! `calling` and `sharing` carry out what those decide.
@@ -47,6 +48,7 @@
 
 mod calling;
 mod elsewhere;
+mod history;
 mod places;
 mod requests;
 mod roster;
@@ -64,6 +66,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 use ulid::Ulid;
 
+use crate::domain::Connection;
 use crate::ports::{Clock, Random};
 use elsewhere::Elsewhere;
 use places::Places;
@@ -108,6 +111,8 @@ struct Shared {
     origin: Instant,
     /// Rung when there is work for a function again.
     bell: Arc<Notify>,
+    /// Rung when there is something to write down.
+    changed: Arc<Notify>,
     state: Mutex<State>,
 }
 
@@ -116,6 +121,8 @@ struct State {
     requests: Requests,
     elsewhere: Elsewhere,
     places: Places,
+    /// Connections that have ended and are to be written down.
+    ended: Vec<Connection>,
     /// Workers that were found full with what other instances have given them, and until when that is not looked at again.
     full: HashMap<Arc<str>, Duration>,
     /// To whoever passes news on, if anybody does.
@@ -147,11 +154,13 @@ impl Workers {
             random,
             origin: Instant::now(),
             bell: Arc::default(),
+            changed: Arc::default(),
             state: Mutex::new(State {
                 roster: Roster::new(settings.heartbeat * MISSED_HEARTBEATS),
                 requests: Requests::new(settings.lease),
                 elsewhere: Elsewhere::default(),
                 places: Places::default(),
+                ended: Vec::new(),
                 full: HashMap::new(),
                 news: None,
                 on_their_way: Vec::new(),
@@ -184,12 +193,14 @@ impl Workers {
         if state.is_closing {
             return Err(Closing);
         }
+        self.0.changed.notify_one();
         Ok((state.roster.join(Arc::new(worker), orders, now), received))
     }
 
     /// A worker takes requests from now on.
     pub fn ready(&self, socket: SocketId) {
         let mut state = self.lock();
+        self.0.changed.notify_one();
         if state.roster.set(socket, Status::Ready) {
             self.0.bell.notify_one();
             // Others need not wait for the next regular word.
@@ -205,6 +216,7 @@ impl Workers {
     pub fn pause(&self, socket: SocketId) {
         let mut state = self.lock();
         state.roster.set(socket, Status::Draining);
+        self.0.changed.notify_one();
         state.requests.withdraw(socket);
         state.give_places_back();
     }
@@ -217,8 +229,12 @@ impl Workers {
 
     /// A connection has ended. What its worker has begun it may still bring to an end.
     pub fn leave(&self, socket: SocketId) {
+        let at = self.0.clock.now();
         let mut state = self.lock();
-        state.roster.leave(socket);
+        if let Some(gone) = state.roster.leave(socket) {
+            state.note_left(socket, &gone, at);
+            self.0.changed.notify_one();
+        }
         state.requests.withdraw(socket);
         state.give_places_back();
     }

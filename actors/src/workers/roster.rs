@@ -26,6 +26,10 @@ pub(super) struct Connected {
     /// The same for people.
     pub(super) heard_at: Timestamp,
     pub(super) orders: UnboundedSender<Order>,
+    /// Why it ends, if that has been said.
+    pub(super) end_reason: Option<&'static str>,
+    /// What was written down of it last.
+    pub(super) told: Option<(Status, Timestamp)>,
 }
 
 /// Somebody who may be called for a function.
@@ -78,6 +82,8 @@ impl Roster {
             heard: now,
             heard_at,
             orders,
+            end_reason: None,
+            told: None,
         };
         self.sockets.insert(socket, connected);
         socket
@@ -122,9 +128,18 @@ impl Roster {
         }
     }
 
-    pub(super) fn leave(&mut self, socket: SocketId) {
-        self.sockets.remove(&socket);
+    /// Says why a connection ends.
+    pub(super) fn note_end(&mut self, socket: SocketId, reason: &'static str) {
+        if let Some(connected) = self.sockets.get_mut(&socket) {
+            connected.end_reason = Some(reason);
+        }
+    }
+
+    /// Answers who has left.
+    pub(super) fn leave(&mut self, socket: SocketId) -> Option<Connected> {
+        let gone = self.sockets.remove(&socket);
         self.count();
+        gone
     }
 
     /// Works out which functions are served. Answers whether one is that was not.
@@ -167,6 +182,10 @@ impl Roster {
                 age: self.ages.get(&group.hash).copied().unwrap_or(0),
             })
         })
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = (SocketId, &mut Connected)> {
+        self.sockets.iter_mut().map(|(socket, connected)| (*socket, connected))
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = (SocketId, &Connected)> {

@@ -1,13 +1,13 @@
-//! Connections of workers to the instance that answers: those that there are now, a line for each app of each.
+//! Connections of workers to all instances, those that have ended included, a line for each app of each.
 
 use async_graphql::{Context, Enum, InputObject, Object, Result, SimpleObject};
-use callboard_actors::domain::{FunctionId, Timestamp};
-use callboard_actors::workers::{Group, Status, View};
+use callboard_actors::domain::{ConnectedApp, Connection, ConnectionStatus, FunctionId, Timestamp};
 
 use super::apps::App;
-use super::asked::asked;
+use super::asked::{asked, failed};
 use super::paging::PageInfo;
 use super::scalars::{Time, Ulid, Uuid};
+use crate::http::connections;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 enum ConnectV1ConnectionStatus {
@@ -114,22 +114,17 @@ impl Query {
         filter: ConnectV1WorkerConnectionsFilter,
     ) -> Result<ConnectV1WorkerConnectionsConnection> {
         let asked = asked(ctx);
-        let views = asked.state.options.gateway.workers().list();
-        let rows = views
-            .iter()
-            .flat_map(|view| view.worker.groups.iter().map(move |group| (view, group)));
-        let mut rows: Vec<(&View, &Group)> = rows.filter(|(view, group)| filter.takes(view, group)).collect();
+        let all = connections::all(&asked.state, &*asked.api).await.map_err(failed)?;
+        let rows = all.iter().flat_map(|one| one.apps.iter().map(move |app| (one, app)));
+        let mut rows: Vec<(&Connection, &ConnectedApp)> = rows.filter(|(one, app)| filter.takes(one, app)).collect();
         for order in order_by.iter().rev() {
-            rows.sort_by_key(|(view, _)| order.field.of(view));
+            rows.sort_by_key(|(one, _)| order.field.of(one));
             if order.direction == ConnectV1WorkerConnectionsOrderByDirection::Desc {
                 rows.reverse();
             }
         }
-        let gateway = Ulid::of(asked.api.node().id);
         let total_count = i32::try_from(rows.len()).unwrap_or(i32::MAX);
-        let cursors = rows
-            .iter()
-            .map(|(view, group)| format!("{} {}", view.worker.connection, group.app));
+        let cursors = rows.iter().map(|(one, app)| format!("{} {}", one.id, app.name));
         let start = match &after {
             Some(after) => cursors
                 .clone()
@@ -140,10 +135,10 @@ impl Query {
         let size = usize::try_from(first).unwrap_or(0).clamp(1, MOST);
         let page = rows.iter().zip(cursors).skip(start).take(size);
         let edges: Vec<_> = page
-            .map(|((view, group), cursor)| ConnectV1WorkerConnectionEdge {
+            .map(|((one, app), cursor)| ConnectV1WorkerConnectionEdge {
                 node: ConnectV1WorkerConnection {
-                    app: App::by_name(&asked.catalog, &group.app),
-                    ..node(view, group, gateway.clone())
+                    app: App::by_name(&asked.catalog, &app.name),
+                    ..node(one, app)
                 },
                 cursor,
             })
@@ -159,70 +154,69 @@ impl Query {
 }
 
 impl ConnectV1WorkerConnectionsOrderByField {
-    /// When that was; no connection that is shown has ended.
-    fn of(self, view: &View) -> Option<Timestamp> {
+    fn of(self, connection: &Connection) -> Option<Timestamp> {
         match self {
-            Self::Connected => Some(view.worker.connected_at),
-            Self::LastHeartbeat => Some(view.heard_at),
-            Self::Disconnected => None,
+            Self::Connected => Some(connection.connected_at),
+            Self::LastHeartbeat => Some(connection.heard_at),
+            Self::Disconnected => connection.ended_at,
         }
     }
 }
 
 impl ConnectV1WorkerConnectionsFilter {
-    fn takes(&self, view: &View, group: &Group) -> bool {
-        let at = self.time_field.of(view);
+    fn takes(&self, connection: &Connection, app: &ConnectedApp) -> bool {
+        let at = self.time_field.of(connection);
         let is_in_time = self.from.as_ref().is_none_or(|from| at.is_some_and(|at| from.0 <= at))
             && self
                 .until
                 .as_ref()
                 .is_none_or(|until| at.is_some_and(|at| at < until.0));
-        let app = FunctionId::app_uuid(&group.app).to_string();
+        let app = FunctionId::app_uuid(&app.name).to_string();
         let is_app = self.app_ids.as_ref().is_none_or(|ids| ids.iter().any(|id| id.0 == app));
-        let status = ConnectV1ConnectionStatus::of(view.status);
+        let status = ConnectV1ConnectionStatus::of(connection.status);
         let is_status = self.status.as_ref().is_none_or(|all| all.contains(&status));
         is_in_time && is_app && is_status
     }
 }
 
 impl ConnectV1ConnectionStatus {
-    fn of(status: Status) -> Self {
+    fn of(status: ConnectionStatus) -> Self {
         match status {
-            Status::Connected => Self::Connected,
-            Status::Ready => Self::Ready,
-            Status::Draining => Self::Draining,
+            ConnectionStatus::Connected => Self::Connected,
+            ConnectionStatus::Ready => Self::Ready,
+            ConnectionStatus::Draining => Self::Draining,
+            ConnectionStatus::Disconnected => Self::Disconnected,
         }
     }
 }
 
-fn node(view: &View, group: &Group, gateway_id: Ulid) -> ConnectV1WorkerConnection {
-    let worker = &view.worker;
+fn node(connection: &Connection, app: &ConnectedApp) -> ConnectV1WorkerConnection {
     let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     ConnectV1WorkerConnection {
-        id: Ulid::of(&worker.connection),
-        gateway_id,
-        instance_id: worker.instance.to_string(),
-        worker_ip: worker.address.clone(),
-        max_worker_concurrency: worker.room.map_or(0, count),
-        app_name: Some(group.app.to_string()),
-        app_id: Some(Uuid::of(FunctionId::app_uuid(&group.app))),
+        id: Ulid::of(&connection.id),
+        gateway_id: Ulid::of(&connection.node),
+        instance_id: connection.instance.clone(),
+        worker_ip: connection.address.clone(),
+        max_worker_concurrency: connection.room.map_or(0, count),
+        app_name: Some(app.name.clone()),
+        app_id: Some(Uuid::of(FunctionId::app_uuid(&app.name))),
         app: None,
-        connected_at: Time(worker.connected_at),
-        last_heartbeat_at: Some(Time(view.heard_at)),
-        disconnected_at: None,
-        disconnect_reason: None,
-        status: ConnectV1ConnectionStatus::of(view.status),
-        group_hash: group.hash.clone(),
-        sdk_lang: worker.sdk_language.clone(),
-        sdk_version: worker.sdk_version.clone(),
-        sdk_platform: worker.platform.clone().unwrap_or_default(),
+        connected_at: Time(connection.connected_at),
+        last_heartbeat_at: Some(Time(connection.heard_at)),
+        disconnected_at: connection.ended_at.map(Time),
+        disconnect_reason: connection.end_reason.clone(),
+        status: ConnectV1ConnectionStatus::of(connection.status),
+        group_hash: app.group.clone(),
+        sdk_lang: connection.sdk_language.clone(),
+        sdk_version: connection.sdk_version.clone(),
+        sdk_platform: connection.platform.clone().unwrap_or_default(),
         sync_id: None,
-        build_id: group.version.clone(),
-        app_version: group.version.clone(),
-        function_count: count(group.functions.len()),
-        cpu_cores: worker.machine.cpu_cores,
+        build_id: app.version.clone(),
+        app_version: app.version.clone(),
+        function_count: count(app.functions),
+        cpu_cores: connection.cpu_cores,
         // More than 32 bits, whatever the schema calls it: JSON can say it, and so does the original.
-        mem_bytes: worker.machine.memory,
-        os: worker.machine.os.clone(),
+        mem_bytes: connection.memory,
+        os: connection.os.clone(),
     }
 }

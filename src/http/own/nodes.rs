@@ -1,7 +1,5 @@
 //! `/api/v1/nodes`: who takes part, and whether they are enough.
 
-use std::time::Duration;
-
 use actix_web::HttpResponse;
 use callboard_actors::domain::Timestamp;
 use callboard_actors::ports::NodeView;
@@ -9,11 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::answer::{ErrorBody, OwnError};
+use crate::http::connections::SILENT_AFTER;
 use crate::http::metrics::{backlog_age, saturation};
 use crate::http::state::State;
-
-/// A node that has given no sign of life for longer than this has probably ended. Signs come every 2 s.
-const SILENT_AFTER: Duration = Duration::from_secs(10);
 
 /// One running process of the installation.
 #[derive(Serialize, ToSchema)]

@@ -106,7 +106,7 @@ async fn upgrade(req: HttpRequest, payload: Payload, state: State) -> Result<Htt
         answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, chosen);
     }
     let frames = frames.max_frame_size(MESSAGE_BYTES).aggregate_continuations();
-    let connection = connect::Connection {
+    let connection = connect::Opened {
         session,
         frames: frames.max_continuation_size(MESSAGE_BYTES),
         address: req

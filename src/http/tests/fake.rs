@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod backends;
+mod connections;
 mod crons;
 mod gatherings;
 mod metadata;
@@ -62,6 +63,8 @@ pub(crate) struct World {
     pub(crate) wishes: Vec<OperationWish>,
     /// From new to old.
     pub(crate) api_keys: Vec<ApiKey>,
+    /// Of workers, from new to old.
+    pub(crate) connections: Vec<Connection>,
     /// How often all of them were asked for.
     pub(crate) key_loads: usize,
     pub(crate) operations: Vec<Operation>,

@@ -52,8 +52,6 @@ struct Held {
     pending: Option<Job>,
     /// Its run has ended: it must not come back.
     forgotten: bool,
-    /// It has taken its turn at a throttle with this lease, and may give it back.
-    took_turn: bool,
 }
 
 impl Entry {
@@ -93,6 +91,8 @@ pub(super) struct State {
     by_function: HashMap<FunctionId, PartitionSlot>,
     turns: Turns,
     gates: Gatehouse,
+    /// When jobs have taken turns at throttles that they may give back. Beside the entries, which are many.
+    turns_taken: BTreeMap<JobSlot, Timestamp>,
     delayed: BTreeSet<(Timestamp, JobSlot)>,
     /// The time and the limit of the last lease.
     now: Timestamp,
@@ -120,6 +120,7 @@ impl State {
             by_function: HashMap::new(),
             turns: Turns::default(),
             gates: Gatehouse::new(),
+            turns_taken: BTreeMap::new(),
             delayed: BTreeSet::new(),
             now: Timestamp::MIN,
             limit: usize::MAX,
@@ -164,7 +165,7 @@ impl State {
                 let newest = held.pending.as_ref().map_or(entry.attempt, |pending| pending.attempt);
                 if !same && job.attempt >= newest {
                     held.pending = Some(job);
-                    held.took_turn = false;
+                    self.turns_taken.remove(&slot);
                 }
                 pushed.accepted += 1;
             } else if same || job.attempt < entry.attempt {
@@ -189,7 +190,7 @@ impl State {
             self.turns.end_turn(place, partition);
             // It was appended under a higher limit; settling parks it.
             if partition.leased < self.limit
-                && let Some((slot, took_turn)) = self.pop(place)
+                && let Some(slot) = self.pop(place)
             {
                 let partition = &mut self.partitions[place];
                 partition.leased += 1;
@@ -202,7 +203,6 @@ impl State {
                     since: now,
                     pending: None,
                     forgotten: false,
-                    took_turn,
                 }));
                 leases.push(Lease {
                     job: entry.job(partition.function),
@@ -230,10 +230,10 @@ impl State {
     pub(super) fn take_back(&mut self, id: &JobId, epoch: u64) {
         let known = self.horizon();
         if let Some(&slot) = self.by_id.get(id) {
-            let held = self.entries[slot].held.as_ref();
-            let held = held.filter(|held| held.epoch == epoch && held.took_turn);
-            if let Some(since) = held.map(|held| held.since) {
-                self.return_turn(slot, since);
+            let entry = &self.entries[slot];
+            let is_current = entry.held.as_ref().is_some_and(|held| held.epoch == epoch);
+            if let Some(since) = self.turns_taken.get(&slot).filter(|_| is_current) {
+                self.return_turn(slot, *since);
             }
         }
         self.acknowledge(id, epoch);
@@ -262,7 +262,7 @@ impl State {
             if let Some(held) = &mut self.entries[slot].held {
                 held.forgotten = true;
                 held.pending = None;
-                held.took_turn = false;
+                self.turns_taken.remove(&slot);
             } else {
                 self.remove(slot);
             }
@@ -413,6 +413,7 @@ impl State {
     /// Drops a job that is in no line.
     fn discard(&mut self, slot: JobSlot) {
         let entry = self.entries.remove(slot);
+        self.turns_taken.remove(&slot);
         self.by_id.remove(&entry.id);
         if let Some(line) = entry.line {
             let function = self.partitions[entry.partition].function;

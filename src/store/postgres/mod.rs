@@ -13,6 +13,7 @@ mod audit;
 mod catalog;
 mod cells;
 mod commit;
+mod connections;
 mod crons;
 mod deferrals;
 mod error;
@@ -47,15 +48,16 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    ApiKey, ApiKeyId, BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering,
-    GatheringId, Job, JobId, LetterId, LimitOverride, Lookup, MetadataLog, MetadataRecord, Node, NodeId, Operation,
-    OperationId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, UserSpan, Wait, Write, Written,
+    ApiKey, ApiKeyId, BucketId, Connection, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered,
+    Gathering, GatheringId, Job, JobId, LetterId, LimitOverride, Lookup, MetadataLog, MetadataRecord, Node, NodeId,
+    Operation, OperationId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, UserSpan, Wait, Write,
+    Written,
 };
 use callboard_actors::ports::{
-    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
-    Except, Expiry, Finding, GatheringBook, KeyBook, KeyFlow, MetadataBook, NodeView, OperationBook, Orphans,
-    Overrides, Page, RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits,
-    SlotPlace, SpanBook, Store, StoreError, TickView,
+    Audit, AuditScope, CatalogView, ConnectionBook, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter,
+    EventSearch, EventView, Except, Expiry, Finding, GatheringBook, KeyBook, KeyFlow, MetadataBook, NodeView,
+    OperationBook, Orphans, Overrides, Page, RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook,
+    SlotClaim, SlotLimits, SlotPlace, SpanBook, Store, StoreError, TickView,
 };
 
 pub use self::inspect::PostgresInspector;
@@ -226,6 +228,21 @@ impl MetadataBook for PostgresStore {
 
     async fn put_metadata(&self, run: RunId, record: &MetadataRecord) -> Result<bool, StoreError> {
         metadata::put(&self.readers, run, record).await
+    }
+}
+
+#[async_trait]
+impl ConnectionBook for PostgresStore {
+    async fn put_connections(&self, connections: &[Connection]) -> Result<(), StoreError> {
+        connections::put(&self.readers, connections).await
+    }
+
+    async fn connections(&self, limit: usize) -> Result<Vec<Connection>, StoreError> {
+        connections::all(&self.readers, limit).await
+    }
+
+    async fn forget_connections(&self, before: Timestamp) -> Result<(), StoreError> {
+        connections::forget(&self.readers, before).await
     }
 }
 

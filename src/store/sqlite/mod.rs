@@ -11,6 +11,7 @@ mod api_keys;
 mod audit;
 mod catalog;
 mod commit;
+mod connections;
 mod crons;
 mod deferrals;
 mod error;
@@ -46,15 +47,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use callboard_actors::domain::{
-    ApiKey, ApiKeyId, BucketId, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered, Gathering,
-    GatheringId, Job, JobId, LetterId, LimitOverride, Lookup, MetadataLog, MetadataRecord, Node, NodeId, Operation,
-    OperationId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, UserSpan, Wait, Write, Written,
+    ApiKey, ApiKeyId, BucketId, Connection, DeadLetter, Event, EventId, FunctionId, FunctionMode, Gates, Gathered,
+    Gathering, GatheringId, Job, JobId, LetterId, LimitOverride, Lookup, MetadataLog, MetadataRecord, Node, NodeId,
+    Operation, OperationId, Registration, RuleId, RunId, RunState, SyncOutcome, Timestamp, UserSpan, Wait, Write,
+    Written,
 };
 use callboard_actors::ports::{
-    Audit, AuditScope, CatalogView, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter, EventSearch, EventView,
-    Except, Expiry, Finding, GatheringBook, KeyBook, KeyFlow, MetadataBook, NodeView, OperationBook, Orphans,
-    Overrides, Page, RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook, SlotClaim, SlotLimits,
-    SlotPlace, SpanBook, Store, StoreError, TickView,
+    Audit, AuditScope, CatalogView, ConnectionBook, Counts, CronGap, CronMark, DeadLetterFilter, EventFilter,
+    EventSearch, EventView, Except, Expiry, Finding, GatheringBook, KeyBook, KeyFlow, MetadataBook, NodeView,
+    OperationBook, Orphans, Overrides, Page, RunFilter, RunSearch, RunSlots, RunSummary, RunView, Search, SlotBook,
+    SlotClaim, SlotLimits, SlotPlace, SpanBook, Store, StoreError, TickView,
 };
 use sqlx::SqlitePool;
 
@@ -217,6 +219,21 @@ impl MetadataBook for SqliteStore {
 
     async fn put_metadata(&self, run: RunId, record: &MetadataRecord) -> Result<bool, StoreError> {
         metadata::put(&self.writer, run, record).await
+    }
+}
+
+#[async_trait]
+impl ConnectionBook for SqliteStore {
+    async fn put_connections(&self, connections: &[Connection]) -> Result<(), StoreError> {
+        connections::put(&self.writer, connections).await
+    }
+
+    async fn connections(&self, limit: usize) -> Result<Vec<Connection>, StoreError> {
+        connections::all(&self.readers, limit).await
+    }
+
+    async fn forget_connections(&self, before: Timestamp) -> Result<(), StoreError> {
+        connections::forget(&self.writer, before).await
     }
 }
 

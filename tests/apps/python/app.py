@@ -45,6 +45,30 @@ def quiet_logger() -> logging.Logger:
     return logger
 
 
+def more_apps(observer: Observer) -> list[typing.Any]:
+    """The apps of MORE_APPS (`app=function+function,app=…`) on the same connection. Their functions log one step, `only`."""
+
+    def app(text: str) -> typing.Any:
+        app_id, names = text.split("=")
+        client = inngest.Inngest(app_id=app_id, logger=quiet_logger())
+
+        def define(name: str) -> typing.Any:
+            trigger = inngest.TriggerEvent(event=f"test/{app_id}-{name}")
+
+            @client.create_function(fn_id=name, trigger=trigger)
+            async def function(ctx: inngest.Context) -> None:
+                async def only() -> None:
+                    observer.log.push(fn=f"{app_id}/{name}", step="only", run_id=ctx.run_id)
+
+                await ctx.step.run("only", only)
+
+            return function
+
+        return client, [define(name) for name in names.split("+")]
+
+    return [app(text) for text in os.environ.get("MORE_APPS", "").split(",") if text]
+
+
 def build(origin: str) -> typing.Any:
     observer = Observer()
     client = inngest.Inngest(app_id=os.environ.get("APP_ID", "python"), logger=quiet_logger())
@@ -55,7 +79,7 @@ def build(origin: str) -> typing.Any:
     connection = None
     if os.environ.get("CONNECT") == "1":
         connection = inngest.connect.connect(
-            [(client, own_functions)], instance_id=os.environ.get("INSTANCE_ID"), shutdown_signals=[]
+            [(client, own_functions), *more_apps(observer)], instance_id=os.environ.get("INSTANCE_ID"), shutdown_signals=[]
         )
 
     @web.get("/healthz")

@@ -37,7 +37,7 @@ export function prepareEnvironment() {
  * @param flavour what differs between SDK majors:
  *   `client`, `serve` (the node adapter), `connect` (where the SDK has it), `sdk` (the module), `streaming` (value for
  *   serve's option), `checkpointing` (set where functions report steps while their call goes on),
- *   `endpoints` (makes the durable endpoints by name, where the SDK has them), `follow(url, note)` (a stream of theirs),
+ *   `endpoints` (makes the durable endpoints by name, where the SDK has them), `another(id, handlers)` (another app of these functions, where the SDK connects), `follow(url, note)` (a stream of theirs),
  *   `realtime` (`publish(ctx, id, channel, topic, data)` within a run, `subscribe(channel, topics, onMessage)`; where the
  *   SDK has it, `direct(channel, topic, data)` and `token(channel, topics)`), `define(opts, triggers, handler)`, `group` (or null where the SDK has no race mode).
  */
@@ -69,7 +69,7 @@ export function start(flavour) {
     app.origin = `http://127.0.0.1:${port}`;
     if (process.env.CONNECT === "1") {
       worker.connection = await flavour.connect({
-        apps: [{ client: flavour.client, functions: list }],
+        apps: [{ client: flavour.client, functions: list }, ...moreApps(flavour, observer)],
         instanceId: process.env.INSTANCE_ID,
         handleShutdownSignals: [],
       });
@@ -80,6 +80,17 @@ export function start(flavour) {
   // A harness that dies closes our stdin: do not outlive it.
   if (process.env.EXIT_WITH_STDIN === "1") process.stdin.on("end", () => process.exit(0)).resume();
   for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, () => process.exit(0));
+}
+
+/** The apps of MORE_APPS (`app=function+function,app=…`) on the same connection. Their functions log one step, `only`. */
+function moreApps({ another }, observer) {
+  const named = (process.env.MORE_APPS ?? "").split(",").filter(Boolean);
+  return named.map((text) => {
+    const [id, names] = text.split("=");
+    const handler = (name) => ({ step, runId }) =>
+      step.run("only", () => void observer.log.push({ fn: `${id}/${name}`, step: "only", run_id: runId }));
+    return another(id, Object.fromEntries(names.split("+").map((name) => [name, handler(name)])));
+  });
 }
 
 async function route(req, res, url, observer, { client, realtime, follow, app }, worker) {

@@ -45,5 +45,10 @@ start({
   },
   follow,
   endpoints: (note) => endpoints(options, note),
+  another: (id, functions) => {
+    const other = new sdk.Inngest({ ...options, id });
+    const define = ([name, handler]) => other.createFunction({ id: name, triggers: [{ event: `test/${id}-${name}` }] }, handler);
+    return { client: other, functions: Object.entries(functions).map(define) };
+  },
   define: (options, triggers, handler) => client.createFunction({ ...options, triggers }, handler),
 });

@@ -3,12 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Installation;
+use crate::support::http::Request;
 use crate::support::proxy::Proxy;
 use crate::support::sdk::{Builder, Sdk, SdkApp};
-use crate::support::server::{EVENT_KEY, SIGNING_KEY, Server};
+use crate::support::server::{EVENT_KEY, SIGNING_KEY, Server, text};
 use crate::support::{DEADLINE, wait_for};
 
 /// A worker that connects to what answers at this URL.
@@ -30,13 +31,26 @@ fn small_worker(url: &str, instance: &str) -> SdkApp {
         .start()
 }
 
+/// The node that this server is.
+fn node(server: &Server) -> String {
+    let shown = server.get("/api/v1/nodes").expect(200).json();
+    let mut nodes = shown["nodes"].as_array().expect("a list").iter();
+    text(&nodes.find(|node| node["self"] == true).expect("the one that answers")["id"])
+}
+
+/// All connections of workers, as this server shows them.
+fn workers(server: &Server) -> Vec<Value> {
+    let shown = server.get("/api/v1/workers?all=true").expect(200).json();
+    shown["workers"].as_array().expect("a list").clone()
+}
+
 /// Waits until a worker of this name is ready there, or none is.
 fn wait_for_worker(server: &Server, instance: &str, is_there: bool) {
+    let node = node(server);
     wait_for(&format!("worker {instance} to be there: {is_there}"), DEADLINE, || {
-        let shown = server.get("/api/v1/workers").expect(200).json();
-        let mut workers = shown["workers"].as_array().expect("a list").iter();
-        let found = workers.any(|worker| worker["instance"] == instance && worker["status"] == "ready");
-        (found == is_there).then_some(())
+        let is_it =
+            |worker: &Value| worker["instance"] == instance && worker["node"] == *node && worker["status"] == "ready";
+        (workers(server).iter().any(is_it) == is_there).then_some(())
     });
 }
 
@@ -146,4 +160,85 @@ fn a_worker_with_connections_to_two_instances_gets_no_more_than_it_can_take() {
     for run in &runs {
         installation[other].wait_for_status(run, "completed");
     }
+}
+
+#[test]
+fn every_instance_shows_all_workers_and_how_others_have_ended() {
+    let mut installation = Installation::builder().start();
+    let nodes = [0, 1].map(|place| node(&installation[place]));
+    let mut apps = [0, 1].map(|place| worker(&installation[place].url(), &format!("worker-{place}")));
+    let wait_until_shown = |by: &Server, expected: [(&str, Option<&str>); 2]| {
+        wait_for(&format!("{expected:?} to be shown"), DEADLINE, || {
+            let shown = workers(by);
+            let of = |place: usize| {
+                let name = format!("worker-{place}");
+                let found = shown.iter().find(|worker| worker["instance"] == *name)?;
+                let (status, reason) = expected[place];
+                let is_so = found["node"] == *nodes[place]
+                    && found["status"] == status
+                    && found["disconnect_reason"] == json!(reason);
+                is_so.then_some(())
+            };
+            of(0).and(of(1))
+        });
+    };
+    let ready = ("ready", None);
+    for place in [0, 1] {
+        wait_until_shown(&installation[place], [ready, ready]);
+    }
+    apps[1].kill();
+    let gone = ("disconnected", Some("UNEXPECTED"));
+    for place in [0, 1] {
+        wait_until_shown(&installation[place], [ready, gone]);
+    }
+    // Nobody has written down how this one ends.
+    installation[0].kill();
+    wait_until_shown(&installation[1], [gone, gone]);
+    let shown = installation[1].get("/api/v1/workers").expect(200).json();
+    assert_eq!(shown["workers"], json!([]), "they are connected no more");
+}
+
+#[test]
+fn a_rolling_restart_of_workers_under_load_loses_and_repeats_nothing() {
+    const ROUNDS: usize = 3;
+    let installation = Installation::builder().env("CALLBOARD__CONNECT__LEASE", "3s").start();
+    let url = |place: usize| installation[place % 2].url();
+    let mut apps: Vec<SdkApp> = (0..2).map(|n| worker(&url(n), &format!("old-{n}"))).collect();
+    for n in [0, 1] {
+        wait_for_worker(&installation[n], &format!("old-{n}"), true);
+    }
+    let mut runs = Vec::new();
+    let mut load = |n: usize| {
+        let events = json!(vec![json!({"name": "test/ten-steps", "data": {}}); 10]);
+        runs.extend(installation[n % 2].send_all(&events));
+    };
+    for round in 0..ROUNDS {
+        for place in [0, 1] {
+            load(place);
+            let name = format!("new-{round}-{place}");
+            let next = worker(&url(place), &name);
+            wait_for_worker(&installation[place], &name, true);
+            load(place + 1);
+            // What it has begun it ends, and it stays to be asked what that was.
+            let old = std::mem::replace(&mut apps[place], next);
+            old.ask(&Request::post("/connect/close", &json!({})));
+            apps.push(old);
+        }
+    }
+    let runs: Vec<String> = runs.iter().map(|event| installation[0].wait_for_start(event)).collect();
+    for run in &runs {
+        installation[0].wait_for_status(run, "completed");
+    }
+    for run in &runs {
+        for step in 0..10 {
+            let query = format!("run_id={run}&step=step-{step}");
+            let times: usize = apps.iter().map(|app| app.log(&query).len()).sum();
+            assert_eq!(times, 1, "{query}");
+        }
+        let view = installation[1].run(run);
+        assert_eq!(view["steps"].as_array().expect("a list").len(), 10);
+        assert_eq!(view["output"], json!([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]));
+    }
+    let busy = apps.iter().filter(|app| !app.log("fn=ten-steps").is_empty()).count();
+    assert!(busy > 2, "the load went on while they changed");
 }

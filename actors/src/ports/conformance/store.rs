@@ -10,6 +10,7 @@ mod api_keys;
 mod audits;
 mod batches;
 mod catalog;
+mod connections;
 mod crons;
 mod deferrals;
 mod fixtures;
@@ -37,6 +38,7 @@ pub use api_keys::*;
 pub use audits::*;
 pub use batches::*;
 pub use catalog::*;
+pub use connections::*;
 pub use crons::*;
 pub use deferrals::*;
 pub use gates::*;
@@ -155,6 +157,7 @@ macro_rules! store_conformance {
             a_lost_decision_puts_nothing_off
             metadata_is_folded_from_both_sources
             metadata_goes_with_its_run
+            connections_are_kept_as_they_are
             keys_are_kept_as_they_are
             a_key_is_revoked_once
             the_last_use_of_a_key_is_noted

@@ -40,15 +40,15 @@ impl State {
         }
     }
 
-    /// Takes the first job of a function that may go out of its line. Answers whether it has taken a turn at a throttle, too.
-    pub(super) fn pop(&mut self, place: PartitionSlot) -> Option<(JobSlot, bool)> {
+    /// Takes the first job of a function that may go out of its line.
+    pub(super) fn pop(&mut self, place: PartitionSlot) -> Option<JobSlot> {
         loop {
             let partition = &mut self.partitions[place];
             let Some((rank, bucket)) = partition.shown.first_key_value() else {
-                return partition.ready.pop_first().map(|(_, slot)| (slot, false));
+                return partition.ready.pop_first().map(|(_, slot)| slot);
             };
             if partition.ready.first_key_value().is_some_and(|(ready, _)| ready < rank) {
-                return partition.ready.pop_first().map(|(_, slot)| (slot, false));
+                return partition.ready.pop_first().map(|(_, slot)| slot);
             }
             let bucket = *bucket;
             let (_, line) = self.gates.stand(bucket, place).lines.first()?;
@@ -63,13 +63,12 @@ impl State {
         }
     }
 
-    /// Takes the first job of a line through all its gates. Answers whether it has taken a turn at a throttle, too.
-    fn pass(&mut self, slot: LineSlot) -> Option<(JobSlot, bool)> {
+    /// Takes the first job of a line through all its gates.
+    fn pass(&mut self, slot: LineSlot) -> Option<JobSlot> {
         let (rank, job) = self.gates.lines[slot].jobs.pop_first()?;
         let place = self.gates.lines[slot].partition;
         self.leave_roll(place, &rank);
         self.stand_up(slot);
-        let mut took_turn = false;
         for number in 0..self.gates.lines[slot].passes.len() {
             let pass = self.gates.lines[slot].passes[number];
             let limit = self.partitions[place].limits.of(pass.rule);
@@ -78,7 +77,7 @@ impl State {
                 bucket.held += 1;
             } else if let Some(Limit::Rate(rate)) = limit {
                 bucket.mark = rate.after_start(bucket.mark, self.now);
-                took_turn = true;
+                self.turns_taken.insert(job, self.now);
             }
             self.refresh(pass.bucket);
         }
@@ -89,7 +88,7 @@ impl State {
             let function = self.partitions[place].function;
             self.gates.leave(slot, function, self.now);
         }
-        Some((job, took_turn))
+        Some(job)
     }
 
     /// A job gives back the turn that it took at its throttle at `since`.

@@ -5,11 +5,11 @@
 -- gates if it has any, the due time as it was, attempt and the rest, with `|` between.
 --
 -- A record is one of
---   W <not before:15> <origin> | <version>      or V for a start that has passed its throttle
---   L <not before:15> <flag:1> <since:15> <epoch> | <session> | <origin> | <version>
+--   W <not before:15> <origin> | <version>      or V for a start that has passed its throttle, or
+--   T <not before:15> <turn:15> <origin> | <version>   for one that may give back the turn that it has taken there then
+--   L <not before:15> <flag:1> <since:15> <epoch> | <session> | <origin> | <version>   with `t<turn>` after the epoch likewise
 -- Origin: empty if the job was read from the store; else the session that pushed it after its commit, or `*` once somebody
--- may have done it. Flag: `-`, `t` (with this lease it has taken its turn at a throttle), `p` (a newer version
--- waits in the field `p<key>`), `f` (to be dropped when the lease ends).
+-- may have done it. Flag: `-`, `p` (a newer version waits in the field `p<key>`), `f` (to be dropped when the lease ends).
 
 --
 -- All of this is read once and stays; what belongs to one call is set anew by `begin`. While it is read nothing of Redis or
@@ -58,19 +58,30 @@ end
 local function parse(record)
     local kind = sub(record, 1, 1)
     if kind ~= 'L' then
-        local bar = find(record, '|', 17, true)
-        return { waits = true, started = kind == 'V', nb = sub(record, 2, 16), origin = sub(record, 17, bar - 1), version = sub(record, bar + 1) }
+        local from = kind == 'T' and 32 or 17
+        local bar = find(record, '|', from, true)
+        return {
+            waits = true,
+            started = kind ~= 'W',
+            turn = kind == 'T' and sub(record, 17, 31) or nil,
+            nb = sub(record, 2, 16),
+            origin = sub(record, from, bar - 1),
+            version = sub(record, bar + 1),
+        }
     end
     local a = find(record, '|', 33, true)
     local b = find(record, '|', a + 1, true)
     local c = find(record, '|', b + 1, true)
+    local mark = find(record, 't', 33, true)
+    local turns = mark and mark < a
     return {
         waits = false,
         started = true,
+        turn = turns and sub(record, mark + 1, a - 1) or nil,
         nb = sub(record, 2, 16),
         flag = sub(record, 17, 17),
         since = sub(record, 18, 32),
-        epoch = sub(record, 33, a - 1),
+        epoch = sub(record, 33, (turns and mark or a) - 1),
         session = sub(record, a + 1, b - 1),
         origin = sub(record, b + 1, c - 1),
         version = sub(record, c + 1),
@@ -86,13 +97,14 @@ local function tuple_of(version, started)
     return sub(version, from, 68 + 41 * tonumber(sub(version, 68, 68)))
 end
 
-local function put_waiting(field, nb, origin, version, started)
-    call('HSET', run_of(field), key_of(field), (started and 'V' or 'W') .. nb .. origin .. '|' .. version)
+local function put_waiting(field, nb, origin, version, started, turn)
+    local head = turn and 'T' .. nb .. turn or (started and 'V' or 'W') .. nb
+    call('HSET', run_of(field), key_of(field), head .. origin .. '|' .. version)
 end
 
 local function put_leased(field, job)
-    call('HSET', run_of(field), key_of(field), 'L' .. job.nb .. job.flag .. job.since .. job.epoch .. '|' .. job.session
-        .. '|' .. job.origin .. '|' .. job.version)
+    call('HSET', run_of(field), key_of(field), 'L' .. job.nb .. job.flag .. job.since .. job.epoch
+        .. (job.turn and 't' .. job.turn or '') .. '|' .. job.session .. '|' .. job.origin .. '|' .. job.version)
 end
 
 -- The value of a lease in its session's hash.

@@ -44,17 +44,17 @@ local function end_lease(field, number, due, clock)
         end
         drop(field)
     else
-        put_waiting(field, due, job.origin == '' and '' or '*', job.version, true)
+        put_waiting(field, due, job.origin == '' and '' or '*', job.version, true, job.turn)
         line_up(field, due, job.version, true)
     end
     return true
 end
 
--- Gives back the turn at a throttle that a job has taken with the lease of this epoch, if it has.
+-- Gives back the turn at a throttle that a job has taken whose lease has this epoch, if it has one to give back.
 local function return_turn(field, number)
     local record = call('HGET', run_of(field), key_of(field))
     local job = record and parse(record)
-    if not job or job.waits or job.epoch ~= number or job.flag ~= 't' then
+    if not job or job.waits or job.epoch ~= number or not job.turn then
         return
     end
     local fn, tuple = function_of(job.version), tuple_of(job.version, false)
@@ -62,7 +62,7 @@ local function return_turn(field, number)
     local limits = limits_of(fn)
     local rate = limits and limits[rule]
     local mark = rate and call('ZSCORE', MARKS, bucket .. fn)
-    local gone = (now_ms() - tonumber(job.since)) * 1000
+    local gone = (now_ms() - tonumber(job.turn)) * 1000
     -- It is worth what is left of its interval; set back since, the clock does not tell how much that is.
     if mark and gone >= 0 and gone < rate[1] then
         call('ZADD', MARKS, plain(tonumber(mark) - (rate[1] - gone)), bucket .. fn)
@@ -84,7 +84,7 @@ local function forget(run)
                 if job.flag == 'p' then
                     call('HDEL', key, 'p' .. fields[i])
                 end
-                job.flag = 'f'
+                job.flag, job.turn = 'f', nil
                 put_leased(field, job)
             end
         end

@@ -68,8 +68,8 @@ end
 local function give(field, job, fn, session, out, held, took_turn)
     local run, key = run_of(field), key_of(field)
     epoch = epoch + 1
-    local number = plain(epoch)
-    call('HSET', run, key, 'L' .. job.nb .. (took_turn and 't' or '-') .. now .. number .. '|' .. session .. '|' .. job.origin .. '|'
+    local number, turn = plain(epoch), took_turn and now or job.turn
+    call('HSET', run, key, 'L' .. job.nb .. '-' .. now .. number .. (turn and 't' .. turn or '') .. '|' .. session .. '|' .. job.origin .. '|'
         .. job.version)
     held[#held + 1] = field
     held[#held + 1] = number .. '|' .. fn .. '|' .. now

@@ -60,7 +60,7 @@ local function push_known(field, version, origin, job, clock, ttl)
         line_up(field, due_of(version), version)
     elseif is_held(field, job, clock, ttl) then
         if job.version ~= version then
-            job.flag = 'p'
+            job.flag, job.turn = 'p', nil
             call('HSET', run_of(field), 'p' .. key_of(field), origin .. '|' .. version)
             put_leased(field, job)
         elseif job.flag == 'f' then

@@ -102,8 +102,8 @@ struct Known {
     forgotten: bool,
     /// It has passed its throttle.
     has_started: bool,
-    /// It has done so with the lease that it has, and nothing has come in between.
-    took_turn: bool,
+    /// When, unless a newer version or the end of its run has come meanwhile.
+    turn: Option<Timestamp>,
 }
 
 impl Known {
@@ -184,7 +184,7 @@ impl Model {
                 for known in self.jobs.iter_mut().filter(|known| known.job.id.run == run(created)) {
                     known.pending = None;
                     known.forgotten = true;
-                    known.took_turn = false;
+                    known.turn = None;
                 }
             }
             Call::Step(by) => self.now += by,
@@ -269,7 +269,7 @@ impl Model {
         }
         if known.lease.is_some() {
             known.pending = Some(job);
-            known.took_turn = false;
+            known.turn = None;
         } else {
             *known = new(job, None);
         }
@@ -297,13 +297,14 @@ impl Model {
 
     fn return_turn(&mut self, lease: &Lease) {
         let mut jobs = self.jobs.iter();
-        let Some(known) = jobs.find(|known| known.took_turn && known.lease.as_ref() == Some(lease)) else {
+        let Some(known) = jobs.find(|known| known.lease.as_ref() == Some(lease)) else {
             return;
         };
+        let Some(turn) = known.turn else { return };
         let gate = known.job.gates.as_slice()[0].clone();
         if let Some(Limit::Rate(rate)) = self.limit_of(&known.job, &gate) {
             let now = at(self.leased_at.expect("there was a lease"));
-            let mark = rate.after_return(self.mark(&gate), lease.since, now);
+            let mark = rate.after_return(self.mark(&gate), turn, now);
             self.marks.insert(gate.bucket, mark);
         }
     }
@@ -380,7 +381,9 @@ impl Model {
                 }
             }
             let known = &mut self.jobs[index];
-            known.took_turn = took_turn;
+            if took_turn {
+                known.turn = Some(now);
+            }
             known.has_started = true;
             known.lease = Some(lease.clone());
             self.given.push(lease);
@@ -438,6 +441,6 @@ fn new(job: Job, not_before: Option<Timestamp>) -> Known {
         pending: None,
         forgotten: false,
         has_started: false,
-        took_turn: false,
+        turn: None,
     }
 }

@@ -392,7 +392,7 @@ pub async fn a_start_is_throttled_once(factory: impl Fn() -> Arc<dyn Queue>) {
     assert_eq!(created(&lease_all(&queue, 120_000).await), [2]);
 }
 
-/// A start that was handed out in vain gives back the turn that it took with that lease, as far as it is worth anything, and
+/// A start that was handed out in vain gives back the turn that it has taken, as far as it is worth anything, and
 /// whoever waits at the throttle hears of it.
 pub async fn a_turn_taken_in_vain_is_given_back(factory: impl Fn() -> Arc<dyn Queue>) {
     let queue = factory();
@@ -411,12 +411,19 @@ pub async fn a_turn_taken_in_vain_is_given_back(factory: impl Fn() -> Arc<dyn Qu
     assert_eq!(lease_all(&queue, 69_999).await, [], "it is given back once");
     let first = lease_one(&queue, 70_000).await;
     assert_eq!(first.job, of(0), "it comes in its old place");
-    // A later lease has taken no turn and gives none back.
+    // What it has taken with an earlier lease it gives back, too.
     queue.release(&first.job.id, first.epoch, at(0)).await;
-    let again = lease_one(&queue, 70_000).await;
+    let again = lease_one(&queue, 90_000).await;
     queue.take_back(&again.job.id, again.epoch).await;
-    assert_eq!(lease_all(&queue, 129_999).await, []);
-    assert_eq!(created(&lease_all(&queue, 130_000).await), [2]);
+    let third = lease_one(&queue, 90_000).await;
+    assert_eq!(third.job, of(2));
+    // An ended run gives nothing back.
+    push(&queue, vec![of(3)]).await;
+    queue.forget_run(run(2)).await;
+    assert_eq!(lease_all(&queue, 90_000).await, []);
+    queue.take_back(&third.job.id, third.epoch).await;
+    assert_eq!(lease_all(&queue, 149_999).await, []);
+    assert_eq!(created(&lease_all(&queue, 150_000).await), [3]);
 }
 
 /// While the gates of a function are shut none of its jobs passes one, nothing is spent and nobody spins; what has none,
