@@ -22,6 +22,7 @@
 //! | `hungry` | sorted set | the processes that found too little, by when they last said so |
 //! | `wake:<process>` | list | the bell of a process, for a moment |
 //! | `workers` | channel | what instances tell each other of workers that connect; see `src/connect/relay.rs` |
+//! | `places:<worker>` | sorted set | requests that a worker has, by when their places end; see `src/connect/places.rs` |
 //! | `gone` | sorted set | jobs read from the store that were done within the last minute, by when |
 //! | `limits` | hash | the numbers of each function's gates; `` the revision of the table |
 //! | `slots` | hash | by bucket: slots held, and `w` if lines wait there; `` is always there, or they are counted anew |
